@@ -1,0 +1,20 @@
+"""Simulation-based inference that survives the scheduler.
+
+`load_run` opens a finished or interrupted run from Python; everything else starts with
+`python -m framework.train`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from framework.inference.load import load_run
+
+__all__ = ["load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_run":  # on first use: the command line answers --help without waiting for torch
+        from framework.inference.load import load_run
+
+        return load_run
+    raise AttributeError(f"module 'framework' has no attribute '{name}'")

@@ -1,0 +1,91 @@
+"""What all commands share: one line for what a user can mend, and the documented exit codes."""
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
+
+from framework.config.target import suggest
+from framework.errors import ConfigError, FrameworkError
+from framework.paths import CONF_DIR
+
+_SHOW_TRACEBACK = "FRAMEWORK_TRACEBACK"  # set to 1 to see where a message comes from
+
+
+def run_command(main: Callable[[], Any]) -> None:
+    """Run a Hydra `main`; a mistake in the command line becomes one message and exit code 2."""
+    show_traceback = os.environ.get(_SHOW_TRACEBACK) == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints the error itself and exits with 1 whatever it was
+    try:
+        main()
+    except Exception as error:  # all that Hydra raises while composing; what a job raises ends in `exit_codes`
+        if show_traceback:
+            traceback.print_exc()
+        print(f"✗ {explain_composition(error, sys.argv[1:])}", file=sys.stderr)
+        sys.exit(ConfigError.exit_code)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """End the process with the documented exit code for whatever the block raises.
+
+    What the user can mend is shown as its message alone, anything else with its traceback.
+    """
+    try:
+        yield
+    except FrameworkError as error:
+        if os.environ.get(_SHOW_TRACEBACK) == "1":
+            traceback.print_exc()
+        print(f"✗ {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\n⚠ Interrupted; what was committed is kept: go on with +resume=true", file=sys.stderr)
+        sys.exit(130)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(FrameworkError.exit_code)
+
+
+def explain_composition(error: Exception, overrides: list[str]) -> str:
+    """Return Hydra's complaint about the command line in one line, with the nearest valid key or option."""
+    message = str(error).strip()
+    first = message.splitlines()[0]
+    if match := re.match(r"Could not (override|delete from config\.) '([^']+)'", message):
+        key = match.group(2)
+        given = next((o for o in overrides if o.lstrip("~").split("=")[0] == key), key)
+        return f"{given}: no such key{suggest(key, _valid_keys(overrides)) or '; see --help'}"
+    if match := re.search(r"Could not find '(.+)/([^/]+)'", first):
+        group, option = match.groups()
+        options = re.findall(r"^\t(\S+)$", message.partition("Available options")[2].partition("Config search")[0], re.M)
+        return f"{group}={option}: expected one of {', '.join(options)}{suggest(option, options)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read; expected KEY=VALUE (quote lists and spaces: 'KEY=[1,2]')"
+    if isinstance(error, ValueError) and "Config group override" in message:
+        return f"{' '.join(overrides)}: a group takes the name of one of its options, such as network=maf"
+    return " ".join(line.strip() for line in message.splitlines() if "hydra.cc" not in line)
+
+
+def _valid_keys(overrides: list[str]) -> list[str]:
+    """Return every key of the configuration that the overrides' group choices compose to."""
+    for choices in ([o for o in overrides if re.match(r"[\w/]+=\w+$", o)], []):
+        try:
+            with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+                composed = compose("config", overrides=choices)
+        except (HydraException, ValueError):
+            continue
+        return list(_flatten(OmegaConf.to_container(composed), ""))
+    return []
+
+
+def _flatten(value: Any, prefix: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield f"{prefix}{name}"
+            yield from _flatten(item, f"{prefix}{name}.")

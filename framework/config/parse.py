@@ -1,0 +1,188 @@
+"""From the composed configuration to typed dataclasses; every mistake is a `ConfigError` that names its key."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from framework.config.duration import parse_duration
+from framework.config.schema import Config, InferenceConfig, LoopConfig, NodeConfig
+from framework.config.target import suggest
+from framework.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class NodeSettings:
+    """What one inferred node trains with: the global groups with the node's own overrides on top."""
+
+    network: dict[str, Any]
+    embedding: dict[str, Any] | None
+    optimizer: dict[str, Any]
+    loop: LoopConfig
+    inference: InferenceConfig
+
+
+def parse_config(composed: DictConfig) -> Config:
+    """Check the composed configuration against the schema; durations become seconds."""
+    return from_container(resolve(composed))
+
+
+def from_container(container: Mapping[str, Any]) -> Config:
+    """Build the configuration from plain resolved containers, as `config.yaml` of a run holds them."""
+    config = _dataclass(Config, container, "")
+    for name in config.graph:
+        if not name.isidentifier():
+            raise ConfigError(f"graph.{name}: a node's name must be a Python identifier such as 'z' or 'theta_1'")
+        node_settings(config, name)
+    return config
+
+
+def resolve(composed: DictConfig) -> dict[str, Any]:
+    """Return plain containers with all interpolations resolved."""
+    try:
+        return typing.cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{error.full_key or 'config'}: {reason}") from error
+
+
+def node_settings(config: Config, name: str) -> NodeSettings:
+    """Return the settings of node `name`."""
+    node = config.graph[name]
+    return NodeSettings(
+        network=_merge(config.network, node.network),
+        embedding=_node_embedding(config.embedding or {}, node) or None,
+        optimizer=_merge(config.optimizer, node.optimizer),
+        loop=_override(config.loop, node.loop, f"graph.{name}.loop"),
+        inference=_override(config.inference, node.inference, f"graph.{name}.inference"),
+    )
+
+
+def graph_container(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the nodes as plain mappings, without their overrides of the global groups."""
+    overrides = {f.name for f in dataclasses.fields(NodeSettings)}
+    return {
+        name: {key: value for key, value in vars(node).items() if key not in overrides}
+        for name, node in config.graph.items()
+    }
+
+
+def _node_embedding(base: Mapping[str, Any], node: NodeConfig) -> dict[str, Any]:
+    """Return one block for all of the node's evidence, or one for each where the node names its evidence."""
+    if not node.embedding or not node.embedding.keys() <= set(node.evidence):
+        return _merge(base, node.embedding)
+    return {name: _merge(base, node.embedding.get(name, {})) for name in node.evidence}
+
+
+def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `override` over `base`; a block for another `_target_` replaces it, since its keys mean something else."""
+    if override.get("_target_", base.get("_target_")) != base.get("_target_"):
+        return dict(override)
+    merged = dict(base)
+    for name, value in override.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _merge(merged[name], value) if both else value
+    return merged
+
+
+def _override(base: Any, override: Mapping[str, Any], key: str) -> Any:
+    return _dataclass(type(base), dataclasses.asdict(base) | dict(override), key)
+
+
+def _dataclass(cls: type[T], value: Any, key: str) -> T:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key}={value}: expected a group of keys, not a single value")
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    for name in value:
+        if name not in fields:
+            raise ConfigError(f"{_join(key, name)}={value[name]}: no such key{suggest(str(name), fields)}")
+    arguments = {}
+    for name, item in value.items():
+        arguments[name] = _value(hints[name], item, _join(key, name), fields[name].metadata)
+    built = cls(**arguments)
+    for name in fields:
+        if getattr(built, name) == MISSING:
+            raise ConfigError(f"{_join(key, name)}: not set; write {_join(key, name)}=...")
+    return built
+
+
+def _value(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
+    if value is None and _accepts_none(hint):
+        return None
+    hint = _plain(hint, metadata)
+    if value is None:
+        raise ConfigError(f"{key}=null: expected {_describe(hint, metadata)}")
+    if value in metadata.get("choices", ()):
+        return value
+    if metadata.get("duration"):
+        return _duration(value, key, metadata)
+    converted = _convert(hint, value, key, metadata)
+    if isinstance(converted, int | float) and not isinstance(converted, bool):
+        _check_limits(converted, key, metadata)
+    elif "choices" in metadata:
+        raise ConfigError(f"{key}={value}: expected {_describe(hint, metadata)}{suggest(str(value), metadata['choices'])}")
+    return converted
+
+
+def _convert(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(typing.cast(type, hint), value, key)
+    if origin is dict and isinstance(value, Mapping):
+        return {name: _value(arguments[1], item, f"{key}.{name}", {}) for name, item in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_value(arguments[0], item, f"{key}.{index}", {}) for index, item in enumerate(value)]
+    if hint is Any or (hint is str and isinstance(value, str)) or (hint is bool and isinstance(value, bool)):
+        return value
+    if hint in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        if hint is float or float(value).is_integer():  # 1e5 is a fine number of simulations
+            return hint(value)
+    raise ConfigError(f"{key}={value}: expected {_describe(hint, metadata)}")
+
+
+def _duration(value: Any, key: str, metadata: Mapping[str, Any]) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        words = "".join(f"{word}, or " for word in metadata.get("choices", ()))
+        raise ConfigError(f"{key}={value}: expected {words}{str(error).removeprefix('expected ')}") from error
+
+
+def _check_limits(value: float, key: str, metadata: Mapping[str, Any]) -> None:
+    if value < metadata.get("minimum", value):
+        raise ConfigError(f"{key}={value}: expected at least {metadata['minimum']}")
+    if value <= metadata.get("above", float("-inf")):
+        raise ConfigError(f"{key}={value}: expected more than {metadata['above']}")
+    if value > metadata.get("maximum", value):
+        raise ConfigError(f"{key}={value}: expected at most {metadata['maximum']}")
+
+
+def _describe(hint: Any, metadata: Mapping[str, Any]) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    kinds = {list: "a list", dict: "a group of keys"}
+    words = " or ".join(metadata.get("choices", ()))
+    kind = names.get(hint) or kinds.get(typing.get_origin(hint), "a group of keys")
+    return words if words and hint is str else f"{words} or {kind}" if words else kind
+
+
+def _accepts_none(hint: Any) -> bool:
+    return hint is Any or types.NoneType in typing.get_args(hint)
+
+
+def _plain(hint: Any, metadata: Mapping[str, Any]) -> Any:
+    """Reduce `float | str | None` to `float`: None is dealt with, and the words are those of `choices`."""
+    if not isinstance(hint, types.UnionType):
+        return hint
+    options = [option for option in typing.get_args(hint) if option is not types.NoneType]
+    return next(option for option in options if option is not str or len(options) == 1)
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)

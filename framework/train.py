@@ -1,0 +1,22 @@
+"""Command line: compose the configuration, then train."""
+
+import hydra
+from omegaconf import DictConfig
+
+from framework.cli import exit_codes, run_command
+from framework.paths import CONF_DIR, register_bundle
+
+register_bundle()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
+def main(cfg: DictConfig) -> float | None:
+    """Train one run; the returned validation loss is what sweepers minimise."""
+    with exit_codes():
+        from framework.run import run_training  # torch loads here: --help and typing mistakes answer at once
+
+        return run_training(cfg)
+
+
+if __name__ == "__main__":
+    run_command(main)

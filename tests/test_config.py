@@ -1,0 +1,105 @@
+"""The composed configuration: every bundled file parses, and every mistake names its key."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from framework.config.parse import node_settings, parse_config
+from framework.errors import ConfigError
+from framework.paths import CONF_DIR, register_bundle
+
+register_bundle()
+
+
+def config_of(*overrides):
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return parse_config(compose("config", overrides=list(overrides)))
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_composes(experiment):
+    assert config_of(f"experiment={experiment}").name == experiment
+
+
+@pytest.mark.parametrize("group", ["network", "embedding", "optimizer", "optimizer/scheduler"])
+def test_every_option_of_a_group_composes(group):
+    for option in options(group):
+        config_of(f"{group}={option}")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+resmue=true", "resmue=True: no such key; did you mean 'resume'?"),
+        ("+loop.num_epoch=3", "loop.num_epoch=3: no such key; did you mean 'num_epochs'?"),
+        ("+graph.z.evidnce=[x]", r"graph.z.evidnce=\['x'\]: no such key; did you mean 'evidence'?"),
+        ("loop.num_epochs=many", "loop.num_epochs=many: expected a whole number"),
+        ("loop.num_epochs=2.5", "loop.num_epochs=2.5: expected a whole number"),
+        ("loop.batch_size=0", "loop.batch_size=0: expected at least 1"),
+        ("loop.validation_fraction=0", "loop.validation_fraction=0.0: expected more than 0.0"),
+        ("loop.validation_fraction=1", "loop.validation_fraction=1.0: expected at most 0.9"),
+        ("loop.compile=1", "loop.compile=1: expected true or false"),
+        ("loop.num_epochs=null", "loop.num_epochs=null: expected a whole number"),
+        ("simulation.workers=all", "simulation.workers=all: expected auto or a whole number"),
+        ("simulation.from_file=[a]", "simulation.from_file=.*: expected text"),
+        ("runtime.checkpoint_before_end=5x", "runtime.checkpoint_before_end=5x: expected a duration such as 90s"),
+        ("graph.x.backend=jax", "graph.x.backend=jax: expected numpy or torch"),
+        ("+graph.z.loop={num_epoch: 3}", "graph.z.loop.num_epoch=3: no such key"),
+        ("+graph.z.loop={batch_size: 0}", "graph.z.loop.batch_size=0: expected at least 1"),
+        ("loop.num_epochs=${nothing}", "loop.num_epochs: Interpolation key 'nothing' not found"),
+        ("name=null", "name=null: expected text"),
+        ("+graph={a-b: {}}", "graph.a-b: a node's name must be a Python identifier"),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_expected(override, message):
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
+        config_of(override)
+
+
+def test_durations_become_seconds():
+    runtime = config_of("runtime.wall_clock_budget=23h30m", "runtime.periodic_checkpoint_every=null").runtime
+    assert (runtime.wall_clock_budget, runtime.periodic_checkpoint_every) == (84_600, None)
+
+
+def test_a_whole_number_may_be_written_as_a_float():
+    assert config_of("simulation.num_simulations=1e5").simulation.num_simulations == 100_000
+
+
+@pytest.mark.parametrize("override", ["resume=true", "+resume=true", "++resume=true"])
+def test_resume_can_be_asked_for_with_and_without_a_plus(override):
+    assert config_of(override).resume is True
+
+
+def test_an_override_of_one_node_changes_that_node_alone():
+    config = config_of(
+        "experiment=signal_chain",
+        "+graph.source.loop.batch_size=7",
+        "+graph.source.network.hidden_dim=9",
+        "+graph.source.inference.num_samples=11",
+        "+graph.source.optimizer.lr=0.5",
+    )
+    source, calibration = node_settings(config, "source"), node_settings(config, "calibration")
+    assert (source.loop.batch_size, source.network["hidden_dim"]) == (7, 9)
+    assert (source.inference.num_samples, source.optimizer["lr"]) == (11, 0.5)
+    assert source.network["family"] == calibration.network["family"] == "NSF"
+    assert calibration.loop == config.loop
+    assert calibration.network == config.network
+
+
+def test_a_node_with_another_target_takes_none_of_the_global_keys():
+    config = config_of("+graph.z.network={_target_: framework.estimators.Gaussian, hidden_dim: 8}")
+    assert node_settings(config, "z").network == {"_target_": "framework.estimators.Gaussian", "hidden_dim": 8}
+
+
+def test_a_node_can_embed_each_of_its_evidence_differently():
+    config = config_of(
+        "experiment=signal_chain",
+        "embedding=mlp",
+        "+graph.source.embedding={data: {_target_: framework.networks.Conv1d, output_dim: 4}}",
+    )
+    embedding = node_settings(config, "source").embedding
+    assert embedding["data"] == {"_target_": "framework.networks.Conv1d", "output_dim": 4}
+    assert embedding["witness"] == embedding["calibration"] == config.embedding

@@ -1,0 +1,45 @@
+"""Blocks with a `_target_`: checked against the signature before anything is called."""
+
+import pytest
+import torch
+
+from framework.config.target import build
+from framework.errors import ConfigError
+
+
+def double(x, factor=2):
+    return x * factor
+
+
+def test_a_class_is_built_with_its_keys():
+    linear = build({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}, "network")
+    assert linear.weight.shape == (3, 2)
+
+
+def test_a_function_is_bound_not_called():
+    assert build({"_target_": f"{__name__}.double", "factor": 5}, "simulator")(2) == 10
+
+
+def test_nested_blocks_are_built_first():
+    block = {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "torch.nn.ReLU"}, {"_target_": "torch.nn.Tanh"}]}
+    assert [type(layer) for layer in build(block, "embedding")] == [torch.nn.ReLU, torch.nn.Tanh]
+
+
+def test_extra_arguments_go_only_where_they_are_taken():
+    assert isinstance(build({"_target_": "torch.nn.Flatten"}, "embedding", input_shape=(3,)), torch.nn.Flatten)
+    assert build({"_target_": "torch.nn.Linear", "out_features": 1}, "network", in_features=4).in_features == 4
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"_target_": "torch.nn.Linea"}, r"network\._target_=torch\.nn\.Linea: cannot be imported"),
+        ({"_target_": "no_such_module.Thing"}, r"network\._target_=no_such_module\.Thing: cannot be imported"),
+        ({"_target_": "torch.nn.Linear", "in_feature": 2}, "takes no 'in_feature'.*did you mean 'in_features'"),
+        ({"_target_": "torch.nn.Linear", "in_features": 2}, "refused its arguments: .*out_features"),
+        ({"in_features": 2}, "network: expected a mapping with a _target_"),
+    ],
+)
+def test_a_bad_block_names_its_key(block, message):
+    with pytest.raises(ConfigError, match=message):
+        build(block, "network")
