@@ -1,0 +1,147 @@
+"""Priors of independent parameters: shared by all univariate families."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from framework.errors import ConfigError
+from framework.priors.base import Prior, clamp_inside, to_float64
+
+Values = float | Sequence[float] | Tensor
+"""One number, or one per parameter."""
+
+MIN_RESOLUTION = 100
+"""How many 32-bit floats the central two thirds of a prior must at least be wide."""
+
+
+def parse_values(owner: str, name: str, value: Values) -> Tensor:
+    """Return a one-dimensional float64 tensor, or raise `ConfigError`."""
+    try:
+        tensor = torch.atleast_1d(torch.as_tensor(value, dtype=torch.float64, device="cpu"))
+    except (TypeError, ValueError, RuntimeError):
+        tensor = torch.empty(0)
+    if tensor.ndim != 1 or len(tensor) == 0 or tensor.isnan().any():
+        raise ConfigError(f"{owner}.{name}={value!r}: expected a number, or a list with one number per parameter")
+    return tensor
+
+
+def log_normal_density(z: Tensor) -> Tensor:
+    """Log-density of the standard normal."""
+    return -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
+
+
+class Elementwise(Prior):
+    """Independent parameters, each standard normal in the unconstrained space.
+
+    A family reads its parameters with `_read`, checks them with `_require`, sets the bounds of
+    its support, `low` and `high`, ends its constructor with `_require_resolution`, and maps
+    float64 (batch, dim) to the same, element by element, in the three abstract methods.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    @abstractmethod
+    def _log_density(self, theta: Tensor) -> Tensor:
+        """Log-density at `theta` from `low` to `high`; anything outside."""
+
+    @abstractmethod
+    def _to_normal(self, theta: Tensor) -> Tensor:
+        """Map the prior to the standard normal: u = Phi^-1(F(theta)), for `theta` inside the support."""
+
+    @abstractmethod
+    def _from_normal(self, u: Tensor) -> Tensor:
+        """Inverse of `_to_normal`; may round to a bound or beyond."""
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Draw (num_samples, dim) parameters, float32."""
+        theta = self._from_normal(torch.randn(num_samples, self.dim, dtype=torch.float64))
+        return clamp_inside(theta, self.low, self.high, torch.float32)
+
+    def log_prob(self, theta: Tensor) -> Tensor:
+        """Sum of the parameters' log-densities, -inf outside the support."""
+        wide = to_float64(theta, self.dim)
+        inside = (self.low <= wide) & (wide <= self.high)
+        return torch.where(inside, self._log_density(wide), -math.inf).sum(-1).to(theta)
+
+    def to_unconstrained(self, theta: Tensor) -> Tensor:
+        """Map theta to u, standard normal under the prior."""
+        inside = clamp_inside(to_float64(theta, self.dim), self.low, self.high, theta.dtype)
+        return self._to_normal(inside.double()).to(theta)
+
+    def from_unconstrained(self, u: Tensor) -> Tensor:
+        """Map u to theta, inside the support."""
+        theta = self._from_normal(to_float64(u, self.latent_dim))
+        return clamp_inside(theta, self.low, self.high, u.dtype).to(u)
+
+    def log_abs_det(self, u: Tensor) -> Tensor:
+        """Log-volume: since p(theta) |d theta / d u| is the standard normal density of u."""
+        wide = to_float64(u, self.latent_dim)
+        theta = clamp_inside(self._from_normal(wide), self.low, self.high, torch.float64)
+        return (log_normal_density(wide) - self._log_density(theta)).sum(-1).to(u)
+
+    def _read(self, *, may_be_infinite: Collection[str] = (), **values: Values) -> list[Tensor]:
+        """Broadcast the parameters against each other and set `dim`; raise `ConfigError` if that fails."""
+        tensors = {name: parse_values(self._family, name, value) for name, value in values.items()}
+        self.dim = self.latent_dim = max(len(tensor) for tensor in tensors.values())
+        for name, tensor in tensors.items():
+            if len(tensor) not in (1, self.dim):
+                raise ConfigError(
+                    f"{self._family}.{name}: has {len(tensor)} values where another argument has {self.dim}; "
+                    "expected one value per parameter, or a single one for all"
+                )
+        self._values = {name: tensor.expand(self.dim) for name, tensor in tensors.items()}
+        for name in self._values.keys() - set(may_be_infinite):
+            self._require(self._values[name].isfinite(), name, "a finite number")
+        return list(self._values.values())
+
+    def _require(self, ok: Tensor, name: str, expected: str) -> None:
+        """Raise `ConfigError` for the first parameter not `ok`; `expected` may use the arguments' names in braces."""
+        if not ok.all():
+            first = int((~ok).nonzero()[0])
+            values = {key: f"{tensor[first].item():.10g}" for key, tensor in self._values.items()}
+            index = f"[{first}]" if self.dim > 1 else ""
+            raise ConfigError(f"{self._family}.{name}{index}={values[name]}: expected {expected.format(**values)}")
+
+    def _require_resolution(self) -> None:
+        """Refuse a prior that is too narrow, or too near 0, for the 32-bit floats that parameters are stored in."""
+        lower, upper = self._from_normal(torch.tensor([[-1.0], [1.0]], dtype=torch.float64).expand(2, self.dim))
+        scale, info = torch.maximum(lower.abs(), upper.abs()), torch.finfo(torch.float32)
+        resolved = (upper - lower >= MIN_RESOLUTION * torch.clamp(info.eps * scale, min=info.tiny)) & (scale < info.max)
+        if not resolved.all():
+            first = int((~resolved).nonzero()[0])
+            raise ConfigError(
+                f"{self._family}: most of parameter {first} lies from {lower[first]:.12g} to {upper[first]:.12g}, "
+                "which 32-bit floats cannot resolve; expected other units, an offset taken away, or its logarithm"
+            )
+
+    @property
+    def _family(self) -> str:
+        return type(self).__name__
+
+
+class Interval(Elementwise):
+    """A family known by its cumulative distribution, given as the masses of both tails.
+
+    Working with both keeps full precision at both ends of the support.
+    """
+
+    @abstractmethod
+    def _tails(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return P(below theta) and P(above theta)."""
+
+    @abstractmethod
+    def _quantile(self, below: Tensor, above: Tensor) -> Tensor:
+        """Inverse of `_tails`."""
+
+    def _to_normal(self, theta: Tensor) -> Tensor:
+        below, above = self._tails(theta)
+        distance = torch.special.ndtri(torch.minimum(below, above).clamp_min(torch.finfo(torch.float64).tiny))
+        return torch.where(below < above, distance, -distance)
+
+    def _from_normal(self, u: Tensor) -> Tensor:
+        tails = torch.special.ndtr(torch.stack((u, -u))).clamp_min(torch.finfo(torch.float64).tiny)
+        return self._quantile(tails[0], tails[1])
