@@ -1,0 +1,7 @@
+"""Neural estimators of q(theta | evidence)."""
+
+from framework.estimators.estimator import Estimator, EstimatorSpec
+from framework.estimators.flow import Flow
+from framework.estimators.gaussian import Gaussian
+
+__all__ = ["Estimator", "EstimatorSpec", "Flow", "Gaussian"]

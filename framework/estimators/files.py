@@ -1,0 +1,45 @@
+"""An estimator as the files of a checkpoint, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from framework.checkpoint import Generation
+from framework.errors import CheckpointError
+from framework.estimators.estimator import Estimator, EstimatorSpec
+
+INIT_FILE = "init_parameters.pth"
+
+
+def weight_files(estimator: Estimator, state: Mapping[str, Tensor], suffix: str = "") -> dict[str, dict[str, Tensor]]:
+    """Split a state dict by the files that hold it: `{name}{suffix}.pth` to its part."""
+    files: dict[str, dict[str, Tensor]] = {f"{name}{suffix}.pth": {} for name in estimator.files()}
+    for key, value in state.items():
+        name = next(n for n, prefixes in estimator.files().items() if key.startswith(prefixes))
+        files[f"{name}{suffix}.pth"][key] = value
+    return files
+
+
+def read_weights(estimator: Estimator, generation: Generation, suffix: str = "") -> dict[str, Tensor]:
+    """Read the state dict that `weight_files` has split."""
+    node = estimator.spec.node
+    state: dict[str, Tensor] = {}
+    for name in estimator.files():
+        state |= generation.load(f"{node}/{name}{suffix}.pth")
+    if unmatched := state.keys() ^ estimator.state_dict().keys():
+        raise CheckpointError(f"{generation.path / node}: weights that do not match: {', '.join(sorted(unmatched)[:3])}")
+    return state
+
+
+def init_parameters(estimator: Estimator) -> dict[str, Any]:
+    """Return what rebuilds the estimator without any configuration: its spec and first weights."""
+    weights = {name: value.detach().clone() for name, value in estimator.state_dict().items()}
+    return {"spec": estimator.spec.to_container(), "weights": weights}
+
+
+def load_estimator(generation: Generation, node: str) -> Estimator:
+    """Rebuild a node's estimator from a checkpoint, with its best weights."""
+    estimator = Estimator(EstimatorSpec(**generation.load(f"{node}/{INIT_FILE}")["spec"]))
+    estimator.load_state_dict(read_weights(estimator, generation, "_best"))
+    return estimator.eval()

@@ -1,0 +1,68 @@
+"""q(u | s) as a normalising flow (zuko), with a marginal flow q(u) beside it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import zuko
+from torch import Tensor, nn
+
+# NCSF is left out: its splines are periodic on [-pi, pi], and u is unbounded.
+FAMILIES = ("NSF", "MAF", "NICE", "RealNVP", "GF", "NAF", "UNAF", "SOSPF", "BPF", "CNF")
+
+
+class Flow(nn.Module):
+    """Conditional flow q(u | s) and marginal flow q(u) of one of zuko's families.
+
+    Both minimise their negative log-density: the conditional one is the estimator (neural
+    posterior estimation, Papamakarios & Murray 2016), the marginal one the distribution that the
+    training thetas really came from, so that the mean of log q(u | s) - log q(u) is the
+    information gained from the evidence. It sees no evidence and learns fast, so it takes a
+    step on every `marginal_every`-th step only. `options` go to zuko's constructor as they are.
+    """
+
+    FILES: dict[str, tuple[str, ...]] = {
+        "conditional_flow": ("density.conditional.", "standardize."),
+        "marginal_flow": ("density.marginal.",),
+        "embedding": ("embedding.",),
+    }
+
+    def __init__(
+        self,
+        latent_dim: int,
+        context_dim: int,
+        family: str = "NSF",
+        hidden_dim: int = 50,
+        num_layers: int = 2,
+        num_transforms: int | None = 5,
+        options: Mapping[str, Any] | None = None,
+        marginal_every: int = 32,
+    ) -> None:
+        super().__init__()
+        if family not in FAMILIES:
+            raise ValueError(f"family={family}: expected one of {', '.join(FAMILIES)}")
+        if marginal_every < 1:
+            raise ValueError(f"marginal_every={marginal_every}: expected at least 1")
+        arguments: dict[str, Any] = {"hidden_features": [hidden_dim] * num_layers, **(options or {})}
+        if num_transforms is not None:
+            arguments["transforms"] = num_transforms
+        constructor = getattr(zuko.flows, family)
+        self.conditional = constructor(latent_dim, context_dim, **arguments)
+        self.marginal = constructor(latent_dim, 0, **arguments)
+        self.marginal_every = marginal_every
+
+    def log_prob(self, u: Tensor, s: Tensor) -> Tensor:
+        """Return log q(u | s): (batch, latent_dim), (batch, context_dim) to (batch,)."""
+        return self.conditional(s).log_prob(u)
+
+    def auxiliary_loss(self, u: Tensor, step: int) -> Tensor | None:
+        """Return the marginal flow's mean negative log-density on the steps where it learns."""
+        return -self.marginal_log_prob(u).mean() if step % self.marginal_every == 0 else None
+
+    def marginal_log_prob(self, u: Tensor) -> Tensor:
+        """Return log q(u): (batch, latent_dim) to (batch,)."""
+        return self.marginal().log_prob(u)
+
+    def sample(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw one u for each row of s; return (batch, latent_dim) and log q of shape (batch,)."""
+        return self.conditional(s).rsample_and_log_prob()

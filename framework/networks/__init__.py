@@ -1,0 +1,7 @@
+"""Embedding networks and the standardisation around them."""
+
+from framework.networks.embeddings import MLP, Conv1d, PermutationInvariant
+from framework.networks.evidence import EvidenceEmbedding
+from framework.networks.standardize import Standardize
+
+__all__ = ["MLP", "Conv1d", "EvidenceEmbedding", "PermutationInvariant", "Standardize"]

@@ -1,0 +1,59 @@
+"""The summary s of all evidence of a node: standardise, embed and concatenate."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from framework.config.target import build
+from framework.errors import ConfigError
+from framework.networks.standardize import Standardize
+
+
+class EvidenceEmbedding(nn.Module):
+    """Maps {evidence node: (batch, *event_shape)} to the summary s of shape (batch, output_dim).
+
+    `blocks` is one `_target_` mapping, of which each evidence node gets its own network, or one
+    such mapping per evidence node. Any `nn.Module` will do; `input_shape` is passed if it asks.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, Sequence[int]], blocks: Mapping[str, Any], key: str, mode: str = "independent"
+    ) -> None:
+        super().__init__()
+        per_node = {name: blocks for name in shapes} if "_target_" in blocks else dict(blocks)
+        if unknown := per_node.keys() ^ shapes.keys():
+            raise ConfigError(
+                f"{key}: expected one _target_, or one for each of {', '.join(shapes)}; odd: {', '.join(sorted(unknown))}"
+            )
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.standardize = nn.ModuleDict({name: Standardize(shape, mode) for name, shape in self.shapes.items()})
+        self.networks = nn.ModuleDict(
+            {name: build(per_node[name], key, input_shape=shape) for name, shape in self.shapes.items()}
+        )
+        self.output_dim = self._measure(key)
+
+    def fit(self, evidence: Mapping[str, Tensor]) -> None:
+        """Learn the standardisation from the training data."""
+        for name, layer in self.standardize.items():
+            layer.fit(evidence[name])  # type: ignore[operator]
+
+    def forward(self, evidence: Mapping[str, Tensor]) -> Tensor:
+        """Return s; evidence with a single row goes with every row of the rest."""
+        parts = [self.networks[name](self.standardize[name](evidence[name])).flatten(1) for name in self.shapes]
+        if len(parts) == 1:
+            return parts[0]
+        batch = max(len(part) for part in parts)
+        return torch.cat([part.expand(batch, -1) for part in parts], dim=1)
+
+    def _measure(self, key: str) -> int:
+        """Push two rows through: tells the output size, and materialises lazy layers."""
+        try:
+            with torch.no_grad():
+                summary = self({name: torch.zeros(2, *shape) for name, shape in self.shapes.items()})
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise ConfigError(f"{key}: the network does not take evidence of shape {self.shapes}: {error}") from error
+        if summary.shape[0] != 2:
+            raise ConfigError(f"{key}: expected (batch, ...) in and (batch, ...) out, got {tuple(summary.shape)} for 2 rows")
+        return summary.shape[1]
