@@ -1,0 +1,40 @@
+"""State of the global random generators: Python, NumPy, torch on the CPU and on every CUDA device."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class RandomState:
+    """The process's generators as one Stateful; loaded last, since building things draws from them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able containers."""
+        version, words, gauss = random.getstate()
+        name, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
+        return {
+            "python": [version, list(words), gauss],
+            "numpy": [name, keys.tolist(), position, has_gauss, cached],
+            "torch": torch.get_rng_state().numpy().tobytes().hex(),
+            "cuda": [state.numpy().tobytes().hex() for state in _cuda_states()],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put all generators back."""
+        version, words, gauss = state_dict["python"]
+        random.setstate((version, tuple(words), gauss))
+        name, keys, position, has_gauss, cached = state_dict["numpy"]
+        np.random.set_state((name, np.asarray(keys, dtype=np.uint32), position, has_gauss, cached))
+        torch.set_rng_state(_bytes(state_dict["torch"]))
+        for device, state in enumerate(state_dict["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(_bytes(state), device)
+
+
+def _cuda_states() -> list[torch.Tensor]:
+    return torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+
+def _bytes(text: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
