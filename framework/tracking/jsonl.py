@@ -1,0 +1,43 @@
+"""Metrics as one JSON object per line, in `<run_dir>/metrics.jsonl`."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class JsonlTracker:
+    """Appends each record and flushes it; a half-written last line of a killed attempt is dropped."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / "metrics.jsonl"
+        self._rewrite(self.read())
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one record."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def cut_back(self, node: str, step: int) -> None:
+        """Drop the node's records after `step`."""
+        self._file.close()
+        self._rewrite([r for r in self.read() if r["node"] != node or r["step"] <= step])
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return all whole records."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+
+    def _rewrite(self, records: list[dict[str, Any]]) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        os.replace(temporary, self.path)

@@ -1,0 +1,74 @@
+"""A node's training data as tensors, and the order in which they are seen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from framework.errors import ConfigError
+from framework.rng import seed_sequence, torch_generator
+
+Batch = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Prepared rows of one node, split in two: u (num_rows, latent_dim) and evidence {name: (num_rows, ...)}."""
+
+    u: Tensor
+    evidence: dict[str, Tensor]
+    train_rows: Tensor
+    val_rows: Tensor
+    device: torch.device
+
+    @classmethod
+    def split(
+        cls, u: Tensor, evidence: Mapping[str, Tensor], fraction: float, seed: int, node: str, device: torch.device
+    ) -> "TrainingData":
+        """Hold out `fraction` of the rows, chosen by `seed`; the data move to `device` where they fit."""
+        val_rows = validation_rows(len(u), fraction, seed, node)
+        if len(val_rows) >= len(u):
+            raise ConfigError(
+                f"simulation.num_simulations: {len(u)} valid simulations leave nothing to train on beside "
+                f"loop.validation_fraction={fraction}; simulate more"
+            )
+        held_out = torch.zeros(len(u), dtype=torch.bool)
+        held_out[val_rows] = True
+        train_rows = torch.arange(len(u))[~held_out]
+        place = device if _fits([u, *evidence.values()], device) else torch.device("cpu")
+        moved = {name: value.to(place) for name, value in evidence.items()}
+        return cls(u.to(place), moved, train_rows.to(place), val_rows.to(place), device)
+
+    def num_batches(self, batch_size: int) -> int:
+        """Return the number of batches in an epoch; the last incomplete one is left out, to keep shapes constant."""
+        return max(len(self.train_rows) // batch_size, 1)
+
+    def batch_rows(self, seed: int, node: str, epoch: int, batch_size: int) -> list[Tensor]:
+        """Return the rows of each batch of `epoch`: a pure function of its arguments and the data's length."""
+        generator = torch_generator(seed_sequence(seed, node, "batches", epoch))
+        order = torch.randperm(len(self.train_rows), generator=generator).to(self.train_rows.device)
+        return list(self.train_rows[order].split(batch_size)[: self.num_batches(batch_size)])
+
+    def take(self, rows: Tensor) -> Batch:
+        """Return the given rows on the training device."""
+        evidence = {name: value.index_select(0, rows) for name, value in self.evidence.items()}
+        u = self.u.index_select(0, rows)
+        if u.device == self.device:
+            return u, evidence
+        moved = {name: value.to(self.device, non_blocking=True) for name, value in evidence.items()}
+        return u.to(self.device, non_blocking=True), moved
+
+
+def validation_rows(num_rows: int, fraction: float, seed: int, node: str) -> Tensor:
+    """Return the rows that a node does not train on: a pure function of the arguments."""
+    order = torch.randperm(num_rows, generator=torch_generator(seed_sequence(seed, node, "split")))
+    return order[: max(round(fraction * num_rows), 1)].sort().values
+
+
+def _fits(tensors: list[Tensor], device: torch.device) -> bool:
+    """Tell whether the tensors take less than half of what is free on `device`."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(t.numel() * t.element_size() for t in tensors) < free / 2

@@ -1,0 +1,137 @@
+"""The training loop of one node."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from framework.checkpoint import RandomState, load_all
+from framework.config.schema import LoopConfig
+from framework.config.target import build
+from framework.errors import TrainingError
+from framework.estimators import Estimator
+from framework.runtime import Guard, StopReason
+from framework.training.data import TrainingData
+from framework.training.progress import Progress
+
+_VALIDATION_ROWS = 8192  # at once: forward passes alone are cheap in memory
+
+
+class Trainer:
+    """Minimises the mean negative log-density of theta given its evidence over the training rows.
+
+    An epoch visits the rows in an order fixed by (seed, node, epoch), then measures the held-out
+    rows; the weights of the best epoch are kept, and training ends after `num_epochs` or
+    `early_stop_patience` epochs without a better one. All state is in `parts` and `best`.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        data: TrainingData,
+        loop: LoopConfig,
+        optimizer: Mapping[str, Any],
+        seed: int,
+    ) -> None:
+        self.estimator, self.data, self.loop, self.seed = estimator, data, loop, seed
+        self.node = estimator.spec.node
+        self.parameters = list(estimator.parameters())
+        block = {name: value for name, value in optimizer.items() if name != "scheduler"}
+        self.optimizer: torch.optim.Optimizer = build(block, "optimizer", params=self.parameters)
+        self.scheduler = build(optimizer["scheduler"], "optimizer.scheduler", optimizer=self.optimizer)
+        self.progress = Progress()
+        self.parts = {
+            "estimator": estimator,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "progress": self.progress,
+            "rng": RandomState(),  # last: restoring the others may draw from it
+        }
+        self.best = {name: value.detach().clone() for name, value in estimator.state_dict().items()}
+        # The loss is measured in standardised u; these constants turn it into that of theta.
+        scale = estimator.standardize.log_abs_det().item()
+        log_abs_det = estimator.prior.log_abs_det(data.u)
+        self._train_offset = log_abs_det[data.train_rows].mean().item() - scale
+        self._val_offset = log_abs_det[data.val_rows].mean().item() - scale
+        if loop.compile:
+            estimator.compile()
+
+    def fit(
+        self, guard: Guard, save: Callable[[], None], on_epoch: Callable[[dict[str, float]], None]
+    ) -> StopReason | None:
+        """Train until done, then return None; or until the guard says stop, and return why.
+
+        `save` is called when the guard's periodic save is due, always between two steps.
+        """
+        started = time.perf_counter() - self.progress.train_seconds
+        while not self.is_done():
+            rows = self.data.batch_rows(self.seed, self.node, self.progress.epoch, self.loop.batch_size)
+            loss_sum = torch.tensor(self.progress.loss_sum, device=self.data.device)
+            self.estimator.train()
+            for batch_rows in rows[self.progress.batch :]:
+                if (reason := guard.poll()) or guard.save_is_due():
+                    self.progress.loss_sum = loss_sum.item()
+                    self.progress.train_seconds = time.perf_counter() - started
+                    if reason:
+                        return reason
+                    save()
+                loss_sum += self._step(batch_rows)
+                self.progress.batch += 1
+                self.progress.step += 1
+            self._end_epoch(loss_sum.item() / len(rows))
+            self.progress.train_seconds = time.perf_counter() - started
+            on_epoch(self.progress.history[-1])
+        self.progress.finished = True
+        return None
+
+    def is_done(self) -> bool:
+        """Tell whether the last epoch is reached or the loss has stopped falling."""
+        if self.progress.epoch >= self.loop.num_epochs:
+            return True
+        patience = self.loop.early_stop_patience
+        return patience is not None and self.progress.epoch - self.progress.best_epoch >= patience
+
+    def validate(self) -> float:
+        """Return the mean negative log-density of the held-out rows' theta."""
+        self.estimator.eval()
+        total = torch.zeros((), device=self.data.device)
+        with torch.no_grad():
+            for rows in self.data.val_rows.split(_VALIDATION_ROWS):
+                total -= self.estimator.latent_log_prob(*self.data.take(rows)).sum()
+        return total.item() / len(self.data.val_rows) + self._val_offset
+
+    def load_state(self, states: Mapping[str, Any], best: Mapping[str, Tensor]) -> None:
+        """Go back to the state of a checkpoint."""
+        load_all(self.parts, states)
+        for name, value in best.items():
+            self.best[name].copy_(value)
+
+    def _step(self, rows: Tensor) -> Tensor:
+        """Take one optimizer step; return the mean loss over the rows, not yet waited for."""
+        u, evidence = self.data.take(rows)
+        objective, nll = self.estimator.loss(u, evidence, self.progress.step)
+        self.optimizer.zero_grad()
+        objective.backward()
+        if self.loop.clip_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.loop.clip_grad_norm)
+        self.optimizer.step()
+        return nll
+
+    def _end_epoch(self, mean_loss: float) -> None:
+        train_loss, val_loss = mean_loss + self._train_offset, self.validate()
+        lr = self.optimizer.param_groups[0]["lr"]
+        if self.progress.record(train_loss, val_loss, lr):
+            for name, value in self.estimator.state_dict().items():
+                self.best[name].copy_(value)
+        elif not torch.isfinite(torch.tensor([train_loss, val_loss])).all():
+            raise TrainingError(
+                f"{self.node}: the loss became {train_loss} (validation {val_loss}) in epoch {self.progress.epoch}; "
+                f"try a smaller optimizer.lr (now {lr:g}) or loop.clip_grad_norm, and look at the simulations"
+            )
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(val_loss)
+        else:
+            self.scheduler.step()

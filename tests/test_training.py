@@ -1,0 +1,133 @@
+"""The training loop: what it minimises, when it ends, and that it can be stopped and continued exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from framework.checkpoint import CheckpointStore
+from framework.errors import ConfigError, TrainingError
+from framework.estimators.files import init_parameters
+from framework.rng import seed_sequence, seeded
+from framework.runtime import Guard, StopReason
+from framework.training import TrainingData
+from framework.training.checkpoint import node_files, restore
+from tests.toy_training import ADAM, DROPOUT, NETWORKS, make_trainer
+
+
+class StopAfter(Guard):
+    """Asks to stop at the n-th poll, as if the time were over."""
+
+    def __init__(self, polls):
+        super().__init__()
+        self.polls = polls
+
+    def poll(self):
+        self.polls -= 1
+        return StopReason.OUT_OF_TIME if self.polls < 0 else None
+
+
+def fit(trainer, guard=None, save=lambda: None):
+    with seeded(seed_sequence(1, "fit")):
+        return trainer.fit(guard or Guard(), save, lambda record: None)
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_approaches_the_exact_posterior():
+    trainer = make_trainer(num_rows=5_000, num_epochs=60, batch_size=100, early_stop_patience=None)
+    fit(trainer)
+    trainer.estimator.load_state_dict(trainer.best)
+    x = torch.tensor([[0.8, -0.4]])
+    theta, _ = trainer.estimator.sample({"x": x}, 20_000)
+    np.testing.assert_allclose(theta.mean(0), 0.8 * x[0], atol=0.06)  # x / (1 + 0.5²)
+    np.testing.assert_allclose(torch.cov(theta.T), 0.2 * np.eye(2), atol=0.03)  # 0.5² / (1 + 0.5²)
+
+
+def test_the_losses_are_mean_negative_log_densities_of_theta():
+    trainer = make_trainer(num_epochs=1)
+    fit(trainer)
+    data, estimator = trainer.data, trainer.estimator
+    theta = estimator.prior.from_unconstrained(data.u[data.val_rows])
+    evidence = {"x": data.evidence["x"][data.val_rows]}
+    expected = -estimator.log_prob(theta, evidence).mean().item()
+    assert trainer.progress.history[-1]["val_loss"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_epoch_visits_every_training_row_once_and_no_held_out_row():
+    data = make_trainer(num_rows=500).data
+    rows = torch.cat(data.batch_rows(seed=0, node="z", epoch=3, batch_size=50))
+    assert sorted(rows.tolist()) == data.train_rows.tolist()
+    assert not set(rows.tolist()) & set(data.val_rows.tolist())
+
+
+def test_the_order_is_a_function_of_seed_node_and_epoch():
+    data = make_trainer().data
+
+    def order(*key):
+        return torch.cat(data.batch_rows(*key, batch_size=50)).tolist()
+
+    assert order(0, "z", 3) == order(0, "z", 3)
+    assert len({tuple(order(*key)) for key in [(0, "z", 3), (0, "z", 4), (1, "z", 3), (0, "y", 3)]}) == 4
+
+
+def test_batches_all_have_the_same_shape():
+    data = make_trainer(num_rows=500).data
+    assert {len(rows) for rows in data.batch_rows(0, "z", 0, batch_size=64)} == {64}
+    assert [len(rows) for rows in data.batch_rows(0, "z", 0, batch_size=1000)] == [450]
+
+
+def test_it_stops_early_and_keeps_the_best_weights():
+    trainer = make_trainer(num_rows=60, num_epochs=2_000, early_stop_patience=4, optimizer={**ADAM, "lr": 1e-2})
+    fit(trainer)
+    losses = [record["val_loss"] for record in trainer.progress.history]
+    assert len(losses) == trainer.progress.best_epoch + 4 < 2_000
+    assert min(losses) == losses[trainer.progress.best_epoch - 1] == trainer.progress.best_loss
+    trainer.estimator.load_state_dict(trainer.best)
+    assert trainer.validate() == trainer.progress.best_loss
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_advice():
+    with pytest.raises(TrainingError, match=r"z: the loss became nan.*smaller optimizer\.lr"):
+        fit(make_trainer(optimizer={**ADAM, "lr": 1e30}, clip_grad_norm=None))
+
+
+def test_too_few_simulations_are_refused():
+    with pytest.raises(ConfigError, match=r"1 valid simulations leave nothing to train on"):
+        TrainingData.split(torch.zeros(1, 2), {}, 0.1, 0, "z", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("stop_at", [0, 1, 9, 13, 30])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(network, stop_at, tmp_path):
+    whole = make_trainer(network, embedding=DROPOUT)
+    initial = init_parameters(whole.estimator)
+    assert fit(whole) is None
+
+    first = make_trainer(network, embedding=DROPOUT)
+    with seeded(seed_sequence(1, "fit")):
+        assert first.fit(StopAfter(stop_at), lambda: None, lambda record: None) is StopReason.OUT_OF_TIME
+        generation = CheckpointStore(tmp_path).commit(node_files(first, initial), {"nodes": ["z"]})
+    assert first.progress.step == stop_at
+
+    second = make_trainer(network, embedding=DROPOUT)
+    with seeded(seed_sequence(2, "another process")):
+        restore(second, generation)
+        assert second.fit(Guard(), lambda: None, lambda record: None) is None
+    assert same(second.estimator.state_dict(), whole.estimator.state_dict())
+    assert same(second.best, whole.best)
+    assert second.progress.history == whole.progress.history
+
+
+def test_saving_between_two_steps_changes_nothing(tmp_path):
+    class SaveAlways(Guard):
+        def save_is_due(self):
+            return True
+
+    saves = []
+    plain, saving = make_trainer(), make_trainer()
+    fit(plain)
+    fit(saving, SaveAlways(), lambda: saves.append(saving.progress.step))
+    assert saves == list(range(5 * 9))
+    assert same(plain.estimator.state_dict(), saving.estimator.state_dict())

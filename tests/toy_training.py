@@ -1,0 +1,44 @@
+"""A small node to train in tests: theta of two parameters, x = theta + noise."""
+
+import torch
+
+from framework.config.schema import LoopConfig
+from framework.estimators import Estimator, EstimatorSpec
+from framework.rng import seed_sequence, seeded
+from framework.training import Trainer, TrainingData
+
+NETWORKS = {
+    "gaussian": {"_target_": "framework.estimators.Gaussian", "hidden_dim": 16, "num_layers": 1},
+    "nsf": {"_target_": "framework.estimators.Flow", "family": "NSF", "hidden_dim": 8, "num_transforms": 2},
+}
+PRIOR = {"_target_": "framework.priors.Normal", "mean": [0.0, 0.0], "std": [1.0, 1.0]}
+ADAM = {
+    "_target_": "torch.optim.Adam",
+    "lr": 1e-3,
+    "scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "patience": 1},
+}
+DROPOUT = {"_target_": "tests.toy_training.NoisyEmbedding"}
+
+
+class NoisyEmbedding(torch.nn.Module):
+    """Draws from the global generator in training, as dropout does."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = torch.nn.Dropout(0.2)
+
+    def forward(self, x):
+        return self.dropout(x)
+
+
+def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADAM, seed=0, **loop):
+    with seeded(seed_sequence(seed, "toy")):
+        theta = torch.randn(num_rows, 2)
+        x = theta + 0.5 * torch.randn(num_rows, 2)
+    with seeded(seed_sequence(seed, "init")):
+        estimator = Estimator(EstimatorSpec("z", NETWORKS[network], embedding, 2, {"x": (2,)}, {"z": PRIOR}))
+    u, evidence = estimator.prepare(theta, {"x": x})
+    data = TrainingData.split(u, evidence, 0.1, seed, "z", torch.device("cpu"))
+    estimator.fit_standardisation(u, evidence)
+    settings = LoopConfig(**{"num_epochs": 5, "batch_size": 50, **loop})
+    return Trainer(estimator, data, settings, optimizer, seed)
