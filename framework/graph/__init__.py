@@ -1,0 +1,8 @@
+"""The graph of random variables: which node feeds which, and which is inferred from what."""
+
+from framework.graph.arrays import check_shapes, load_array
+from framework.graph.build import build_graph
+from framework.graph.graph import Graph
+from framework.graph.node import Node
+
+__all__ = ["Graph", "Node", "build_graph", "check_shapes", "load_array"]

@@ -1,0 +1,88 @@
+"""Observed and true values: read from files, then held against the shapes that the simulator gives."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framework.errors import ConfigError
+from framework.graph.graph import Graph
+
+
+def load_array(path: str | Path, key: str) -> np.ndarray:
+    """Read the float32 array for config key `key`, which is `graph.<node>.observed` or `.truth`.
+
+    `.npz` (the array called as the node, or the only one), `.npy` or `.csv` (numbers only, one
+    row for each observation). Raises `ConfigError` naming the key and the file.
+    """
+    path = Path(path)
+    try:
+        array = _read(path, key)
+    except FileNotFoundError:
+        raise ConfigError(f"{key}={path}: no such file; give the path of a .npz, .npy or .csv file") from None
+    except ConfigError:
+        raise
+    except Exception as error:  # a damaged file makes NumPy raise nearly anything
+        raise ConfigError(f"{key}={path}: cannot be read as numbers ({error}); rewrite it with numpy.save") from error
+    if num_bad := int((~np.isfinite(array)).sum()):
+        raise ConfigError(f"{key}={path}: {num_bad} of {array.size} values are NaN or infinite; expected numbers only")
+    return array
+
+
+def check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """Return the graph with all observed and true values in the shape (num_observations, *event).
+
+    `shapes` are the event shapes by node. A single event may lack the leading axis, and single
+    numbers may lack the trailing one. Raises `ConfigError` naming the key.
+    """
+    return Graph(
+        [
+            replace(
+                node,
+                observed=_with_rows(node.observed, shapes.get(node.name), f"graph.{node.name}.observed"),
+                truth=_with_rows(node.truth, shapes.get(node.name), f"graph.{node.name}.truth"),
+            )
+            for node in graph.nodes.values()
+        ]
+    )
+
+
+def _with_rows(array: np.ndarray | None, event: tuple[int, ...] | None, key: str) -> np.ndarray | None:
+    if array is None or event is None:  # a covariate has no shape to compare with
+        return array
+    if array.shape[1:] == event and array.ndim:
+        return array
+    if array.shape == event:
+        return array[None]
+    if event == (1,) and array.ndim < 2:
+        return array.reshape(-1, 1)
+    expected = ", ".join(["num_observations", *map(str, event)])
+    raise ConfigError(f"{key}: file has shape {array.shape}, expected ({expected}): a simulation has shape {event}")
+
+
+def _read(path: Path, key: str) -> np.ndarray:
+    match path.suffix:
+        case ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return _as_float(_pick(arrays, path, key))
+        case ".npy":
+            return _as_float(np.load(path, allow_pickle=False))
+        case ".csv":
+            return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float32)
+    raise ConfigError(f"{key}={path}: unknown kind of file '{path.suffix}'; expected .npz, .npy or .csv")
+
+
+def _pick(arrays: Any, path: Path, key: str) -> np.ndarray:
+    name = key.split(".")[1]
+    if name in arrays.files:
+        return arrays[name]
+    if len(arrays.files) == 1:
+        return arrays[arrays.files[0]]
+    raise ConfigError(f"{key}={path}: no array '{name}' in it, only {', '.join(arrays.files) or 'nothing'}; rename one")
+
+
+def _as_float(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)

@@ -1,0 +1,72 @@
+"""The directed acyclic graph of an experiment, complete and checked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from framework.errors import ConfigError
+from framework.graph.checks import check_node, check_num_observations, paired_arrays
+from framework.graph.node import Node
+from framework.graph.picture import picture
+
+
+class Graph:
+    """Nodes by name, and the orders in which they are simulated and inferred.
+
+    Raises `ConfigError`, naming `graph.<node>.<key>`, for anything that could not be run.
+    """
+
+    nodes: dict[str, Node]
+    simulation_order: list[Node]  # the nodes with a prior or a simulator, parents first
+    inferred: list[Node]  # a node comes after the inferred nodes among its evidence
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = {node.name: node for node in nodes}
+        for node in nodes:
+            check_node(node, self.nodes)
+        order = _sorted({node.name: node.parents for node in nodes}, _parent_cycle)
+        self.simulation_order = [self.nodes[name] for name in order if self.nodes[name].is_drawn]
+        inferred = [node.name for node in self.simulation_order if node.is_inferred]
+        if not inferred:
+            raise ConfigError("graph: no node is inferred; give the node to be learned its evidence: [<node>, ...]")
+        needs = {name: [other for other in self.nodes[name].evidence if other in inferred] for name in inferred}
+        self.inferred = [self.nodes[name] for name in _sorted(needs, _evidence_cycle)]
+        check_num_observations(nodes)
+
+    @property
+    def num_observations(self) -> int:
+        """Number of observations; certain once `check_shapes` has completed the arrays' shapes."""
+        arrays = paired_arrays(self.nodes.values()).values()
+        return next((len(array) for array in arrays if array.ndim > 1), 1)
+
+    @property
+    def training_nodes(self) -> list[str]:
+        """Names of the nodes that training needs simulations of: the inferred ones and their evidence."""
+        needed = {name for node in self.inferred for name in (node.name, *node.evidence)}
+        return [node.name for node in self.simulation_order if node.name in needed]
+
+    def describe(self) -> str:
+        """Return a picture of the graph for a terminal, with one line for each node."""
+        covariates = [node for node in self.nodes.values() if not node.is_drawn]
+        return picture(covariates + self.simulation_order)
+
+
+def _sorted(needs: Mapping[str, Sequence[str]], message: Callable[[list[str]], str]) -> list[str]:
+    """Return the names, each after those that it needs; a cycle is a `ConfigError`."""
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise ConfigError(message(error.args[1])) from None
+
+
+def _parent_cycle(cycle: list[str]) -> str:
+    return (
+        f"graph.{cycle[-1]}.parents: a cycle, {' -> '.join(cycle)}; no node can depend on itself, "
+        f"remove '{cycle[-2]}' or another parent along it"
+    )
+
+
+def _evidence_cycle(cycle: list[str]) -> str:
+    return (
+        f"graph.{cycle[-1]}.evidence: a cycle, {' -> '.join(cycle)}; one of these must be inferred without the others, "
+        f"remove '{cycle[-2]}' or another one along it"
+    )

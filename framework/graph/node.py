@@ -1,0 +1,56 @@
+"""One random variable of the graph."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from framework.priors import Prior
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A node is drawn from its prior or its simulator, or is only observed (a covariate).
+
+    `observed` has shape (num_observations, *event), `truth` (num_observations, dim); both may
+    lack the leading axis until `check_shapes` has added it.
+    """
+
+    name: str
+    parents: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    prior: Prior | None = None
+    simulator: Callable[..., Any] | None = None
+    batched: bool = False
+    backend: str = "numpy"
+    observed: np.ndarray | None = None
+    truth: np.ndarray | None = None
+
+    @property
+    def is_inferred(self) -> bool:
+        """Whether an estimator learns q(node given its evidence)."""
+        return bool(self.evidence)
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether a simulator gives the node's values."""
+        return self.simulator is not None
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the node has values in a simulation: a covariate has none of its own."""
+        return self.prior is not None or self.is_simulated
+
+    @cached_property
+    def random_keywords(self) -> frozenset[str]:
+        """Which of `rng` and `generator` the simulator asks for by name."""
+        if self.simulator is None:
+            return frozenset()
+        try:
+            parameters = inspect.signature(self.simulator).parameters
+        except (TypeError, ValueError):  # some builtins have no signature
+            return frozenset()
+        return frozenset({"rng", "generator"} & parameters.keys())
