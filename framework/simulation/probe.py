@@ -1,0 +1,22 @@
+"""Learning the shapes of the nodes' values from one simulation, before anything is stored."""
+
+from framework.errors import SimulationError
+from framework.graph import Graph
+from framework.simulation.draw import simulate_one
+
+NUM_PROBES = 10
+
+
+def event_shapes(graph: Graph, seed: int) -> dict[str, tuple[int, ...]]:
+    """Return by node the shape of one value, from the first valid one of a few simulations.
+
+    Raises `SimulationError` with the last failure if none is valid.
+    """
+    for index in range(NUM_PROBES):
+        block = simulate_one(graph, seed, index)
+        if len(block.index):
+            return {name: values.shape[1:] for name, values in block.values.items()}
+    last = block.failures[-1]
+    raise SimulationError(
+        f"graph.{last.node}: the first {NUM_PROBES} simulations are all invalid; the last one: {last.message}"
+    )

@@ -1,0 +1,65 @@
+"""The unit of work: a range of simulations that is drawn piece by piece and committed as one shard."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from framework.graph import Graph
+from framework.simulation.call import BLOCK
+from framework.simulation.draw import Block, Failure, join_blocks, simulate_block
+from framework.simulation.store import SimulationStore
+
+SHARD_SECONDS = 20.0  # a killed process loses at most about this much work
+SHARD_BYTES = 32 * 2**20
+_PIECE_SECONDS = 0.2  # between looks at whether to stop
+_NUM_REPORTED = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a range: simulations up to `stop`, not included, are on disk."""
+
+    start: int
+    stop: int
+    num_invalid: int
+    failures: list[Failure]
+    seconds: float
+
+
+def unit_of(graph: Graph) -> int:
+    """Return the number of simulations that ranges should start and end at multiples of."""
+    return BLOCK if any(node.batched for node in graph.simulation_order) else 1
+
+
+def cut(start: int, stop: int, size: int, unit: int) -> int:
+    """Return where a range of about `size` from `start` ends: at a multiple of `unit`, or at `stop`."""
+    end = max(start + size, start + unit) // unit * unit
+    return stop if start + size >= stop else min(stop, end)
+
+
+def simulate_shard(
+    graph: Graph, store: SimulationStore, start: int, stop: int, should_stop: Callable[[], bool]
+) -> Report:
+    """Draw and commit the range, or what there is of it when told to stop or interrupted."""
+    began = time.monotonic()
+    unit = size = unit_of(graph)
+    blocks: list[Block] = []
+    at, stopping = start, False
+    try:
+        while at < stop and not stopping:
+            end, piece_began = cut(at, stop, size, unit), time.monotonic()
+            block = simulate_block(graph, store.seed, at, end)
+            stopping = should_stop()
+            if stopping and block.failures:
+                break  # the signal may have ended a program that the simulator had started: not its fault
+            blocks.append(block)
+            at = end
+            in_time = size * _PIECE_SECONDS / max(time.monotonic() - piece_began, 1e-6)
+            size = max(1, int(min(2 * size, in_time)))
+    finally:
+        shard = join_blocks(blocks) if blocks else None
+        if shard:
+            store.commit(start, at, shard)
+    num_valid = len(shard.index) if shard else 0
+    failures = shard.failures[:_NUM_REPORTED] if shard else []
+    return Report(start, at, at - start - num_valid, failures, time.monotonic() - began)

@@ -1,0 +1,128 @@
+"""A process that simulates ranges for its parent, and never outlives it."""
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
+
+from framework.errors import FrameworkError
+from framework.graph import Graph
+from framework.simulation.shard import Report, simulate_shard
+from framework.simulation.store import SimulationStore
+
+# Schedulers and terminals signal every process of a job; only the parent decides what it means.
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerDiedError(Exception):
+    """A worker ended without being asked to."""
+
+
+class Worker:
+    """The parent's end of a worker: it sends ranges and receives reports."""
+
+    def __init__(self, context: SpawnContext, build: Callable[[], Graph], store: SimulationStore) -> None:
+        self.pipe, remote = context.Pipe()
+        self.process = context.Process(target=_serve, args=(remote, build, store, os.getpid()))
+        with _signals_blocked():
+            self.process.start()
+        remote.close()
+        self.task: tuple[int, int] | None = None
+
+    def assign(self, task: tuple[int, int] | None) -> None:
+        """Send the next range; None leaves the worker idle."""
+        self.task = task
+        if task is not None:
+            with suppress(OSError):  # a worker that died is noticed when its report is due
+                self.pipe.send(task)
+
+    def has_ended(self) -> bool:
+        """Tell whether the process is gone; its pipe need not show it, when it has left children behind."""
+        return self.process.exitcode is not None
+
+    def receive(self) -> Report:
+        """Return the report on the range assigned last; an error in the worker is raised here."""
+        if self.has_ended() and not self.pipe.poll():
+            raise self.death()
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            raise self.death() from None
+        if isinstance(message, BaseException):
+            raise message
+        assert isinstance(message, Report)
+        return message
+
+    def death(self) -> WorkerDiedError:
+        """Return the error that says how the worker ended."""
+        self.process.join(timeout=5)
+        code = self.process.exitcode
+        how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exited with {code}"
+        hint = "; out of memory? Fewer simulation.workers need less" if code == -signal.SIGKILL else ""
+        start, stop = self.task or (0, 0)
+        return WorkerDiedError(f"a simulation worker {how} in simulations {start} to {stop}{hint}")
+
+    def ask_to_stop(self) -> None:
+        """Ask the worker to commit what it has and end."""
+        with suppress(OSError):
+            self.pipe.send(None)
+
+    def end(self, timeout_seconds: float) -> None:
+        """Wait for the worker to end, and kill it when it has not."""
+        try:
+            self.process.join(timeout_seconds)
+        finally:
+            self.process.kill()
+            self.process.join()
+            self.pipe.close()
+
+
+def _serve(pipe: Connection, build: Callable[[], Graph], store: SimulationStore, parent_pid: int) -> None:
+    """Run in the worker: simulate the ranges that come, until None or the parent's end."""
+    for signum in _SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    _die_with(parent_pid)
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        try:
+            graph = build()
+            while task := pipe.recv():
+                start, stop = task
+                # Whatever comes while simulating, None or the end of the pipe, means stop.
+                pipe.send(simulate_shard(graph, store, start, stop, pipe.poll))
+        except (EOFError, ConnectionError):
+            raise
+        except (FrameworkError, OSError) as error:
+            pipe.send(error)
+        except Exception:
+            pipe.send(RuntimeError(f"a simulation worker failed:\n{traceback.format_exc()}"))
+
+
+def _die_with(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent dies, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before that
+        os._exit(1)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Let a process that is started here begin with the signals blocked, until it has set them to be ignored.
+
+    Without this a signal during its first second, while it imports, would kill it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # multiprocessing would do this, and unblock some of them
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

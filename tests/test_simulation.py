@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from framework.errors import SimulationError
+from framework.graph import Graph, Node
+from framework.priors import Uniform
+from framework.simulation import simulate_block
+from framework.simulation.work import Work
+from tests import toy_simulators as toy
+from tests.toy_simulators import SEED, content, run, store_for
+
+# --- the same numbers, however they are made ---
+
+
+SIMULATORS = [
+    (toy.add_noise,),
+    (toy.add_noise, True),
+    (toy.add_noise_torch, False, "torch"),
+    (toy.add_noise_torch, True, "torch"),
+    (toy.add_global_noise_and_fail_sometimes,),
+    (toy.one_by_one_only, True),
+    (toy.nan_when_negative, True, "torch"),
+]
+
+
+@pytest.mark.parametrize("options", SIMULATORS)
+def test_shards_of_any_size_hold_the_same_simulations(tmp_path, options):
+    build = toy.builder(*options)
+    expected = content(run(build, tmp_path / "whole", 1000))
+    store = store_for(build, tmp_path / "parts")
+    for start, stop in [(700, 1000), (0, 5), (5, 256), (256, 513), (513, 700)]:
+        store.commit(start, stop, simulate_block(build(), SEED, start, stop))
+    assert content(store) == expected
+
+
+@pytest.mark.parametrize("options", SIMULATORS)
+def test_a_shorter_run_is_the_beginning_of_a_longer_one(tmp_path, options):
+    build = toy.builder(*options)
+    short, long = run(build, tmp_path / "short", 1000), run(build, tmp_path / "long", 2000)
+    assert content(short) == content(long, 1000)
+    assert content(run(build, tmp_path / "short", 2000)) == content(long)
+
+
+def test_batched_node_after_a_failing_one_does_not_depend_on_the_range():
+    nodes = [
+        Node("z", evidence=("y",), prior=Uniform(low=[-1, -1], high=[1, 1])),
+        Node("x", ("z",), simulator=toy.fail_when_negative),
+        Node("y", ("z",), simulator=toy.add_noise, batched=True, observed=np.zeros((1, 2), np.float32)),
+    ]
+    whole, part = (simulate_block(Graph(nodes), SEED, 0, stop) for stop in (256, 100))
+    np.testing.assert_array_equal(part.values["y"], whole.values["y"][: len(part.index)])
+
+
+def test_seeds_and_nodes_have_streams_of_their_own():
+    graph = toy.theta_to_x(toy.add_noise)
+    first, second = simulate_block(graph, 0, 0, 256), simulate_block(graph, 1, 0, 256)
+    assert not np.isin(first.values["theta"], second.values["theta"]).any()
+    noise = first.values["x"] - first.values["theta"]
+    assert len(np.unique(noise)) == noise.size
+
+
+def test_two_workers_give_what_one_gives(tmp_path):
+    build = toy.builder(toy.add_noise_torch, True, "torch")
+    one, two = (run(build, tmp_path / str(workers), 2000, workers) for workers in (1, 2))
+    assert content(one) == content(two)
+
+
+@pytest.mark.slow
+def test_eight_workers_give_what_one_gives(tmp_path):
+    build = toy.builder(toy.add_global_noise_and_fail_sometimes)
+    one, eight = (run(build, tmp_path / str(workers), 2000, workers) for workers in (1, 8))
+    assert content(one) == content(eight)
+
+
+# --- too many invalid simulations ---
+
+
+def test_too_many_invalid_simulations_end_the_phase_with_their_reasons(tmp_path):
+    with pytest.raises(SimulationError) as caught:
+        run(toy.builder(toy.fail_when_negative), tmp_path, 1000, max_invalid_fraction=0.1)
+    message = str(caught.value)
+    assert message.startswith("simulation.max_invalid_fraction=0.1: ") and "of 1000 simulations" in message
+    assert "node x: ValueError: theta is negative" in message
+    with pytest.raises(SimulationError, match="max_invalid_fraction"):
+        run(toy.builder(toy.fail_when_negative), tmp_path, 1000, max_invalid_fraction=0.1)
+
+
+def test_counts_tell_valid_from_invalid(tmp_path):
+    store = run(toy.builder(toy.fail_when_negative), tmp_path, 1000)
+    num_valid, num_invalid = store.counts()
+    assert num_valid + num_invalid == 1000 and num_invalid > 300
+    assert num_valid == len(store.load(["x"])["x"])
+
+
+# --- progress ---
+
+
+def test_progress_reports_what_is_on_disk(tmp_path):
+    reports = []
+    store = run(toy.builder(toy.fail_when_negative), tmp_path, 1000, on_progress=lambda *counts: reports.append(counts))
+    assert reports[-1] == (1000, store.counts()[1]) and reports == sorted(reports)
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [StopError, KeyboardInterrupt])
+def test_progress_may_end_the_phase_and_costs_nothing(tmp_path, error):
+    def stop(num_done, num_invalid):
+        raise error
+
+    build = toy.builder(toy.add_noise)
+    with pytest.raises(error):
+        run(build, tmp_path, 1000, on_progress=stop)
+    store = store_for(build, tmp_path)
+    assert sum(store.counts()) > 0
+    assert content(run(build, tmp_path, 1000)) == content(run(build, tmp_path / "whole", 1000))
+
+
+@given(
+    ranges=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 3000)), min_size=1, max_size=4),
+    unit=st.sampled_from([1, 256]),
+    num_workers=st.integers(1, 5),
+)
+def test_work_is_handed_out_once_and_in_order(ranges, unit, num_workers):
+    at, missing = 0, []
+    for gap, length in ranges:
+        missing.append((at + gap, at + gap + length))
+        at += gap + length
+    work, taken = Work(missing, unit, 20, num_workers), []
+    while task := work.take():
+        taken += range(*task)
+    assert taken == [index for start, stop in missing for index in range(start, stop)]
