@@ -1,0 +1,1 @@
+"""What follows training: samples, diagnostics and the report."""

@@ -1,0 +1,132 @@
+"""After training: samples of every observation, calibration, and the report."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from framework.checkpoint import CheckpointStore, Generation
+from framework.config.duration import format_duration
+from framework.config.parse import NodeSettings
+from framework.config.schema import Config
+from framework.estimators.files import load_estimator
+from framework.graph import Graph
+from framework.inference.draw import Arrays, draw_calibration, draw_posterior, draw_predictive, information_gain
+from framework.inference.posterior import Posterior
+from framework.inference.samples import write_samples
+from framework.run_directory import RunDirectory, versions
+from framework.simulation import SimulationStore
+from framework.tracking import Console
+from framework.training.data import validation_rows
+
+log = logging.getLogger(__name__)
+
+
+class Finish:
+    """Draws and reports with the best weights of the newest checkpoint."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Mapping[str, NodeSettings],
+        directory: RunDirectory,
+        graph: Graph,
+        simulations: SimulationStore,
+        device: torch.device,
+    ) -> None:
+        self.config, self.settings, self.directory = config, settings, directory
+        self.graph, self.simulations = graph, simulations
+        generation = CheckpointStore(directory.checkpoints_dir).latest()
+        assert generation is not None, "training ends with a checkpoint"
+        self.generation: Generation = generation
+        self.estimators = {n.name: load_estimator(generation, n.name).to(device) for n in graph.inferred}
+        self.device = device
+
+    def go(self, console: Console) -> None:
+        """Write `samples/` and `report/`, and say where they are."""
+        samples = self._sample(console)
+        log.info("samples: %s", self.directory.samples_dir)
+        if self.config.inference.report:
+            log.info("report:  %s", self._report(samples))
+
+    def _sample(self, console: Console) -> Arrays:
+        posterior = Posterior(list(self.estimators.values()), self.directory.read_arrays("observed"), self.config.seed)
+        num_samples = {name: settings.inference.num_samples for name, settings in self.settings.items()}
+        with console.phase("sampling", posterior.num_observations):
+            arrays = draw_posterior(
+                posterior,
+                num_samples,
+                self.config.inference.batch_size,
+                lambda done: console.update(done, "observations"),
+            )
+        write_samples(self.directory.samples_dir / "posterior", arrays)
+        return arrays
+
+    def _report(self, samples: Arrays) -> Path:
+        from framework.inference.report import write_report  # matplotlib takes a second to load
+        from framework.inference.summary import NodeReport, PredictiveReport
+
+        inference, truth = self.config.inference, self.directory.read_arrays("truth")
+        nodes = [
+            NodeReport(name=name, samples=samples[name]["samples"], truth=truth.get(name), **self._checks(name))
+            for name in self.estimators
+        ]
+        predictive: list[PredictiveReport] = []
+        if inference.num_predictive:
+            drawn = draw_predictive(self.graph, samples, inference.num_predictive, self.config.seed)
+            observed = self.directory.read_arrays("observed")
+            predictive = [PredictiveReport(name, values, observed[name]) for name, values in drawn.items()]
+            write_samples(
+                self.directory.samples_dir / "predictive", {name: {"samples": values} for name, values in drawn.items()}
+            )
+        return write_report(
+            self.directory.report_dir,
+            title=self.config.name,
+            facts=self._facts(),
+            nodes=nodes,
+            predictive=predictive,
+            seed=self.config.seed,
+        )
+
+    def _checks(self, node: str) -> dict[str, Any]:
+        """Return the training history of a node and what its held-out simulations say of it."""
+        estimator, settings = self.estimators[node], self.settings[node]
+        progress = self._progress(node)
+        checks: dict[str, Any] = {"history": progress["history"], "best_epoch": progress["best_epoch"]}
+        names = list(estimator.spec.evidence_shapes)
+        arrays = self.simulations.load([node, *names])
+        rows = validation_rows(len(arrays[node]), settings.loop.validation_fraction, self.config.seed, node)
+        theta = torch.from_numpy(arrays[node])[rows].to(self.device)
+        evidence = {name: torch.from_numpy(arrays[name])[rows].to(self.device) for name in names}
+        checks["information_gain"] = information_gain(estimator, theta, evidence)
+        num_calibration = min(settings.inference.num_calibration, len(rows))
+        if num_calibration:
+            checks["calibration_theta"] = theta[:num_calibration].cpu().numpy()
+            checks["calibration_samples"] = draw_calibration(
+                estimator,
+                {name: value[:num_calibration] for name, value in evidence.items()},
+                settings.inference.num_calibration_samples,
+                settings.inference.batch_size,
+                self.config.seed,
+            )
+        return checks
+
+    def _progress(self, node: str) -> dict[str, Any]:
+        return self.generation.load(f"{node}/checkpoint.json")["progress"]
+
+    def _facts(self) -> dict[str, str]:
+        num_valid, num_invalid = self.simulations.counts()
+        seconds = sum(self._progress(node)["train_seconds"] for node in self.estimators)
+        losses = {node: self._progress(node)["best_loss"] for node in self.estimators}
+        return {
+            "run directory": str(self.directory.path),
+            "seed": str(self.config.seed),
+            "simulations": f"{num_valid} valid, {num_invalid} invalid",
+            "training time": format_duration(seconds),
+            "best validation loss": ", ".join(f"{node} {loss:.4f}" for node, loss in losses.items()),
+            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+            "command": " ".join(["python -m framework.train", *sys.argv[1:]]),
+        }

@@ -1,0 +1,65 @@
+"""A finished or interrupted run, opened for reading: its posterior, samples and simulations."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from framework.checkpoint import CheckpointStore, Generation
+from framework.config.parse import from_container, graph_container
+from framework.config.schema import Config
+from framework.errors import CheckpointError, ConfigError
+from framework.estimators.files import load_estimator
+from framework.graph import Graph, build_graph
+from framework.inference.posterior import NodePosterior, Posterior
+from framework.inference.samples import read_samples
+from framework.run_directory import RunDirectory
+from framework.simulation import SimulationStore
+
+
+class LoadedRun:
+    """What a run directory holds; nothing outside it is read except for the simulator's code."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.directory = RunDirectory(Path(run_dir))
+        self.config: Config = from_container(self.directory.pinned_config())
+
+    @cached_property
+    def joint_posterior(self) -> Posterior:
+        """The posterior of all nodes that have been trained, with the best weights of the newest checkpoint."""
+        generation = self._generation()
+        trained = generation.manifest["nodes"]
+        estimators = [load_estimator(generation, node) for node in trained]
+        return Posterior(estimators, self.directory.read_arrays("observed"), self.config.seed)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph with its simulators, whose code must be importable."""
+        return build_graph(graph_container(self.config), self.config.priors)
+
+    def posterior(self, node: str) -> NodePosterior:
+        """Return the posterior of one node."""
+        if node not in self.joint_posterior.estimators:
+            raise ConfigError(f"{node}: no such node was trained, only {', '.join(self.joint_posterior.estimators)}")
+        return NodePosterior(self.joint_posterior, node)
+
+    def samples(self, kind: str = "posterior") -> dict[str, dict[str, np.ndarray]]:
+        """Return {node: {"samples": ..., "log_prob": ...}} as saved in `samples/<kind>/`."""
+        return read_samples(self.directory.samples_dir / kind)
+
+    def simulations(self, *nodes: str) -> dict[str, np.ndarray]:
+        """Return {node: (num_valid, *event_shape)} of the given nodes."""
+        return SimulationStore.open(self.directory.simulations_dir).load(list(nodes))
+
+    def _generation(self) -> Generation:
+        generation = CheckpointStore(self.directory.checkpoints_dir).latest()
+        if generation is None:
+            raise CheckpointError(
+                f"{self.directory.path}: no checkpoint here yet; train first, or go on with +resume=true"
+            )
+        return generation
+
+
+def load_run(run_dir: str | Path) -> LoadedRun:
+    """Open the run in `run_dir`; raises `CheckpointError` where there is none."""
+    return LoadedRun(run_dir)

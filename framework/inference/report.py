@@ -1,0 +1,147 @@
+"""The report of a run: figures as PNG files, the numbers as `summary.json`, and all of it in one `report.html`."""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from framework.inference.figures import loss_figure, predictive_figure
+from framework.inference.figures_calibration import recovery_figure, sbc_figure, tarp_figure
+from framework.inference.figures_corner import corner_figure
+from framework.inference.summary import (
+    Calibration,
+    NodeReport,
+    PredictiveReport,
+    calibrate,
+    summarise_node,
+    summarise_predictive,
+)
+
+__all__ = ["NodeReport", "PredictiveReport", "write_report"]
+
+MAX_OBSERVATIONS = 5
+FIGURE_DPI = 130
+
+
+def write_report(
+    report_dir: Path,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    nodes: Sequence[NodeReport],
+    predictive: Sequence[PredictiveReport] = (),
+    seed: int = 0,
+) -> Path:
+    """Write figures, `summary.json` and `report.html` to `report_dir`, each atomically; return the HTML's path.
+
+    The HTML needs no other file and no network. `seed` is that of the calibration tests' random choices.
+    """
+    report_dir.mkdir(parents=True, exist_ok=True)
+    sections, numbers = [], {}
+    for node in nodes:
+        calibration = calibrate(node, seed)
+        numbers[node.name] = summarise_node(node, calibration)
+        sections.append((node, numbers[node.name], _node_figures(report_dir, node, calibration)))
+    predictions = [(entry, summarise_predictive(entry), _predictive_figures(report_dir, entry)) for entry in predictive]
+    summary = {"title": title, "facts": facts, "nodes": numbers, "predictive": {p.name: s for p, s, _ in predictions}}
+    _write(report_dir / "summary.json", json.dumps(_without_nan(summary), indent=2, allow_nan=False).encode())
+    page = _template().render(title=title, facts=facts, sections=sections, predictions=predictions)
+    _write(report_dir / "report.html", page.encode())
+    return report_dir / "report.html"
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A figure on disk, and as the HTML embeds it."""
+
+    file_name: str
+    source: str
+    width: int
+    height: int
+
+
+def _node_figures(report_dir: Path, node: NodeReport, calibration: Calibration | None) -> dict[str, Any]:
+    """Draw one node's figures: loss, corners (one for each observation) and, if known, sbc, tarp and recovery."""
+    name, names = node.name, node.parameter_names
+    truth = [None] * len(node.samples) if node.truth is None else node.truth
+    images: dict[str, Any] = {
+        "loss": _save(report_dir, f"{name}_loss", loss_figure(node.history, node.best_epoch, f"{name}: training")),
+        "corners": [
+            _save(report_dir, f"{name}_corner_{i}", corner_figure(samples, values, names, f"{name} | observation {i}"))
+            for i, (samples, values) in enumerate(zip(node.samples[:MAX_OBSERVATIONS], truth, strict=False))
+        ],
+    }
+    if calibration is None:
+        return images
+    assert node.calibration_theta is not None and node.calibration_samples is not None
+    sbc = sbc_figure(calibration.ranks, calibration.num_samples, calibration.p_values, names, f"{name}: SBC ranks")
+    curve = (calibration.alpha, calibration.expected_coverage)
+    tarp = tarp_figure(*curve, calibration.num_simulations, calibration.tarp_p_value, f"{name}: TARP coverage")
+    recovery = recovery_figure(node.calibration_theta, node.calibration_samples, names, f"{name}: recovery")
+    figures = {"sbc": sbc, "tarp": tarp, "recovery": recovery}
+    return images | {key: _save(report_dir, f"{name}_{key}", figure) for key, figure in figures.items()}
+
+
+def _predictive_figures(report_dir: Path, predictive: PredictiveReport) -> list[_Image]:
+    images = []
+    for i, (samples, observed) in enumerate(zip(predictive.samples, predictive.observed, strict=True)):
+        if i < MAX_OBSERVATIONS:
+            title = f"{predictive.name}: posterior predictive, observation {i}"
+            figure = predictive_figure(samples, observed, predictive.name, title)
+            images.append(_save(report_dir, f"{predictive.name}_predictive_{i}", figure))
+    return images
+
+
+def _save(report_dir: Path, name: str, figure: Figure) -> _Image:
+    """Write the figure as PNG; characters that are not safe in a file name become underscores."""
+    file_name = re.sub(r"[^\w-]+", "_", name) + ".png"
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=FIGURE_DPI, facecolor="white")
+    _write(report_dir / file_name, buffer.getvalue())
+    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    # CSS has 96 pixels per inch, so that text has the same size in all figures.
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    return _Image(file_name, source, width, height)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace the file, so that a reader or a crash never sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _without_nan(value: Any) -> Any:
+    """Return the value with None for NaN and inf, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    environment.globals["max_observations"] = MAX_OBSERVATIONS
+    return environment.get_template("report.html.jinja")
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.{digits}g}".replace("-", "−")

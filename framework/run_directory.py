@@ -1,0 +1,203 @@
+"""The files of one run, and the rule that nothing there is overwritten by accident."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
+
+# What may change on resume: it changes no number of the training.
+_FREE = re.compile(
+    r"(loop\.num_epochs|runtime|inference|tracking|simulation\.workers|device|name|resume|resume_from|overwrite"
+    r"|graph\.\w+\.(inference|loop\.num_epochs|observed|truth))(\.|$)"
+)
+
+
+class RunDirectory:
+    """Paths of a run directory, and its records of config, versions and attempts."""
+
+    def __init__(self, path: Path) -> None:
+        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path  # as people type it
+        self.path = path
+        self.config_path = path / "config.yaml"
+        self.simulations_dir = path / "simulations"
+        self.checkpoints_dir = path / "checkpoints"
+        self.samples_dir = path / "samples"
+        self.report_dir = path / "report"
+        self.attempts_dir = path / "attempts"
+
+    def open(self, container: Mapping[str, Any]) -> None:
+        """Prepare the directory for this attempt, by `resume`, `resume_from` and `overwrite` of the config.
+
+        Raises `ResumeRefusedError` where going on would overwrite work or break the run.
+        """
+        if container["resume_from"] is not None:
+            self._copy_from(RunDirectory(Path(container["resume_from"])), container)
+        elif container["overwrite"] and self.holds_work():
+            self._move_aside()
+        if not self.holds_work():
+            if container["resume"] and not self.config_path.exists():
+                raise CheckpointError(f"{self.path}: nothing to resume here; start without resume=true")
+            self._pin(container)
+            return
+        if not (container["resume"] or container["resume_from"]):
+            raise ResumeRefusedError(
+                f"{self.path} already holds a run. Go on with it: +resume=true · start another: name=... · "
+                "move it aside and start afresh: overwrite=true"
+            )
+        self._check_unchanged(container)
+
+    def holds_work(self) -> bool:
+        """Tell whether a checkpoint or a simulation is here."""
+        return any(self.checkpoints_dir.glob("*/manifest.json")) or any(self.simulations_dir.glob("*.npy"))
+
+    def pinned_config(self) -> dict[str, Any]:
+        """Return the config of the run's first start, as plain containers."""
+        try:
+            return yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise CheckpointError(f"{self.config_path}: cannot be read ({error}); is this a run directory?") from error
+
+    def write_arrays(self, observed: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> None:
+        """Keep observations and true values with the run: their files may move or change."""
+        for name, arrays in (("observed", observed), ("truth", truth)):
+            temporary = self.path / f".{name}.tmp.npz"
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
+            temporary.replace(self.path / f"{name}.npz")
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Return {node: (num_observations, *event_shape)} for `observed` or `truth`."""
+        path = self.path / f"{name}.npz"
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing; the run stopped before its first simulation, start it again")
+        with np.load(path) as file:
+            return {node: file[node] for node in file.files}
+
+    def start_attempt(self, overrides: list[str], results: Mapping[str, Any]) -> "Attempt":
+        """Record the start of an attempt; `results` is the part of the config that samples and report depend on."""
+        self.attempts_dir.mkdir(parents=True, exist_ok=True)
+        number = len(self._attempts()) + 1
+        return Attempt(self.attempts_dir / f"{number:03d}.json", overrides, results)
+
+    def has_results(self, results: Mapping[str, Any]) -> bool:
+        """Tell whether the last finished attempt has made samples and report with the same settings."""
+        finished = [a for a in self._attempts() if a["stop_reason"] == "finished"]
+        return bool(finished) and finished[-1]["results"] == results and self.samples_dir.is_dir()
+
+    def _attempts(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.attempts_dir.glob("*.json"))]
+
+    def _pin(self, container: Mapping[str, Any]) -> None:
+        shutil.rmtree(self.simulations_dir, ignore_errors=True)  # holds no simulation, perhaps an index
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config_path, yaml.safe_dump(dict(container), sort_keys=False, allow_unicode=True))
+        facts = {
+            "run_id": uuid.uuid4().hex[:8],
+            "created": _now(),
+            "versions": versions(),
+            "git_commit": _git_commit(),
+        }
+        write_atomically(self.path / "run.json", json.dumps(facts, indent=1))
+
+    def _check_unchanged(self, container: Mapping[str, Any]) -> None:
+        old, new = _flatten(self.pinned_config()), _flatten(container)
+        changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not _FREE.match(key)]
+        if changed:
+            lines = [f"  {key}: {old.get(key)} → {new.get(key)}" for key in sorted(changed)]
+            raise ResumeRefusedError(
+                f"{self.path}: incompatible config; put these back, or start another run with name=...\n"
+                + "\n".join(lines)
+            )
+
+    def _copy_from(self, source: "RunDirectory", container: Mapping[str, Any]) -> None:
+        if not source.holds_work():
+            raise CheckpointError(f"resume_from={source.path}: holds no run")
+        if source.path.resolve() == self.path.resolve():
+            raise ConfigError(
+                f"resume_from={source.path}: is the run directory itself; use +resume=true, or set name=..."
+            )
+        if self.holds_work():
+            return  # copied by an earlier attempt
+        self._pin(container)
+        shutil.copy2(source.config_path, self.config_path)
+        for name in ("simulations", "checkpoints"):
+            if (source.path / name).is_dir():
+                shutil.copytree(source.path / name, self.path / name, symlinks=True, dirs_exist_ok=True)
+        if (source.path / "metrics.jsonl").is_file():
+            shutil.copy2(source.path / "metrics.jsonl", self.path)
+
+    def _move_aside(self) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        self.path.mkdir()
+
+
+class Attempt:
+    """One process of a run, as `attempts/NNN.json` records it."""
+
+    def __init__(self, path: Path, overrides: list[str], results: Mapping[str, Any]) -> None:
+        self.path = path
+        self.facts: dict[str, Any] = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "command": [sys.executable, *sys.argv],
+            "overrides": overrides,
+            "results": dict(results),
+            "start": _now(),
+            "end": None,
+            "stop_reason": None,
+        }
+        write_atomically(path, json.dumps(self.facts, indent=1))
+
+    def end(self, stop_reason: str) -> None:
+        """Record the end and why."""
+        self.facts |= {"end": _now(), "stop_reason": stop_reason}
+        write_atomically(self.path, json.dumps(self.facts, indent=1))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that readers see the old or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {"framework": version("framework"), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the working directory, with `+` appended where files differ from it."""
+    try:
+        git = ["git", "describe", "--always", "--abbrev=40", "--dirty=+"]
+        return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {k: v for name, item in value.items() for k, v in _flatten(item, f"{prefix}{name}.").items()}
+    return {prefix.removesuffix("."): value}
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

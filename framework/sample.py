@@ -1,0 +1,40 @@
+"""Command line: draw more samples from a finished or interrupted run."""
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+from framework.cli import exit_codes
+from framework.paths import register_bundle
+
+KINDS = ("prior", "posterior", "predictive")
+
+
+def main() -> None:
+    """Parse the arguments and draw."""
+    parser = ArgumentParser(
+        prog="python -m framework.sample",
+        formatter_class=RawDescriptionHelpFormatter,
+        description="Draw from a run's prior, posterior or posterior predictive, with its best weights so far.",
+        epilog="""\
+examples:
+  python -m framework.sample outputs/two_moons posterior inference.num_samples=100000
+  python -m framework.sample outputs/two_moons posterior graph.x.observed=new_data.npz
+  python -m framework.sample outputs/two_moons predictive seed=1
+
+keys: inference.num_samples, inference.batch_size, inference.num_predictive, seed, device, graph.<node>.observed
+Samples are written below <run_dir>/samples/, one .npz for each node; nothing there is overwritten.""",
+    )
+    parser.add_argument("run_dir", help="the directory of the run, such as outputs/two_moons")
+    parser.add_argument("kind", nargs="?", default="posterior", choices=KINDS, help="default: posterior")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="what differs from the run's own configuration"
+    )
+    arguments = parser.parse_args()
+    with exit_codes():
+        from framework.inference.more import draw_more  # torch loads here: --help and typing mistakes answer at once
+
+        print(f"samples: {draw_more(arguments.run_dir, arguments.kind, arguments.overrides)}")
+
+
+if __name__ == "__main__":
+    register_bundle()
+    main()

@@ -1,0 +1,72 @@
+"""`python -m framework.sample`: more samples from a run, without its YAML."""
+
+import numpy as np
+import pytest
+
+from tests.integration.command import run, train
+
+
+@pytest.fixture(scope="module")
+def cwd(tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("sample")
+    result = train("inference.report=false", "inference.batch_size=40", cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return cwd
+
+
+def sample(cwd, *arguments):
+    result = run("framework.sample", "outputs/two_moons", *arguments, cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    directory = cwd / result.stdout.split("samples: ")[1].strip()
+    return {path.stem: np.load(path) for path in directory.glob("*.npz")}
+
+
+def test_more_posterior_samples_begin_with_those_that_are_there(cwd):
+    more = sample(cwd, "posterior", "inference.num_samples=80")["z"]
+    first = np.load(cwd / "outputs/two_moons/samples/posterior/z.npz")
+    assert more["samples"].shape == (10, 80, 2)
+    np.testing.assert_array_equal(more["samples"][:, :40], first["samples"][:, :40])
+
+
+def test_nothing_is_overwritten(cwd):
+    count = len(list((cwd / "outputs/two_moons/samples").iterdir()))
+    sample(cwd, "posterior"), sample(cwd, "posterior")
+    assert len(list((cwd / "outputs/two_moons/samples").iterdir())) == count + 2
+
+
+def test_another_seed_gives_other_samples(cwd):
+    first = np.load(cwd / "outputs/two_moons/samples/posterior/z.npz")["samples"]
+    assert not np.array_equal(sample(cwd, "posterior", "seed=5")["z"]["samples"], first)
+
+
+def test_prior_samples_come_with_their_density(cwd):
+    prior = sample(cwd, "prior", "inference.num_samples=33")["z"]
+    assert prior["samples"].shape == (33, 2)
+    np.testing.assert_allclose(prior["log_prob"], np.log(0.25), rtol=1e-5)
+
+
+def test_predictive_samples_are_simulations(cwd):
+    predictive = sample(cwd, "predictive", "inference.num_samples=30")
+    assert predictive["x"]["samples"].shape == (10, 30, 2)
+
+
+def test_a_new_observation_needs_no_training(cwd):
+    np.save(cwd / "new.npy", np.array([[0.1, 0.2], [0.3, 0.4], [0.0, 0.0]]))
+    assert sample(cwd, "posterior", "graph.x.observed=new.npy")["z"]["samples"].shape == (3, 50, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["outputs/two_mons"], 4, "outputs/two_mons/config.yaml: cannot be read"),
+        (["outputs/two_moons", "posterior", "loop.num_epochs=3"], 2, "loop.num_epochs=3: expected KEY=VALUE with one of"),
+        (["outputs/two_moons", "posterior", "inference.num_samples=x"], 2, "inference.num_samples=x: expected a whole number"),
+        (["outputs/two_moons", "posterior", "graph.x.observed=no.npz"], 2, "graph.x.observed=no.npz: no such file"),
+        (["outputs/two_moons", "everything"], 2, "invalid choice: 'everything'"),
+        (["outputs/two_moons", "posterior", "device=cuda:9"], 2, "device=cuda:9: not available here"),
+    ],
+)
+def test_a_mistake_is_named(cwd, arguments, exit_code, message):
+    result = run("framework.sample", *arguments, cwd=cwd)
+    assert (result.returncode, message in result.stderr) == (exit_code, True), result.stderr
+    assert "Traceback" not in result.stderr

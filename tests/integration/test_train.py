@@ -1,0 +1,181 @@
+"""`python -m framework.train` from the first simulation to the report, and on from what is there."""
+
+import json
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from framework import load_run
+from tests.integration.command import run, start_training, train
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A directory with one finished run of the default experiment, and what the command printed."""
+    cwd = tmp_path_factory.mktemp("finished")
+    result = train(cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return cwd, result.stdout
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True, symlinks=True)
+    return tmp_path
+
+
+def files(directory):
+    return sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
+
+
+def same_arrays(a, b):
+    with np.load(a) as x, np.load(b) as y:
+        return x.files == y.files and all(np.array_equal(x[name], y[name]) for name in x.files)
+
+
+def test_a_run_leaves_what_the_design_promises(finished):
+    run_dir = finished[0] / "outputs/two_moons"
+    names = files(run_dir)
+    for name in ("config.yaml", "run.json", "metrics.jsonl", "attempts/001.json", "simulations/index.json"):
+        assert name in names
+    for name in ("samples/posterior/z.npz", "samples/predictive/x.npz", "report/report.html", "report/z_corner_0.png"):
+        assert name in names
+    node = sorted(p.name for p in (run_dir / "checkpoints/latest/z").iterdir())
+    weights = [f"{part}{kind}.pth" for part in ("conditional_flow", "embedding", "marginal_flow") for kind in ("", "_best")]
+    assert node == sorted([*weights, "init_parameters.pth", "optimizer.pth", "checkpoint.json"])
+
+
+def test_a_run_says_what_it_does_and_where_the_results_are(finished):
+    out = finished[1]
+    assert "z ─┐" in out
+    assert "300 simulations" in out
+    assert "training z 2/2" in out
+    assert "outputs/two_moons/report/report.html" in out
+
+
+def test_samples_hold_every_observation_with_the_density_of_each_sample(finished):
+    loaded = load_run(finished[0] / "outputs/two_moons")
+    arrays = loaded.samples()["z"]
+    assert arrays["samples"].shape == (10, 50, 2)
+    assert arrays["log_prob"].shape == (10, 50)
+    posterior = loaded.posterior("z")
+    expected = posterior.log_prob(arrays["samples"][3], observation=3)
+    torch.testing.assert_close(torch.tensor(arrays["log_prob"][3]), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_the_metrics_are_one_record_per_epoch(finished):
+    lines = (finished[0] / "outputs/two_moons/metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [(r["node"], r["epoch"]) for r in records] == [("z", 1), ("z", 2)]
+    assert records[0].keys() == {"node", "epoch", "step", "train_loss", "val_loss", "lr"}
+
+
+def test_the_same_command_gives_the_same_numbers_with_any_number_of_workers(finished, tmp_path):
+    result = train("simulation.workers=2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    samples = "outputs/two_moons/samples/posterior/z.npz"
+    assert same_arrays(tmp_path / samples, finished[0] / samples)
+
+
+def test_a_run_is_not_started_over_by_accident(copied):
+    before = files(copied)
+    result = train(cwd=copied)
+    assert result.returncode == 3
+    assert "outputs/two_moons already holds a run" in result.stderr
+    assert all(way in result.stderr for way in ("+resume=true", "name=...", "overwrite=true"))
+    assert files(copied) == before
+
+
+def test_a_finished_run_resumed_says_so(copied):
+    result = train("+resume=true", cwd=copied)
+    assert result.returncode == 0, result.stderr
+    assert "finished already" in result.stdout
+
+
+def test_overwrite_moves_the_old_run_aside(copied):
+    result = train("overwrite=true", "seed=1", cwd=copied)
+    assert result.returncode == 0, result.stderr
+    assert (copied / "outputs/two_moons.old-1/report/report.html").exists()
+    assert yaml.safe_load((copied / "outputs/two_moons/config.yaml").read_text())["seed"] == 1
+
+
+def test_more_epochs_train_on_as_if_they_had_been_asked_for_at_once(copied, tmp_path_factory):
+    result = train("+resume=true", "loop.num_epochs=4", cwd=copied)
+    assert result.returncode == 0, result.stderr
+    assert "↻ Resuming z from epoch 2/4" in result.stdout
+    whole = tmp_path_factory.mktemp("whole")
+    assert train("loop.num_epochs=4", cwd=whole).returncode == 0
+    metrics, samples = "outputs/two_moons/metrics.jsonl", "outputs/two_moons/samples/posterior/z.npz"
+    assert (copied / metrics).read_text() == (whole / metrics).read_text()
+    assert same_arrays(copied / samples, whole / samples)
+
+
+def test_another_network_cannot_resume_a_run(copied):
+    result = train("+resume=true", "network.hidden_dim=9", cwd=copied)
+    assert result.returncode == 3
+    assert "incompatible config" in result.stderr
+    assert "network.hidden_dim: 8 → 9" in result.stderr
+
+
+def test_a_run_goes_on_in_a_new_directory(copied):
+    result = train("name=longer", "+resume_from=outputs/two_moons", "loop.num_epochs=3", cwd=copied)
+    assert result.returncode == 0, result.stderr
+    assert "↻ Resuming z from epoch 2/3" in result.stdout
+    assert len((copied / "outputs/longer/metrics.jsonl").read_text().splitlines()) == 3
+    assert len((copied / "outputs/two_moons/metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(("number", "exit_code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 99, "Terminated")])
+def test_a_signal_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(number, exit_code, word, tmp_path):
+    longer = ["simulation.num_simulations=2000", "loop.num_epochs=40", "loop.early_stop_patience=null", "inference.report=false"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir(), cut.mkdir()
+    assert train(*longer, cwd=whole).returncode == 0
+    process = start_training(*longer, "loop.num_epochs=100000", "name=two_moons", cwd=cut)
+    metrics = "outputs/two_moons/metrics.jsonl"
+    while not (cut / metrics).exists() or len((cut / metrics).read_text().splitlines()) < 3:
+        assert process.poll() is None, process.stdout.read()
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == exit_code, out
+    assert f"⚠ {word} at epoch" in out
+    assert "model + weights saved to outputs/two_moons/checkpoints/latest/z/" in out
+    assert not (cut / "outputs/two_moons/samples").exists()
+    result = train(*longer, "+resume=true", cwd=cut)
+    assert result.returncode == 0, result.stderr
+    samples = "outputs/two_moons/samples/posterior/z.npz"
+    assert same_arrays(cut / samples, whole / samples)
+    assert (cut / metrics).read_text() == (whole / metrics).read_text()
+
+
+def test_an_interrupted_simulation_phase_goes_on_where_it_stopped(tmp_path):
+    assert train("inference.report=false", cwd=tmp_path).returncode == 0
+    run_dir = tmp_path / "outputs/two_moons"
+    expected = load_run(run_dir).simulations("z", "x")
+    shutil.rmtree(run_dir / "checkpoints")
+    max((run_dir / "simulations").glob("*.npy")).unlink()
+    assert train("+resume=true", "inference.report=false", cwd=tmp_path).returncode == 0
+    again = load_run(run_dir).simulations("z", "x")
+    assert all(np.array_equal(again[name], expected[name]) for name in expected)
+
+
+def test_a_chain_of_nodes_is_trained_and_sampled_jointly(tmp_path):
+    result = train("experiment=signal_chain", "inference.num_predictive=5", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    loaded = load_run(tmp_path / "outputs/signal_chain")
+    assert loaded.samples()["source"]["samples"].shape == (10, 50, 3)
+    assert loaded.samples()["calibration"]["samples"].shape == (10, 50, 2)
+
+
+def test_presimulated_data_train_a_run(tmp_path):
+    theta = np.random.default_rng(0).uniform(-1, 1, (400, 2))
+    np.savez(tmp_path / "mine.npz", z=theta, x=theta + 0.1)
+    result = train("simulation.from_file=mine.npz", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "400 simulations" in result.stdout
+    result = run("framework.sample", "outputs/two_moons", "prior", "inference.num_samples=7", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr

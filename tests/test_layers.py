@@ -1,0 +1,50 @@
+"""Imports point down only, and the parts for any torch loop know nothing of the rest."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "framework"
+LAYERS = [
+    {"train", "sample"},
+    {"run", "cli"},
+    {"inference"},
+    {"training"},
+    {"simulation"},
+    {"estimators", "graph", "checkpoint", "runtime", "tracking"},
+    {"networks", "priors"},
+    {"config"},
+    {"errors", "rng", "paths", "device", "run_directory", "__init__"},
+]
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def part_of(path):
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imported_parts(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name.split(".")[1] for name in names if name.startswith("framework."))
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) != "__init__"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_imports_only_from_its_own_layer_and_those_below(path):
+    above = {part for part in imported_parts(path) if LEVEL[part] < LEVEL[part_of(path)]}
+    beside = {part for part in imported_parts(path) if LEVEL[part] == LEVEL[part_of(path)]} - {part_of(path)}
+    assert not above
+    assert not beside - {"errors", "checkpoint", "priors"}
+
+
+@pytest.mark.parametrize("part", ["checkpoint", "runtime"])
+def test_runtime_and_checkpoint_import_nothing_of_the_rest(part):
+    parts = {name for path in (ROOT / part).glob("*.py") for name in imported_parts(path)}
+    assert parts <= {part, "errors"}
+
+
+def test_nothing_imports_the_experiments():
+    assert not [path for path in MODULES if "experiments." in path.read_text().replace("experiments.*", "")]
