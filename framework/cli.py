@@ -63,7 +63,9 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
         return f"{given}: no such key{suggest(key, _valid_keys(overrides)) or '; see --help'}"
     if match := re.search(r"Could not find '(.+)/([^/]+)'", first):
         group, option = match.groups()
-        options = re.findall(r"^\t(\S+)$", message.partition("Available options")[2].partition("Config search")[0], re.M)
+        options = re.findall(
+            r"^\t(\S+)$", message.partition("Available options")[2].partition("Config search")[0], re.M
+        )
         return f"{group}={option}: expected one of {', '.join(options)}{suggest(option, options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; expected KEY=VALUE (quote lists and spaces: 'KEY=[1,2]')"

@@ -80,7 +80,7 @@ def test_a_checkpoint_can_run_no_code(tmp_path):
             return os.mkdir, (str(tmp_path / "boom"),)
 
     generation = CheckpointStore(tmp_path / "store").commit({"z/model.pth": {"w": Bomb()}}, {})
-    with pytest.raises(Exception, match="[Ww]eights"):
+    with pytest.raises(Exception, match=r"[Ww]eights"):
         generation.load("z/model.pth")
     assert not (tmp_path / "boom").exists()
 
@@ -95,5 +95,5 @@ def test_random_generators_go_on_where_they_were():
 @pytest.mark.parametrize("states", [{"a": {}}, {"a": {}, "b": {}, "c": {}}])
 def test_a_missing_or_unknown_entry_is_an_error(states):
     parts = {name: torch.nn.Identity() for name in ("a", "b")}
-    with pytest.raises(CheckpointError, match="do not match: [bc]"):
+    with pytest.raises(CheckpointError, match=r"do not match: [bc]"):
         load_all(parts, states)

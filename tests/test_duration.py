@@ -30,7 +30,9 @@ def test_reads_what_people_and_schedulers_write(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5x", "m5", "-5", "5m3h", "PT", "P1H", "PT1D", "1:2:3:4", "12:75", "nan", "inf", True, None, []])
+@pytest.mark.parametrize(
+    "text", ["", "5x", "m5", "-5", "5m3h", "PT", "P1H", "PT1D", "1:2:3:4", "12:75", "nan", "inf", True, None, []]
+)
 def test_refuses_anything_else_with_examples(text):
     with pytest.raises(ValueError, match="expected a duration such as 90s, 5m, 23h30m"):
         parse_duration(text)

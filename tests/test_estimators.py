@@ -88,7 +88,14 @@ def test_every_family_can_learn(family):
 def test_the_marginal_flow_learns_on_every_nth_step_only():
     density = make(flow("NSF", marginal_every=4), UNIFORM).density
     u = torch.randn(8, 2)
-    assert [density.auxiliary_loss(u, step) is not None for step in range(6)] == [True, False, False, False, True, False]
+    assert [density.auxiliary_loss(u, step) is not None for step in range(6)] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_samples_follow_the_density():

@@ -21,7 +21,10 @@ def test_a_function_is_bound_not_called():
 
 
 def test_nested_blocks_are_built_first():
-    block = {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "torch.nn.ReLU"}, {"_target_": "torch.nn.Tanh"}]}
+    block = {
+        "_target_": "torch.nn.Sequential",
+        "_args_": [{"_target_": "torch.nn.ReLU"}, {"_target_": "torch.nn.Tanh"}],
+    }
     assert [type(layer) for layer in build(block, "embedding")] == [torch.nn.ReLU, torch.nn.Tanh]
 
 

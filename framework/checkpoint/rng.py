@@ -13,10 +13,10 @@ class RandomState:
     def state_dict(self) -> dict[str, Any]:
         """Return plain JSON-able containers."""
         version, words, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
+        state = np.random.get_state(legacy=False)
         return {
             "python": [version, list(words), gauss],
-            "numpy": [name, keys.tolist(), position, has_gauss, cached],
+            "numpy": {**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}},
             "torch": torch.get_rng_state().numpy().tobytes().hex(),
             "cuda": [state.numpy().tobytes().hex() for state in _cuda_states()],
         }
@@ -25,8 +25,9 @@ class RandomState:
         """Put all generators back."""
         version, words, gauss = state_dict["python"]
         random.setstate((version, tuple(words), gauss))
-        name, keys, position, has_gauss, cached = state_dict["numpy"]
-        np.random.set_state((name, np.asarray(keys, dtype=np.uint32), position, has_gauss, cached))
+        numpy_state = state_dict["numpy"]
+        key = np.asarray(numpy_state["state"]["key"], dtype=np.uint32)
+        np.random.set_state({**numpy_state, "state": {**numpy_state["state"], "key": key}})
         torch.set_rng_state(_bytes(state_dict["torch"]))
         for device, state in enumerate(state_dict["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(_bytes(state), device)

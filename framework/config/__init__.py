@@ -1,0 +1,1 @@
+"""The configuration: schema, parsing, durations and building of `_target_` blocks."""

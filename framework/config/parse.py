@@ -127,7 +127,9 @@ def _value(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
     if isinstance(converted, int | float) and not isinstance(converted, bool):
         _check_limits(converted, key, metadata)
     elif "choices" in metadata:
-        raise ConfigError(f"{key}={value}: expected {_describe(hint, metadata)}{suggest(str(value), metadata['choices'])}")
+        raise ConfigError(
+            f"{key}={value}: expected {_describe(hint, metadata)}{suggest(str(value), metadata['choices'])}"
+        )
     return converted
 
 
@@ -141,9 +143,9 @@ def _convert(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
         return [_value(arguments[0], item, f"{key}.{index}", {}) for index, item in enumerate(value)]
     if hint is Any or (hint is str and isinstance(value, str)) or (hint is bool and isinstance(value, bool)):
         return value
-    if hint in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        if hint is float or float(value).is_integer():  # 1e5 is a fine number of simulations
-            return hint(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (hint is float and is_number) or (hint is int and is_number and float(value).is_integer()):
+        return hint(value)  # 1e5 is a fine number of simulations
     raise ConfigError(f"{key}={value}: expected {_describe(hint, metadata)}")
 
 

@@ -37,7 +37,9 @@ def build(block: Mapping[str, Any], key: str, **extra: Any) -> Any:
     except ConfigError:
         raise
     except (TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"{key}: {block['_target_']} refused its arguments: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"{key}: {block['_target_']} refused its arguments: {' '.join(str(error).split())}"
+        ) from error
 
 
 def locate(block: Mapping[str, Any], key: str) -> Callable[..., Any]:

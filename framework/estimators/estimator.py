@@ -22,7 +22,9 @@ class EstimatorSpec:
     embedding: dict[str, Any] | None
     dim: int
     evidence_shapes: dict[str, tuple[int, ...]]
-    priors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the node and of its evidence, where they have one
+    priors: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # of the node and of its evidence, where they have one
 
     def to_container(self) -> dict[str, Any]:
         """Return the fields as plain containers."""

@@ -28,7 +28,9 @@ def read_weights(estimator: Estimator, generation: Generation, suffix: str = "")
     for name in estimator.files():
         state |= generation.load(f"{node}/{name}{suffix}.pth")
     if unmatched := state.keys() ^ estimator.state_dict().keys():
-        raise CheckpointError(f"{generation.path / node}: weights that do not match: {', '.join(sorted(unmatched)[:3])}")
+        raise CheckpointError(
+            f"{generation.path / node}: weights that do not match: {', '.join(sorted(unmatched)[:3])}"
+        )
     return state
 
 

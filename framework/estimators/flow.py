@@ -1,9 +1,8 @@
 """q(u | s) as a normalising flow (zuko), with a marginal flow q(u) beside it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 import zuko
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ class Flow(nn.Module):
     step on every `marginal_every`-th step only. `options` go to zuko's constructor as they are.
     """
 
-    FILES: dict[str, tuple[str, ...]] = {
+    FILES: ClassVar[dict[str, tuple[str, ...]]] = {
         "conditional_flow": ("density.conditional.", "standardize."),
         "marginal_flow": ("density.marginal.",),
         "embedding": ("embedding.",),

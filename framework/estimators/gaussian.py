@@ -1,6 +1,7 @@
 """q(u | s) = N(mu(s), Sigma): fast, exact for linear models with Gaussian noise."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,15 @@ class Gaussian(nn.Module):
     Papamakarios & Murray (2016), section 2.3, with one component.
     """
 
-    FILES: dict[str, tuple[str, ...]] = {"model": ("",)}
+    FILES: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("",)}
 
     def __init__(
-        self, latent_dim: int, context_dim: int, hidden_dim: int = 128, num_layers: int = 3, covariance: str = "constant"
+        self,
+        latent_dim: int,
+        context_dim: int,
+        hidden_dim: int = 128,
+        num_layers: int = 3,
+        covariance: str = "constant",
     ) -> None:
         super().__init__()
         if covariance not in ("constant", "conditional"):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [math.prod(input_shape), *[hidden_dim] * num_layers]
         layers: list[nn.Module] = [nn.Flatten()]
-        for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], output_dim))
 
@@ -40,7 +41,7 @@ class Conv1d(nn.Module):
         self.in_channels = input_shape[0] if len(input_shape) == 2 else 1
         widths, length = [self.in_channels, *channels], input_shape[-1]
         layers: list[nn.Module] = []
-        for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Conv1d(width_in, width_out, kernel_size, stride, padding=kernel_size // 2), nn.ReLU()]
             length = (length + 2 * (kernel_size // 2) - kernel_size) // stride + 1
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * length, output_dim))

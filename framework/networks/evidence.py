@@ -22,11 +22,10 @@ class EvidenceEmbedding(nn.Module):
         self, shapes: Mapping[str, Sequence[int]], blocks: Mapping[str, Any], key: str, mode: str = "independent"
     ) -> None:
         super().__init__()
-        per_node = {name: blocks for name in shapes} if "_target_" in blocks else dict(blocks)
+        per_node = dict.fromkeys(shapes, blocks) if "_target_" in blocks else dict(blocks)
         if unknown := per_node.keys() ^ shapes.keys():
-            raise ConfigError(
-                f"{key}: expected one _target_, or one for each of {', '.join(shapes)}; odd: {', '.join(sorted(unknown))}"
-            )
+            odd = ", ".join(sorted(unknown))
+            raise ConfigError(f"{key}: expected one _target_, or one for each of {', '.join(shapes)}; odd: {odd}")
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.standardize = nn.ModuleDict({name: Standardize(shape, mode) for name, shape in self.shapes.items()})
         self.networks = nn.ModuleDict(
@@ -55,5 +54,7 @@ class EvidenceEmbedding(nn.Module):
         except (RuntimeError, ValueError, IndexError) as error:
             raise ConfigError(f"{key}: the network does not take evidence of shape {self.shapes}: {error}") from error
         if summary.shape[0] != 2:
-            raise ConfigError(f"{key}: expected (batch, ...) in and (batch, ...) out, got {tuple(summary.shape)} for 2 rows")
+            raise ConfigError(
+                f"{key}: expected (batch, ...) in and (batch, ...) out, got {tuple(summary.shape)} for 2 rows"
+            )
         return summary.shape[1]

@@ -1,7 +1,6 @@
 """Metrics as one JSON object per line, in `<run_dir>/metrics.jsonl`."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,4 +39,4 @@ class JsonlTracker:
     def _rewrite(self, records: list[dict[str, Any]]) -> None:
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
