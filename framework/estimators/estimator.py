@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from framework.config.target import build
-from framework.networks import EvidenceEmbedding, Standardize
+from framework.errors import ConfigError
+from framework.estimators.compiled import compiled
+from framework.networks import EvidenceEmbedding, ResidualStandardize, Standardize
 from framework.priors import Prior, build_prior
 from framework.priors.improper import ImproperUniform
 
@@ -22,9 +24,7 @@ class EstimatorSpec:
     embedding: dict[str, Any] | None
     dim: int
     evidence_shapes: dict[str, tuple[int, ...]]
-    priors: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # of the node and of its evidence, where they have one
+    priors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the node and its evidence, if they have one
 
     def to_container(self) -> dict[str, Any]:
         """Return the fields as plain containers."""
@@ -35,8 +35,9 @@ class Estimator(nn.Module):
     """q(theta | evidence) of one node.
 
     theta (batch, dim), in the user's parameters, is mapped by the prior's bijection to the
-    unconstrained u and standardised; the evidence is standardised and embedded into a summary
-    s; `density` models the standardised u given s. Densities returned are those of theta.
+    unconstrained u and standardised to z, by default after a linear regression on the evidence
+    has been taken off; the evidence is standardised and embedded into a summary s; `density`
+    models z given s. Densities returned are those of theta.
     """
 
     def __init__(self, spec: EstimatorSpec) -> None:
@@ -44,14 +45,22 @@ class Estimator(nn.Module):
         self.spec = spec
         key = f"graph.{spec.node}"
         network = dict(spec.network)
-        modes = {name: network.pop(name, "independent") for name in ("standardize_theta", "standardize_x")}
+        mode_x, mode_theta = network.pop("standardize_x", "independent"), network.pop("standardize_theta", "residual")
         self.prior = self._prior(spec.node, spec.dim)
+        if self.prior.latent_dim == 0:
+            raise ConfigError(f"priors.{spec.node}: every parameter is fixed, so that nothing is left to infer")
         self.evidence_priors = {name: self._prior(name, 0) for name in spec.evidence_shapes if name in spec.priors}
         shapes = dict(spec.evidence_shapes)
         shapes |= {name: (prior.latent_dim,) for name, prior in self.evidence_priors.items()}
         blocks = spec.embedding or {"_target_": "torch.nn.Flatten"}
-        self.embedding = EvidenceEmbedding(shapes, blocks, f"{key}.embedding", modes["standardize_x"])
-        self.standardize = Standardize((self.prior.latent_dim,), modes["standardize_theta"])
+        self.embedding = EvidenceEmbedding(shapes, blocks, f"{key}.embedding", mode_x)
+        if mode_theta not in ("residual", "independent", "none"):
+            raise ConfigError(f"network.standardize_theta={mode_theta}: expected one of residual, independent, none")
+        self.standardize = Standardize((self.prior.latent_dim,), "none" if mode_theta == "none" else "independent")
+        # Where the entries of the evidence belong together, a weight for each would pull them apart.
+        has_residual = mode_theta == "residual" and mode_x == "independent"
+        num_features = self.embedding.num_features if has_residual else 0
+        self.residual = ResidualStandardize(num_features, self.prior.latent_dim)
         self.density: nn.Module = build(
             network, "network", latent_dim=self.prior.latent_dim, context_dim=self.embedding.output_dim
         )
@@ -66,17 +75,24 @@ class Estimator(nn.Module):
         """Learn shift and scale of prepared theta and evidence."""
         self.standardize.fit(u)
         self.embedding.fit(evidence)
+        if self.residual.num_features:
+            self.residual.fit(self.standardize(u), self.embedding.features(evidence))
 
-    def compile(self) -> None:  # type: ignore[override]
-        """Compile the density's training pass; the weights stay where they are."""
-        self._training_log_prob = torch.compile(self.latent_log_prob, dynamic=False)
+    def log_scale(self) -> Tensor:
+        """Return log |dz / du|, a scalar."""
+        return self.standardize.log_abs_det() + self.residual.log_abs_det()
+
+    def compile(self) -> None:
+        """Compile the training pass; the weights stay where they are. Raises `ConfigError` where that is impossible."""
+        self._training_log_prob = compiled(self.latent_log_prob, self.standardize.mean.device)
 
     def latent_log_prob(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
-        """Return log q of standardised u, for prepared data: (batch, latent_dim) to (batch,)."""
-        return self.density.log_prob(self.standardize(u), self.embedding(evidence))  # type: ignore[operator]
+        """Return log q(z | s) for prepared data: u (batch, latent_dim) to (batch,)."""
+        z = self.residual(self.standardize(u), self._features(evidence))
+        return self.density.log_prob(z, self.embedding(evidence).expand(len(u), -1))  # type: ignore[operator]
 
     def loss(self, u: Tensor, evidence: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        """Return this step's objective and the mean negative log-density of standardised u, both scalars."""
+        """Return this step's objective and the mean negative log-density of z, both scalars."""
         nll = -self._training_log_prob(u, evidence).mean()
         extra = self.density.auxiliary_loss(self.standardize(u), step) if self._has_auxiliary_loss else None  # type: ignore[operator]
         return (nll if extra is None else nll + extra), nll.detach()
@@ -88,9 +104,7 @@ class Estimator(nn.Module):
         Evidence has one row for each theta, or a single one for all.
         """
         u, prepared = self.prepare(theta, evidence)
-        s = self.embedding(prepared).expand(len(theta), -1)
-        log_prob = self.density.log_prob(self.standardize(u), s)  # type: ignore[operator]
-        log_prob = log_prob + self.standardize.log_abs_det() - self.prior.log_abs_det(u)
+        log_prob = self.latent_log_prob(u, prepared) + self.log_scale() - self.prior.log_abs_det(u)
         return torch.where(self.prior.log_prob(theta).isneginf(), -torch.inf, log_prob)
 
     @torch.no_grad()
@@ -100,10 +114,14 @@ class Estimator(nn.Module):
         Returns (rows * num_samples, dim), those of one row together, and log q(theta | evidence)
         of the same samples, (rows * num_samples,).
         """
-        s = self.embedding(self._prepare_evidence(evidence)).repeat_interleave(num_samples, dim=0)
+        prepared = self._prepare_evidence(evidence)
+        s = self.embedding(prepared).repeat_interleave(num_samples, dim=0)
         z, log_prob = self.density.sample(s)  # type: ignore[operator]
-        u = self.standardize.inverse(z)
-        log_prob = log_prob + self.standardize.log_abs_det() - self.prior.log_abs_det(u)
+        features = self._features(prepared)
+        if features is not None:
+            features = features.repeat_interleave(num_samples, dim=0)
+        u = self.standardize.inverse(self.residual.inverse(z, features))
+        log_prob = log_prob + self.log_scale() - self.prior.log_abs_det(u)
         return self.prior.from_unconstrained(u), log_prob
 
     def files(self) -> dict[str, tuple[str, ...]]:
@@ -113,6 +131,9 @@ class Estimator(nn.Module):
     def _prepare_evidence(self, evidence: Mapping[str, Tensor]) -> dict[str, Tensor]:
         priors = self.evidence_priors
         return {name: priors[name].to_unconstrained(x) if name in priors else x for name, x in evidence.items()}
+
+    def _features(self, evidence: Mapping[str, Tensor]) -> Tensor | None:
+        return self.embedding.features(evidence) if self.residual.num_features else None
 
     def _prior(self, name: str, dim: int) -> Prior:
         block = self.spec.priors.get(name)

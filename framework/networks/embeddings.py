@@ -38,6 +38,8 @@ class Conv1d(nn.Module):
         super().__init__()
         if len(input_shape) not in (1, 2):
             raise ValueError(f"expected a series of shape (length,) or (channels, length), got {tuple(input_shape)}")
+        if kernel_size < 1 or stride < 1:
+            raise ValueError(f"kernel_size={kernel_size}, stride={stride}: expected at least 1")
         self.in_channels = input_shape[0] if len(input_shape) == 2 else 1
         widths, length = [self.in_channels, *channels], input_shape[-1]
         layers: list[nn.Module] = []

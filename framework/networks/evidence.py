@@ -1,5 +1,6 @@
 """The summary s of all evidence of a node: standardise, embed and concatenate."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,10 +42,16 @@ class EvidenceEmbedding(nn.Module):
     def forward(self, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return s; evidence with a single row goes with every row of the rest."""
         parts = [self.networks[name](self.standardize[name](evidence[name])).flatten(1) for name in self.shapes]
-        if len(parts) == 1:
-            return parts[0]
-        batch = max(len(part) for part in parts)
-        return torch.cat([part.expand(batch, -1) for part in parts], dim=1)
+        return _side_by_side(parts)
+
+    def features(self, evidence: Mapping[str, Tensor]) -> Tensor:
+        """Return the standardised evidence itself, flat: (batch, num_features)."""
+        return _side_by_side([self.standardize[name](evidence[name]).flatten(1) for name in self.shapes])
+
+    @property
+    def num_features(self) -> int:
+        """Number of entries of all evidence together."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def _measure(self, key: str) -> int:
         """Push two rows through: tells the output size, and materialises lazy layers."""
@@ -52,9 +59,18 @@ class EvidenceEmbedding(nn.Module):
             with torch.no_grad():
                 summary = self({name: torch.zeros(2, *shape) for name, shape in self.shapes.items()})
         except (RuntimeError, ValueError, IndexError) as error:
-            raise ConfigError(f"{key}: the network does not take evidence of shape {self.shapes}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{key}: the network does not take evidence of shape {self.shapes}: {reason}") from error
         if summary.shape[0] != 2:
             raise ConfigError(
                 f"{key}: expected (batch, ...) in and (batch, ...) out, got {tuple(summary.shape)} for 2 rows"
             )
         return summary.shape[1]
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate rows; a part with a single row goes with every row of the rest."""
+    if len(parts) == 1:
+        return parts[0]
+    batch = max(len(part) for part in parts)
+    return torch.cat([part.expand(batch, -1) for part in parts], dim=1)
