@@ -22,6 +22,7 @@ _SHOW_TRACEBACK = "FRAMEWORK_TRACEBACK"  # set to 1 to see where a message comes
 def run_command(main: Callable[[], Any]) -> None:
     """Run a Hydra `main`; a mistake in the command line becomes one message and exit code 2."""
     show_traceback = os.environ.get(_SHOW_TRACEBACK) == "1"
+    sys.argv[1:] = options_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints the error itself and exits with 1 whatever it was
     try:
         main()
@@ -30,6 +31,12 @@ def run_command(main: Callable[[], Any]) -> None:
             traceback.print_exc()
         print(f"✗ {explain_composition(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(ConfigError.exit_code)
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """Move options before the overrides: Hydra's parser refuses overrides on both sides of an option."""
+    overrides = [a for a in arguments if re.match(r"~|[+\w][^ ]*=", a)]
+    return [a for a in arguments if a not in overrides] + overrides
 
 
 @contextmanager
@@ -66,7 +73,8 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
         options = re.findall(
             r"^\t(\S+)$", message.partition("Available options")[2].partition("Config search")[0], re.M
         )
-        return f"{group}={option}: expected one of {', '.join(options)}{suggest(option, options)}"
+        own = " (your own: add --config-dir conf)" if group == "experiment" and "--config-dir" not in sys.argv else ""
+        return f"{group}={option}: expected one of {', '.join(options)}{own}{suggest(option, options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; expected KEY=VALUE (quote lists and spaces: 'KEY=[1,2]')"
     if isinstance(error, ValueError) and "Config group override" in message:

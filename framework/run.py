@@ -2,31 +2,36 @@
 
 import functools
 import logging
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from torch import Tensor
 
 from framework.checkpoint import CheckpointStore
-from framework.config.duration import format_duration
 from framework.config.parse import from_container, graph_container, node_settings, resolve
 from framework.config.schema import Config
 from framework.config.target import build
 from framework.device import choose_device
 from framework.estimators import Estimator, EstimatorSpec
-from framework.estimators.files import INIT_FILE, init_parameters
-from framework.graph import build_graph, check_shapes
+from framework.estimators.compiled import keep_compiled_in
+from framework.graph import Node, build_graph, check_shapes
 from framework.inference.finish import Finish
 from framework.rng import seed_sequence, seeded
 from framework.run_directory import RunDirectory
 from framework.runtime import Guard, StopReason
-from framework.simulation import SimulationStore, event_shapes, import_simulations, imported_shapes, run_simulations
+from framework.simulation import (
+    SimulationStore,
+    event_shapes,
+    import_simulations,
+    imported_names,
+    imported_shapes,
+    run_simulations,
+)
 from framework.tracking import Console, Tracker
-from framework.training import Trainer, TrainingData
-from framework.training.checkpoint import node_files, restore
+from framework.training.node import train_node
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +66,7 @@ class Run:
     def __init__(self, config: Config, directory: RunDirectory) -> None:
         self.config, self.directory = config, directory
         self.device = choose_device(config.device)
-        self.build_graph = functools.partial(build_graph, graph_container(config), config.priors)
+        self.build_graph = functools.partial(build_graph, graph_container(config), config.priors, self._presimulated())
         self.graph = self.build_graph()
         self.settings = {node.name: node_settings(config, node.name) for node in self.graph.inferred}
         self.checkpoints = CheckpointStore(directory.checkpoints_dir, keep=config.runtime.keep)
@@ -72,131 +77,114 @@ class Run:
     def go(self) -> StopReason | None:
         """Go through all phases; return why the attempt stopped early, or None when the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
+        self.prepare()
         self.simulate()
         runtime = self.config.runtime
         guard = Guard(runtime.wall_clock_budget, runtime.checkpoint_before_end, runtime.periodic_checkpoint_every)
-        trackers = self._trackers()
-        for node in self.graph.inferred:
-            reason = self.train(node.name, guard, trackers)
-            if reason:
-                return reason
-        for tracker in trackers:
-            tracker.close()
-        if self.has_results:
+        before = self.checkpoints.latest()
+        if reason := self.train(guard):
+            return reason
+        if before == self.checkpoints.latest() and self.has_results:
             log.info("%s has finished already; raise loop.num_epochs to train on", self.directory.path)
             return None
         Finish(self.config, self.settings, self.directory, self.graph, self.simulations, self.device).go(self.console)
         return None
 
-    def simulate(self) -> None:
-        """Fill the simulation store from the simulator, or from a file; observations are checked first."""
-        config = self.config.simulation
+    def prepare(self) -> None:
+        """Check everything that can be checked before the first simulation, and open the store."""
         shapes = self._event_shapes()
         self.graph = check_shapes(self.graph, shapes)
-        self.simulations = SimulationStore(self.directory.simulations_dir, self.config.seed, shapes)
+        self.specs = {node.name: self._spec(node, shapes) for node in self.graph.inferred}
+        for spec in self.specs.values():
+            self._check_parts(spec)
+        if any(settings.loop.compile for settings in self.settings.values()):
+            keep_compiled_in(self.directory.path / "compile_cache")
         nodes = self.graph.nodes.values()
         self.directory.write_arrays(
             observed={n.name: n.observed for n in nodes if n.observed is not None and n.is_drawn},
             truth={n.name: n.truth for n in nodes if n.truth is not None},
         )
+        self.simulations = SimulationStore(self.directory.simulations_dir, self.config.seed, shapes)
+
+    def simulate(self) -> None:
+        """Fill the simulation store, from the simulator or from a file."""
+        config, store = self.config.simulation, self.simulations
         if config.from_file is not None:
-            import_simulations(Path(config.from_file), self.graph, self.simulations)
+            import_simulations(Path(config.from_file), self.graph, store, config.max_invalid_fraction)
         else:
-            done = config.num_simulations - sum(b - a for a, b in self.simulations.missing(config.num_simulations))
-            with self.console.phase("simulating", config.num_simulations, done):
-                run_simulations(
-                    self.build_graph,
-                    self.simulations,
-                    config.num_simulations,
-                    self.config.seed,
-                    config.workers,
-                    config.max_invalid_fraction,
-                    lambda done, invalid: self.console.update(done, f"{invalid} invalid" if invalid else ""),
-                )
-        valid, invalid = self.simulations.counts()
+            total, seed, limit = config.num_simulations, self.config.seed, config.max_invalid_fraction
+            done = total - sum(stop - start for start, stop in store.missing(total))
+
+            def show(done: int, invalid: int) -> None:
+                self.console.update(done, f"{invalid} invalid" if invalid else "")
+
+            with self.console.phase("simulating", total, done):
+                run_simulations(self.build_graph, store, total, seed, config.workers, limit, show)
+        valid, invalid = store.counts()
         log.info("%d simulations%s", valid, f", {invalid} more were invalid and are left out" if invalid else "")
 
-    def train(self, node: str, guard: Guard, trackers: list[Tracker]) -> StopReason | None:
-        """Train one node's estimator, from its checkpoint if it has one; return why it stopped early, if it did."""
-        newest = self.checkpoints.latest()
-        resumed = newest if newest and node in newest.manifest["nodes"] else None
-        with seeded(seed_sequence(self.config.seed, node, "init")):
-            trainer, initial = self._trainer(node)
-            if resumed:
-                restore(trainer, resumed)
-                initial = resumed.load(f"{node}/{INIT_FILE}")
-                log.info("↻ Resuming %s from %s", node, self._position(trainer))
-            for tracker in trackers:
-                tracker.cut_back(node, trainer.progress.step)
-            reason = self._fit(trainer, initial, guard, trackers)
-        self.best_losses[node] = trainer.progress.best_loss
-        return reason
-
-    def _fit(self, trainer: Trainer, initial: dict, guard: Guard, trackers: list[Tracker]) -> StopReason | None:
-        node, progress = trainer.node, trainer.progress
-
-        def save() -> None:
-            nodes = sorted({node, *(newest.manifest["nodes"] if (newest := self.checkpoints.latest()) else ())})
-            self.checkpoints.commit(node_files(trainer, initial), {"nodes": nodes})
-
-        def on_epoch(record: dict[str, float]) -> None:
-            for tracker in trackers:
-                tracker.log({"node": node, **record})
-            self.console.epoch(record, progress.best_loss, progress.best_epoch, last=trainer.is_done())
-
-        if progress.finished and trainer.is_done():
-            return None
-        self.has_results = False
-        with guard, self.console.phase(f"training {node}", trainer.loop.num_epochs, progress.epoch):
-            reason = trainer.fit(guard, save, on_epoch)
-            save()
-        if reason:
-            saved = self.checkpoints.root / "latest" / node
-            log.warning("⚠ %s at %s — model + weights saved to %s/", reason.word, self._position(trainer), saved)
-        else:
-            took = format_duration(progress.train_seconds)
-            log.info(
-                "%s: best validation loss %.4f at epoch %d, in %s", node, progress.best_loss, progress.best_epoch, took
+    def train(self, guard: Guard) -> StopReason | None:
+        """Train every node's estimator, in inference order; return why training stopped early, if it did."""
+        trackers = self._trackers()
+        for node, spec in self.specs.items():
+            trainer, reason = train_node(
+                spec,
+                self.settings[node],
+                self.simulations.load([node, *spec.evidence_shapes]),
+                self.config.seed,
+                self.device,
+                self.checkpoints,
+                guard,
+                trackers,
+                self.console,
             )
-        return reason
+            self.best_losses[node] = trainer.progress.best_loss
+            if reason:
+                return reason
+        for tracker in trackers:
+            tracker.close()
+        return None
 
-    def _trainer(self, node: str) -> tuple[Trainer, dict]:
-        """Build the node's estimator, data and trainer; also return the estimator's first parameters."""
-        settings, evidence_names = self.settings[node], self.graph.nodes[node].evidence
-        arrays = self.simulations.load([node, *evidence_names])
-        theta = torch.from_numpy(arrays[node])
-        evidence: dict[str, Tensor] = {name: torch.from_numpy(arrays[name]) for name in evidence_names}
-        spec = EstimatorSpec(
-            node=node,
-            network=settings.network,
-            embedding=settings.embedding,
-            dim=theta.shape[1],
-            evidence_shapes={name: tuple(value.shape[1:]) for name, value in evidence.items()},
-            priors={name: self.config.priors[name] for name in (node, *evidence_names) if name in self.config.priors},
-        )
-        estimator = Estimator(spec)
-        u, prepared = estimator.prepare(theta, evidence)
-        fraction, seed = settings.loop.validation_fraction, self.config.seed
-        data = TrainingData.split(u, prepared, fraction, seed, node, self.device)
-        rows = data.train_rows.cpu()
-        estimator.fit_standardisation(u[rows], {name: value[rows] for name, value in prepared.items()})
-        initial = init_parameters(estimator)
-        return Trainer(estimator.to(self.device), data, settings.loop, settings.optimizer, seed), initial
+    def _presimulated(self) -> list[str]:
+        """Return the nodes whose simulations come from a file, or came from it in an earlier attempt."""
+        from_file = self.config.simulation.from_file
+        if from_file is None:
+            return []
+        if SimulationStore.exists(self.directory.simulations_dir):
+            return list(SimulationStore.open(self.directory.simulations_dir).event_shapes)
+        return imported_names(Path(from_file))
 
     def _event_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of training's nodes: of what is stored, of the file, or of a trial simulation."""
-        if (self.directory.simulations_dir / "index.json").exists():
+        if SimulationStore.exists(self.directory.simulations_dir):
             return SimulationStore.open(self.directory.simulations_dir).event_shapes
         if self.config.simulation.from_file is not None:
             return imported_shapes(Path(self.config.simulation.from_file), self.graph)
         shapes = event_shapes(self.graph, self.config.seed)
         return {name: shapes[name] for name in self.graph.training_nodes}
 
+    def _spec(self, node: Node, shapes: Mapping[str, tuple[int, ...]]) -> EstimatorSpec:
+        settings, priors = self.settings[node.name], self.config.priors
+        return EstimatorSpec(
+            node=node.name,
+            network=settings.network,
+            embedding=settings.embedding,
+            dim=math.prod(shapes[node.name]),
+            evidence_shapes={name: shapes[name] for name in node.evidence},
+            priors={name: priors[name] for name in (node.name, *node.evidence) if name in priors},
+        )
+
+    def _check_parts(self, spec: EstimatorSpec) -> None:
+        """Find mistakes in network, embedding and optimizer before the first simulation."""
+        with seeded(seed_sequence(self.config.seed)):
+            estimator = Estimator(spec)
+        optimizer = self.settings[spec.node].optimizer
+        block = {name: value for name, value in optimizer.items() if name != "scheduler"}
+        built = build(block, "optimizer", params=list(estimator.parameters()))
+        build(optimizer["scheduler"], "optimizer.scheduler", optimizer=built)
+
     def _trackers(self) -> list[Tracker]:
         return [
             build(block, f"tracking.{name}", run_dir=self.directory.path)
             for name, block in self.config.tracking.items()
         ]
-
-    def _position(self, trainer: Trainer) -> str:
-        return f"epoch {trainer.progress.epoch + (trainer.progress.batch > 0)}/{trainer.loop.num_epochs}"

@@ -23,7 +23,7 @@ from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 
 # What may change on resume: it changes no number of the training.
 _FREE = re.compile(
-    r"(loop\.num_epochs|runtime|inference|tracking|simulation\.workers|device|name|resume|resume_from|overwrite"
+    r"(loop\.num_epochs|runtime|inference|tracking|simulation\.(workers|max_invalid_fraction)|device|name|resume|resume_from|overwrite"
     r"|graph\.\w+\.(inference|loop\.num_epochs|observed|truth))(\.|$)"
 )
 

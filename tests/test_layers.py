@@ -32,7 +32,9 @@ def imported_parts(path):
         yield from (name.split(".")[1] for name in names if name.startswith("framework."))
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if part_of(p) != "__init__"], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if part_of(p) != "__init__"], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_a_module_imports_only_from_its_own_layer_and_those_below(path):
     above = {part for part in imported_parts(path) if LEVEL[part] < LEVEL[part_of(path)]}
     beside = {part for part in imported_parts(path) if LEVEL[part] == LEVEL[part_of(path)]} - {part_of(path)}

@@ -1,6 +1,6 @@
 """From the plain mappings of the config to a graph."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from framework.config.target import build, suggest
@@ -13,11 +13,14 @@ from framework.priors import build_prior
 _KEYS = ("parents", "evidence", "simulator", "batched", "backend", "observed", "truth")
 
 
-def build_graph(graph_config: Mapping[str, Any], priors_config: Mapping[str, Any]) -> Graph:
+def build_graph(
+    graph_config: Mapping[str, Any], priors_config: Mapping[str, Any], presimulated: Collection[str] = ()
+) -> Graph:
     """Build and check the graph of an experiment's `graph` and `priors` blocks.
 
     Both are plain mappings, so that a worker process can build the graph again from them.
-    Raises `ConfigError` naming the key.
+    `presimulated` nodes come from a file and need no prior or simulator. Raises `ConfigError`
+    naming the key.
     """
     for name in priors_config:
         if name not in graph_config:
@@ -25,10 +28,17 @@ def build_graph(graph_config: Mapping[str, Any], priors_config: Mapping[str, Any
                 f"priors.{name}: no node '{name}' in the graph, only {', '.join(graph_config)}"
                 f"{suggest(name, graph_config)}"
             )
-    return Graph([_build_node(name, block, priors_config.get(name)) for name, block in graph_config.items()])
+    return Graph(
+        [
+            _build_node(name, block, priors_config.get(name), name in presimulated)
+            for name, block in graph_config.items()
+        ]
+    )
 
 
-def _build_node(name: str, block: Mapping[str, Any] | None, prior: Mapping[str, Any] | None) -> Node:
+def _build_node(
+    name: str, block: Mapping[str, Any] | None, prior: Mapping[str, Any] | None, presimulated: bool
+) -> Node:
     key = f"graph.{name}"
     block = {} if block is None else block
     if not isinstance(block, Mapping):
@@ -47,6 +57,7 @@ def _build_node(name: str, block: Mapping[str, Any] | None, prior: Mapping[str, 
         backend=block.get("backend") or "numpy",
         observed=None if observed is None else load_array(observed, f"{key}.observed"),
         truth=None if truth is None else load_array(truth, f"{key}.truth"),
+        presimulated=presimulated,
     )
 
 

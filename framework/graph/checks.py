@@ -39,7 +39,7 @@ def check_node(node: Node, nodes: Mapping[str, Node]) -> None:
 def _check_parents(node: Node, nodes: Mapping[str, Node], key: str) -> None:
     _check_names(node.parents, nodes, f"{key}.parents")
     if not node.is_simulated:
-        if node.parents:
+        if node.parents and not node.presimulated:
             raise ConfigError(f"{key}.parents: only a simulator has parents; add {key}.simulator or remove the parents")
         return
     if not callable(node.simulator):

@@ -44,6 +44,15 @@ class Graph:
         needed = {name for node in self.inferred for name in (node.name, *node.evidence)}
         return [node.name for node in self.simulation_order if node.name in needed]
 
+    @property
+    def simulable(self) -> set[str]:
+        """Names of the nodes that can be drawn here once the inferred ones are known; presimulated ones may not."""
+        known: set[str] = {node.name for node in self.nodes.values() if not node.is_drawn or node.is_inferred}
+        for node in self.simulation_order:
+            if node.prior is not None or (node.is_simulated and known.issuperset(node.parents)):
+                known.add(node.name)
+        return known
+
     def describe(self) -> str:
         """Return a picture of the graph for a terminal, with one line for each node."""
         covariates = [node for node in self.nodes.values() if not node.is_drawn]

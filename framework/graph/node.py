@@ -13,7 +13,7 @@ from framework.priors import Prior
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A node is drawn from its prior or its simulator, or is only observed (a covariate).
+    """A node is drawn from its prior or its simulator, comes from a file of simulations, or is only observed.
 
     `observed` has shape (num_observations, *event), `truth` (num_observations, dim); both may
     lack the leading axis until `check_shapes` has added it.
@@ -28,6 +28,7 @@ class Node:
     backend: str = "numpy"
     observed: np.ndarray | None = None
     truth: np.ndarray | None = None
+    presimulated: bool = False
 
     @property
     def is_inferred(self) -> bool:
@@ -42,7 +43,7 @@ class Node:
     @property
     def is_drawn(self) -> bool:
         """Whether the node has values in a simulation: a covariate has none of its own."""
-        return self.prior is not None or self.is_simulated
+        return self.prior is not None or self.is_simulated or self.presimulated
 
     @cached_property
     def random_keywords(self) -> frozenset[str]:

@@ -60,7 +60,7 @@ def _note(node: Node) -> str:
         target = getattr(node.simulator, "func", node.simulator)  # a function with bound arguments
         kind = f"simulator {getattr(target, '__name__', type(target).__name__)}"
     else:
-        kind = "covariate"
+        kind = "presimulated" if node.presimulated else "covariate"
     notes = [kind]
     if node.is_inferred:
         notes.append(f"inferred from {', '.join(node.evidence)}")

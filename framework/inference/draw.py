@@ -44,7 +44,9 @@ def draw_predictive(graph: Graph, samples: Arrays, num_predictive: int, seed: in
     Returns {observed node: (num_observations, num_predictive, *event_shape)}; simulations that
     fail are NaN.
     """
-    observed = [node.name for node in graph.simulation_order if node.observed is not None]
+    observed = [n.name for n in graph.simulation_order if n.observed is not None and n.name in graph.simulable]
+    if not observed:  # presimulated
+        return {}
     num_observations = len(next(iter(samples.values()))["samples"])
     predictive: dict[str, list[np.ndarray]] = {name: [] for name in observed}
     for observation in range(num_observations):
@@ -86,5 +88,6 @@ def information_gain(estimator: Estimator, theta: Tensor, evidence: Mapping[str,
         return None
     with torch.no_grad():
         u, prepared = estimator.prepare(theta, evidence)
-        conditional = estimator.latent_log_prob(u, prepared)
-        return (conditional - marginal_log_prob(estimator.standardize(u))).mean().item()
+        conditional = estimator.latent_log_prob(u, prepared) + estimator.log_scale()
+        marginal = marginal_log_prob(estimator.standardize(u)) + estimator.standardize.log_abs_det()
+        return (conditional - marginal).mean().item()

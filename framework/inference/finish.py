@@ -99,7 +99,7 @@ class Finish:
         names = list(estimator.spec.evidence_shapes)
         arrays = self.simulations.load([node, *names])
         rows = validation_rows(len(arrays[node]), settings.loop.validation_fraction, self.config.seed, node)
-        theta = torch.from_numpy(arrays[node])[rows].to(self.device)
+        theta = torch.from_numpy(arrays[node])[rows].flatten(1).to(self.device)
         evidence = {name: torch.from_numpy(arrays[name])[rows].to(self.device) for name in names}
         checks["information_gain"] = information_gain(estimator, theta, evidence)
         num_calibration = min(settings.inference.num_calibration, len(rows))

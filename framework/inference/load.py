@@ -13,6 +13,7 @@ from framework.estimators.files import load_estimator
 from framework.graph import Graph, build_graph
 from framework.inference.posterior import NodePosterior, Posterior
 from framework.inference.samples import read_samples
+from framework.paths import register_bundle
 from framework.run_directory import RunDirectory
 from framework.simulation import SimulationStore
 
@@ -35,7 +36,9 @@ class LoadedRun:
     @cached_property
     def graph(self) -> Graph:
         """The graph with its simulators, whose code must be importable."""
-        return build_graph(graph_container(self.config), self.config.priors)
+        from_file = self.config.simulation.from_file is not None
+        names = SimulationStore.open(self.directory.simulations_dir).event_shapes if from_file else ()
+        return build_graph(graph_container(self.config), self.config.priors, names)
 
     def posterior(self, node: str) -> NodePosterior:
         """Return the posterior of one node."""
@@ -62,4 +65,5 @@ class LoadedRun:
 
 def load_run(run_dir: str | Path) -> LoadedRun:
     """Open the run in `run_dir`; raises `CheckpointError` where there is none."""
+    register_bundle()
     return LoadedRun(run_dir)

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import Transform
 
-from framework.config.target import build, locate
+from framework.config.target import accepts, build, locate
 from framework.errors import ConfigError
 from framework.priors.base import Prior
 from framework.priors.wrapper import as_prior
@@ -34,6 +34,8 @@ def _with_tensors(block: Mapping[str, Any], key: str) -> dict[str, Any]:
     for_torch = inspect.isclass(target) and issubclass(target, TorchDistribution | Transform)
     arguments = {name: _convert(value, f"{key}.{name}", for_torch) for name, value in block.items() if name != "_args_"}
     positional = [_convert(value, f"{key}._args_", for_torch) for value in block.get("_args_", [])]
+    if inspect.isclass(target) and issubclass(target, TorchDistribution) and accepts(target, "validate_args"):
+        arguments.setdefault("validate_args", True)  # importing zuko turns torch's own default off
     return arguments | {"_args_": positional}
 
 

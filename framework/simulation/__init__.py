@@ -1,7 +1,7 @@
 """Drawing simulations from the graph, in parallel and reproducibly, into an append-only store."""
 
 from framework.simulation.draw import Block, Failure, simulate_block
-from framework.simulation.importer import import_simulations, imported_shapes
+from framework.simulation.importer import import_simulations, imported_names, imported_shapes
 from framework.simulation.probe import event_shapes
 from framework.simulation.runner import run_simulations
 from framework.simulation.store import SimulationStore
@@ -12,6 +12,7 @@ __all__ = [
     "SimulationStore",
     "event_shapes",
     "import_simulations",
+    "imported_names",
     "imported_shapes",
     "run_simulations",
     "simulate_block",

@@ -78,7 +78,7 @@ def draw_rows_of_block(
     depend on which rows are wanted. Nodes in `given` take their values from there, by index.
     """
     given = given or {}
-    order = graph.simulation_order
+    order = [node for node in graph.simulation_order if node.name in graph.simulable]
     batched = [] if one_by_one else [position for position, node in enumerate(order) if node.batched]
     first = int(wanted[0]) // BLOCK * BLOCK
     block = Block(np.arange(first, first + BLOCK), {}, [])

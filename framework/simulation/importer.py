@@ -1,10 +1,13 @@
 """Simulations that were made elsewhere."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from framework.errors import ConfigError
+from framework.errors import ConfigError, SimulationError
 from framework.graph import Graph
 from framework.simulation.draw import Block
 from framework.simulation.shard import SHARD_BYTES
@@ -18,11 +21,12 @@ def imported_shapes(path: Path, graph: Graph) -> dict[str, tuple[int, ...]]:
     return {name: array.shape[1:] for name, array in _read(path, graph).items()}
 
 
-def import_simulations(path: Path, graph: Graph, store: SimulationStore) -> int:
+def import_simulations(path: Path, graph: Graph, store: SimulationStore, max_invalid_fraction: float = 1.0) -> int:
     """Copy simulations from a `.npz` into the store and return their number, valid or not.
 
     The file holds an array (num_simulations, *event) for every node that training needs, called
-    as the node. Rows with NaN or inf count as invalid. Raises `ConfigError` naming key and file.
+    as the node. Rows with NaN or inf count as invalid. Raises `ConfigError` naming key and file,
+    and `SimulationError` for too many invalid rows.
     """
     arrays = _read(path, graph)
     for name, shape in store.event_shapes.items():
@@ -36,19 +40,37 @@ def import_simulations(path: Path, graph: Graph, store: SimulationStore) -> int:
             rows = {name: array[start:stop] for name, array in arrays.items()}
             valid = np.all([np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in rows.values()], axis=0)
             store.commit(start, stop, Block(np.arange(start, stop), rows, []).where(valid))
+    _, num_invalid = store.counts()
+    if num_invalid > max_invalid_fraction * num_simulations:
+        raise SimulationError(
+            f"simulation.max_invalid_fraction={max_invalid_fraction}: {num_invalid} of {num_simulations} simulations "
+            f"in {path} have NaN or infinite values; clean the file, or raise this"
+        )
     return num_simulations
 
 
-def _read(path: Path, graph: Graph) -> dict[str, np.ndarray]:
-    """Return the float32 arrays of the nodes that training needs."""
+def imported_names(path: Path) -> list[str]:
+    """Return the names of the arrays in the file."""
+    with _opened(path) as file:
+        return list(file.files)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {name: _as_float(file[name]) for name in graph.training_nodes if name in file.files}
-            names = ", ".join(file.files)
+            yield file
     except FileNotFoundError:
         raise ConfigError(f"{_KEY}={path}: no such file; expected a .npz with an array for each node") from None
     except Exception as error:  # a damaged file makes NumPy raise nearly anything
         raise ConfigError(f"{_KEY}={path}: cannot be read as a .npz ({error}); write it with numpy.savez") from error
+
+
+def _read(path: Path, graph: Graph) -> dict[str, np.ndarray]:
+    """Return the float32 arrays of the nodes that training needs."""
+    with _opened(path) as file:
+        found = {name: _as_float(file[name]) for name in graph.training_nodes if name in file.files}
+        names = ", ".join(file.files)
     for name in graph.training_nodes:
         if name not in found:
             raise ConfigError(f"{_KEY}={path}: no array '{name}', only {names or 'nothing'}; training needs it")

@@ -47,6 +47,11 @@ class SimulationStore:
                 f"{directory}: holds simulations of {found}, not of {index}; use another run directory or delete it"
             )
 
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Tell whether there is a store in `directory`."""
+        return (directory / _INDEX).exists()
+
     @classmethod
     def open(cls, directory: Path) -> "SimulationStore":
         """Open the store that is in `directory`."""

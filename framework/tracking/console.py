@@ -59,4 +59,4 @@ class Console:
         if done <= self._first or done >= self._total:
             return f"in {format_duration(elapsed)}"
         left = elapsed / (done - self._first) * (self._total - done)
-        return f"at most {format_duration(left)} left"
+        return f"≤ {format_duration(left)} left"

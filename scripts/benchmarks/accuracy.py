@@ -133,6 +133,7 @@ def main() -> None:
         paper = PAPER[task].get(arguments.num_simulations)
         rows.append({"task": task, "scores": scores, "mean": np.mean(scores), "paper": paper, "seconds": seconds})
         write_csv(rows, arguments.num_simulations, path)
+        show(rows[-1])
     print(f"\nC2ST, {arguments.num_simulations} simulations (paper: NPE, mean of ten observations)")
     print(f"{'task':<17} {'mean':>6} {'paper':>6} {'seconds':>9}  by observation")
     for row in rows:

@@ -35,4 +35,6 @@ def train(*overrides, cwd, **options):
 def start_training(*overrides, cwd):
     """Start without waiting; the caller ends it."""
     command = [sys.executable, "-u", "-m", "framework.train", *TINY, *overrides]
-    return subprocess.Popen(command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )

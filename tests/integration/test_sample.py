@@ -59,8 +59,16 @@ def test_a_new_observation_needs_no_training(cwd):
     ("arguments", "exit_code", "message"),
     [
         (["outputs/two_mons"], 4, "outputs/two_mons/config.yaml: cannot be read"),
-        (["outputs/two_moons", "posterior", "loop.num_epochs=3"], 2, "loop.num_epochs=3: expected KEY=VALUE with one of"),
-        (["outputs/two_moons", "posterior", "inference.num_samples=x"], 2, "inference.num_samples=x: expected a whole number"),
+        (
+            ["outputs/two_moons", "posterior", "loop.num_epochs=3"],
+            2,
+            "loop.num_epochs=3: expected KEY=VALUE",
+        ),
+        (
+            ["outputs/two_moons", "posterior", "inference.num_samples=x"],
+            2,
+            "inference.num_samples=x: expected a whole number",
+        ),
         (["outputs/two_moons", "posterior", "graph.x.observed=no.npz"], 2, "graph.x.observed=no.npz: no such file"),
         (["outputs/two_moons", "everything"], 2, "invalid choice: 'everything'"),
         (["outputs/two_moons", "posterior", "device=cuda:9"], 2, "device=cuda:9: not available here"),

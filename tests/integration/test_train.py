@@ -45,7 +45,9 @@ def test_a_run_leaves_what_the_design_promises(finished):
     for name in ("samples/posterior/z.npz", "samples/predictive/x.npz", "report/report.html", "report/z_corner_0.png"):
         assert name in names
     node = sorted(p.name for p in (run_dir / "checkpoints/latest/z").iterdir())
-    weights = [f"{part}{kind}.pth" for part in ("conditional_flow", "embedding", "marginal_flow") for kind in ("", "_best")]
+    weights = [
+        f"{part}{kind}.pth" for part in ("conditional_flow", "embedding", "marginal_flow") for kind in ("", "_best")
+    ]
     assert node == sorted([*weights, "init_parameters.pth", "optimizer.pth", "checkpoint.json"])
 
 
@@ -129,9 +131,16 @@ def test_a_run_goes_on_in_a_new_directory(copied):
     assert len((copied / "outputs/two_moons/metrics.jsonl").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize(("number", "exit_code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 99, "Terminated")])
+@pytest.mark.parametrize(
+    ("number", "exit_code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 99, "Terminated")]
+)
 def test_a_signal_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(number, exit_code, word, tmp_path):
-    longer = ["simulation.num_simulations=2000", "loop.num_epochs=40", "loop.early_stop_patience=null", "inference.report=false"]
+    longer = [
+        "simulation.num_simulations=2000",
+        "loop.num_epochs=40",
+        "loop.early_stop_patience=null",
+        "inference.report=false",
+    ]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir(), cut.mkdir()
     assert train(*longer, cwd=whole).returncode == 0

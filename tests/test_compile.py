@@ -1,0 +1,74 @@
+"""loop.compile=true: the same training, faster; what was compiled is kept; a clear word where it cannot work."""
+
+import copy
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from framework.errors import ConfigError
+from framework.estimators.compiled import keep_compiled_in
+from framework.rng import seed_sequence, seeded
+from framework.runtime import Guard
+from tests.toy_training import make_trainer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_cache(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(directory))
+        yield directory
+    torch.compiler.reset()
+
+
+def fit(trainer):
+    with seeded(seed_sequence(1, "fit")):
+        assert trainer.fit(Guard(), lambda: None, lambda record: None) is None
+    return [record["val_loss"] for record in trainer.progress.history]
+
+
+@pytest.mark.parametrize(
+    ("network", "embedding"),
+    [("nsf", None), ("gaussian", {"_target_": "framework.networks.MLP", "output_dim": 3, "hidden_dim": 8})],
+)
+def test_a_compiled_estimator_learns_as_an_eager_one_does(network, embedding):
+    losses = fit(make_trainer(network, embedding=embedding, compile=True))
+    assert losses[-1] < losses[0]
+    assert losses == pytest.approx(fit(make_trainer(network, embedding=embedding)), abs=0.01)
+
+
+def test_what_is_compiled_is_kept_in_the_cache_directory(compile_cache):
+    fit(make_trainer("nsf", compile=True, num_epochs=1))
+    assert any(path.suffix == ".so" for path in compile_cache.rglob("*"))
+
+
+def test_a_compiled_run_continues_exactly_where_it_was_cut():
+    whole = make_trainer("nsf", compile=True, num_epochs=3)
+    fit(whole)
+    first = make_trainer("nsf", compile=True, num_epochs=1)
+    fit(first)
+    states = copy.deepcopy({name: part.state_dict() for name, part in first.parts.items()})
+    second = make_trainer("nsf", compile=True, num_epochs=3)
+    second.load_state(states | {"progress": states["progress"] | {"finished": False}}, first.best)
+    fit(second)
+    for name, value in whole.estimator.state_dict().items():
+        assert torch.equal(second.estimator.state_dict()[name], value), name
+
+
+def test_without_a_compiler_the_error_names_the_key_and_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
+    with pytest.raises(ConfigError, match=r"loop\.compile=true.*g\+\+.*loop\.compile=false"):
+        make_trainer(compile=True)
+
+
+def test_the_cache_goes_where_the_user_wants_it_or_else_into_the_run_by_kind_of_processor(tmp_path, monkeypatch):
+    keep_compiled_in(tmp_path)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] != str(tmp_path)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    keep_compiled_in(tmp_path)
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == tmp_path
