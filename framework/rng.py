@@ -31,7 +31,9 @@ def seeded(sequence: np.random.SeedSequence) -> Iterator[None]:
     the global generators is reproducible and disturbs nobody.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # Without CUDA in use there is nothing to put back, and asking would start a context in every worker.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=list(devices)):
         python_seed, numpy_seed = sequence.generate_state(2)
         random.seed(int(python_seed))
         np.random.seed(int(numpy_seed))

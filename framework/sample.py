@@ -10,6 +10,7 @@ KINDS = ("prior", "posterior", "predictive")
 
 def main() -> None:
     """Parse the arguments and draw."""
+    register_bundle()
     parser = ArgumentParser(
         prog="python -m framework.sample",
         formatter_class=RawDescriptionHelpFormatter,
@@ -36,5 +37,4 @@ Samples are written below <run_dir>/samples/, one .npz for each node; nothing th
 
 
 if __name__ == "__main__":
-    register_bundle()
     main()

@@ -18,5 +18,10 @@ def main(cfg: DictConfig) -> float | None:
         return run_training(cfg)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run as `framework-train`, the same with shell completion."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    command()
