@@ -65,7 +65,7 @@ class Estimator(nn.Module):
             network, "network", latent_dim=self.prior.latent_dim, context_dim=self.embedding.output_dim
         )
         self._has_auxiliary_loss = hasattr(self.density, "auxiliary_loss")
-        self._training_log_prob: Callable[..., Tensor] = self.latent_log_prob
+        self._training_nll: Callable[..., Tensor] = self._nll
 
     def prepare(self, theta: Tensor, evidence: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return u (batch, latent_dim) and the evidence as the networks take it; done once for a data set."""
@@ -84,7 +84,7 @@ class Estimator(nn.Module):
 
     def compile(self) -> None:
         """Compile the training pass; the weights stay where they are. Raises `ConfigError` where that is impossible."""
-        self._training_log_prob = compiled(self.latent_log_prob, self.standardize.mean.device)
+        self._training_nll = compiled(self._nll, self.standardize.mean.device)
 
     def latent_log_prob(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return log q(z | s) for prepared data: u (batch, latent_dim) to (batch,)."""
@@ -93,7 +93,7 @@ class Estimator(nn.Module):
 
     def loss(self, u: Tensor, evidence: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """Return this step's objective and the mean negative log-density of z, both scalars."""
-        nll = -self._training_log_prob(u, evidence).mean()
+        nll = self._training_nll(u, evidence)
         extra = self.density.auxiliary_loss(self.standardize(u), step) if self._has_auxiliary_loss else None  # type: ignore[operator]
         return (nll if extra is None else nll + extra), nll.detach()
 
@@ -127,6 +127,9 @@ class Estimator(nn.Module):
     def files(self) -> dict[str, tuple[str, ...]]:
         """Return, for each file of a checkpoint, the prefixes of the state that it holds."""
         return getattr(self.density, "FILES", {"model": ("",)})
+
+    def _nll(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
+        return -self.latent_log_prob(u, evidence).mean()
 
     def _prepare_evidence(self, evidence: Mapping[str, Tensor]) -> dict[str, Tensor]:
         priors = self.evidence_priors
