@@ -60,7 +60,7 @@ class Finish:
                 posterior,
                 num_samples,
                 self.config.inference.batch_size,
-                lambda done: console.update(done, "observations"),
+                lambda done: console.update(done, "observations", last=done == posterior.num_observations),
             )
         write_samples(self.directory.samples_dir / "posterior", arrays)
         return arrays
