@@ -11,7 +11,7 @@ from framework.errors import ConfigError
 from framework.estimators.compiled import keep_compiled_in
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard
-from tests.toy_training import make_trainer
+from tests.toy_training import NETWORKS, make_trainer
 
 pytestmark = pytest.mark.slow
 
@@ -59,10 +59,25 @@ def test_a_compiled_run_continues_exactly_where_it_was_cut():
         assert torch.equal(second.estimator.state_dict()[name], value), name
 
 
+def test_two_compiled_estimators_of_one_shape_are_not_mixed_up(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "stiff", {**NETWORKS["nsf"], "options": {"slope": 0.5}})
+    soft, stiff = (make_trainer(network, compile=True) for network in ("nsf", "stiff"))
+    for trainer in (soft, stiff, soft):
+        batch = trainer.data.take(torch.arange(50))
+        expected = -trainer.estimator.latent_log_prob(*batch).mean().item()
+        assert trainer.estimator.loss(*batch, step=1)[0].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_network_that_cannot_be_compiled_is_refused_before_training(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "gf", {**NETWORKS["nsf"], "family": "GF"})
+    with pytest.raises(ConfigError, match=r"(?s)loop\.compile=true.*families.*loop\.compile=false"):
+        make_trainer("gf", compile=True)
+
+
 def test_without_a_compiler_the_error_names_the_key_and_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
-    with pytest.raises(ConfigError, match=r"loop\.compile=true.*g\+\+.*loop\.compile=false"):
+    with pytest.raises(ConfigError, match=r"(?s)loop\.compile=true.*g\+\+.*loop\.compile=false"):
         make_trainer(compile=True)
 
 

@@ -82,9 +82,11 @@ class Estimator(nn.Module):
         """Return log |dz / du|, a scalar."""
         return self.standardize.log_abs_det() + self.residual.log_abs_det()
 
-    def compile(self) -> None:
-        """Compile the training pass; the weights stay where they are. Raises `ConfigError` where that is impossible."""
-        self._training_nll = compiled(self._nll, self.standardize.mean.device)
+    def compile(self, u: Tensor, evidence: Mapping[str, Tensor]) -> None:
+        """Compile the training pass for batches of this shape. Raises `ConfigError` where that is impossible."""
+        self.train()
+        self._training_nll = compiled(self._nll, u, evidence)
+        self.zero_grad()
 
     def latent_log_prob(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return log q(z | s) for prepared data: u (batch, latent_dim) to (batch,)."""

@@ -57,7 +57,7 @@ class Trainer:
         self._train_offset = log_abs_det[data.train_rows].mean().item() - scale
         self._val_offset = log_abs_det[data.val_rows].mean().item() - scale
         if loop.compile:
-            estimator.compile()
+            estimator.compile(*data.take(data.train_rows[: loop.batch_size]))
 
     def fit(
         self, guard: Guard, save: Callable[[], None], on_epoch: Callable[[dict[str, float]], None]
@@ -141,4 +141,6 @@ def _clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> None:
     """Do as `torch.nn.utils.clip_grad_norm_` does, in half the time where all parameters are on one device."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if norm.is_cpu and norm <= max_norm:  # on other devices, to look at the norm is to wait for it
+        return
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))

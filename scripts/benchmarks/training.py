@@ -9,8 +9,8 @@ compiled  the same with loop.compile=true, once it is compiled
 sbi       sbi's NPE with its own flow of that name
 sbi-zuko  sbi's NPE with zuko's flow
 
-The contenders take turns, so that whatever else the machine does slows all of them alike; ratios are medians over
-the rounds. Rates count training samples, and the time includes validation on the held-out tenth.
+The contenders take turns of equal length, so that whatever else the machine does slows all of them alike; rates and
+ratios are medians over the rounds. Only training samples count, but the time includes validation on another tenth.
 sbi gets an environment of its own in .cache/bench, made by the first run.
 """
 
@@ -111,30 +111,33 @@ def running(contenders: list[str], family: str, settings: Settings) -> Iterator[
 
 
 def measure(family: str, arguments: argparse.Namespace, settings: Settings) -> None:
+    samples_per_epoch = int(0.9 * settings.num_simulations) // settings.batch_size * settings.batch_size
+    rates: dict[str, list[float]] = {name: [] for name in arguments.only}
     with running(arguments.only, family, settings) as processes:
-        seconds: dict[str, list[float]] = {name: [] for name in processes}
-        for round_ in range(arguments.rounds):
-            print(f"{family}: round {round_ + 1}/{arguments.rounds}", file=sys.stderr)
-            for name, process in processes.items():
-                seconds[name].append(process.train(arguments.epochs))
         facts = {name: process.facts for name, process in processes.items()}
-    num_train = int(0.9 * settings.num_simulations) // settings.batch_size * settings.batch_size
+        num_epochs = {
+            name: max(round(2 * arguments.seconds / process.train(2)), 1) for name, process in processes.items()
+        }
+        for number in range(1, arguments.rounds + 1):
+            print(f"{family}: round {number}/{arguments.rounds}", file=sys.stderr)
+            for name, process in processes.items():
+                rates[name].append(samples_per_epoch * num_epochs[name] / process.train(num_epochs[name]))
     print(f"\n{family:<10} {'samples/s':>10} {'/ bare':>8} {'/ sbi':>8} {'weights':>9}")
-    for name, times in seconds.items():
-        rate = num_train * arguments.epochs / statistics.median(times)
-        ratios = [f"{ratio(seconds, name, other):8.2f}" if other in seconds else " " * 8 for other in ("bare", "sbi")]
-        print(f"{name:<10} {rate:>10,.0f} {' '.join(ratios)} {facts[name]['num_parameters']:>9,}")
+    for name in rates:
+        ratios = [f"{ratio(rates, name, other):8.2f}" if other in rates else " " * 8 for other in ("bare", "sbi")]
+        rate, num_parameters = statistics.median(rates[name]), facts[name]["num_parameters"]
+        print(f"{name:<10} {rate:>10,.0f} {' '.join(ratios)} {num_parameters:>9,}")
     for name, other, target in TARGETS:
-        if name in seconds and other in seconds:
-            reached = ratio(seconds, name, other)
+        if name in rates and other in rates:
+            reached = ratio(rates, name, other)
             print(f"{'✓' if reached >= target else '✗'} {name} / {other} = {reached:.2f} (target {target})")
     if "compiled" in facts:
         cold_seconds, warm_seconds = (facts["compiled"][key] for key in ("cold_start_seconds", "start_seconds"))
         print(f"compiled: two epochs done after {cold_seconds:.1f} s, with a warm cache after {warm_seconds:.1f} s")
 
 
-def ratio(seconds: dict[str, list[float]], name: str, other: str) -> float:
-    return statistics.median(b / a for a, b in zip(seconds[name], seconds[other], strict=True))
+def ratio(rates: dict[str, list[float]], name: str, other: str) -> float:
+    return statistics.median(a / b for a, b in zip(rates[name], rates[other], strict=True))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -142,7 +145,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--families", default="NSF,MAF", help="default: %(default)s")
     parser.add_argument("--only", default=",".join(CONTENDERS), help="contenders, default: %(default)s")
     parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=3, help="of each contender in a round, default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn, about; default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=200, help="default: %(default)s")
     parser.add_argument("--num-simulations", type=int, default=10_000, help="default: %(default)s")
@@ -168,7 +171,7 @@ def main() -> None:
         f"\n{settings.threads} thread(s), torch {importlib.metadata.version('torch')}, {SBI}, "
         f"{settings.num_simulations:,} simulations of 2 numbers given 2, batch {settings.batch_size}, "
         f"{settings.transforms} transforms of width {settings.hidden}, "
-        f"{arguments.rounds} rounds of {arguments.epochs} epochs"
+        f"{arguments.rounds} rounds"
     )
 
 
