@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from framework.checkpoint import CheckpointStore, SaveError
+from framework.checkpoint import CheckpointStore, CheckpointWriter, SaveError
 
 
 def files(value: int) -> dict:
@@ -28,11 +28,12 @@ def saved(root: Path) -> int:
 
 def save_until_killed(root: Path, acknowledge: int) -> None:
     value = saved(root)
-    store = CheckpointStore(root)
-    while True:
-        value += 1
-        store.commit(files(value), {})
-        os.write(acknowledge, value.to_bytes(8, "big"))
+    with CheckpointWriter(CheckpointStore(root)) as writer:
+        while True:
+            value += 1
+            writer.save(files(value), {})
+            writer.flush()
+            os.write(acknowledge, value.to_bytes(8, "big"))
 
 
 def kill_loop(root: Path, num_kills: int) -> None:

@@ -19,6 +19,11 @@ class Stateful(Protocol):
         ...
 
 
+def state_of(parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """Return the state of every part, for `load_all`."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
 def load_all(parts: Mapping[str, Stateful], states: Mapping[str, Any]) -> None:
     """Load every part, in the order of `parts`; an entry missing from or unknown to `states` is an error."""
     if unmatched := parts.keys() ^ states.keys():
