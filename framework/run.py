@@ -89,6 +89,7 @@ class Run:
             return stop.reason
 
     def _go(self) -> StopReason | None:
+        self._begin("starting")
         self.prepare()
         self._begin("simulating")
         self.simulate()

@@ -273,6 +273,7 @@ def test_a_duration_counts_from_the_start_of_the_allocation(commands):
 def test_elsewhere_a_duration_counts_from_the_start_of_the_process():
     found = budget({}, HOUR)
     assert found.start == near(process_start(), 1) and found.seconds == HOUR
+    assert found.source == "your setting, counted from the start of this process"
 
 
 def test_a_duration_that_is_over_already_is_refused(caplog):

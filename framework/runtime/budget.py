@@ -4,12 +4,12 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from framework.config.duration import format_duration
 from framework.runtime.process import process_start
-from framework.runtime.schedulers import SCHEDULERS, Reading
+from framework.runtime.schedulers import SCHEDULERS, Reading, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,13 @@ class BudgetReader:
     def read(self, fresh: bool = False) -> Budget | None:
         """Return the budget if one is known; with `fresh`, from a source that follows an administrator's changes."""
         if self.wall_clock_budget == "auto":
-            readings = (reading for scheduler in SCHEDULERS for reading in scheduler.ends(self._environment, fresh))
-            return self._budget(readings, None if fresh else self._start_in_environment())
+            return self._of_scheduler(fresh)
         if fresh or self.wall_clock_budget is None:
             return None
-        return self._explicit(float(self.wall_clock_budget))
+        start, since = self._start(SCHEDULERS)
+        seconds = float(self.wall_clock_budget)
+        end = Reading(f"your setting, counted from {since}", f"{seconds:g} s", start + seconds)
+        return Budget(start, start + seconds, end.source) if self._is_plausible(end) else None
 
     def describe(self, budget: Budget | None, margin_seconds: float) -> str:
         """Return the line that a run says at its start."""
@@ -63,30 +65,30 @@ class BudgetReader:
         why = "no scheduler here tells when it ends" if self.wall_clock_budget == "auto" else "refused, see above"
         return f"⏱ Wall-clock budget: off ({why}; set one with runtime.wall_clock_budget=23h30m)"
 
-    def _explicit(self, seconds: float) -> Budget | None:
-        readings = (reading for scheduler in SCHEDULERS for reading in scheduler.starts(self._environment))
-        now = time.time()
-        for reading in readings:
-            if reading.time is not None and now - _MAX_SECONDS < reading.time <= now:
-                end = Reading(f"your setting, since {reading.source}'s start", f"{seconds:g} s", reading.time + seconds)
-                return self._budget(iter([end]), reading.time)
-            self._warn(reading)
-        start = process_start()
-        return self._budget(iter([Reading("your setting", f"{seconds:g} s", start + seconds)]), start)
-
-    def _budget(self, readings: Iterator[Reading], start: float | None) -> Budget | None:
-        """Return the budget of the first reading that can be true."""
-        now = time.time()
-        for reading in readings:
-            if reading.time is not None and now < reading.time < now + _MAX_SECONDS:
-                return Budget(process_start() if start is None else start, reading.time, reading.source)
-            self._warn(reading)
+    def _of_scheduler(self, fresh: bool) -> Budget | None:
+        for scheduler in SCHEDULERS:
+            for reading in scheduler.ends(self._environment, fresh):
+                if self._is_plausible(reading):
+                    assert reading.time is not None
+                    return Budget(self._start([scheduler])[0], reading.time, reading.source)
         return None
 
-    def _start_in_environment(self) -> float | None:
-        """Return the allocation's start where it costs no command: the end is what matters here."""
-        text = self._environment.get("SLURM_JOB_START_TIME", "")
-        return float(text) if text.isdigit() and 0 <= time.time() - float(text) < _MAX_SECONDS else None
+    def _start(self, schedulers: Iterable[Scheduler]) -> tuple[float, str]:
+        """Return the allocation's start and who tells it; failing that, this process's."""
+        now = time.time()
+        for scheduler in schedulers:
+            for reading in scheduler.starts(self._environment):
+                if reading.time is not None and now - _MAX_SECONDS < reading.time <= now:
+                    return reading.time, reading.source
+        return process_start(), "the start of this process"
+
+    def _is_plausible(self, end: Reading) -> bool:
+        """Tell whether the end can be true; if not, warn unless it says that there is no limit."""
+        now = time.time()
+        is_plausible = end.time is not None and now < end.time < now + _MAX_SECONDS
+        if not is_plausible:
+            self._warn(end)
+        return is_plausible
 
     def _warn(self, reading: Reading) -> None:
         problem = reading.problem

@@ -105,9 +105,10 @@ class Guard:
         wants_epochs = self.policy.drain == "epoch" and self._epoch_ends
         if wants_epochs and now + self._epoch_seconds(num_steps) > self._end - self.margin_seconds:
             self._out_of_time = True
-        is_boundary = self._out_of_time or self._signals.stop is not None
-        self._last_poll_of_epoch = self._num_polls + (0 if is_boundary else num_steps)
-        self._look_at = now
+        self._last_poll_of_epoch = self._num_polls + num_steps
+        if self._out_of_time or self._signals.stop:  # this is the boundary to stop at
+            self._last_poll_of_epoch = self._num_polls
+            self._look_at = now
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -158,10 +159,11 @@ class Guard:
         return Save.NOW if is_due else None
 
     def _stop_reason(self, now: float, num_steps: int) -> StopReason | None:
-        if self._signals.stop and not self._can_finish_epoch(now, num_steps):
-            return self._signals.stop
+        asked = self._signals.stop
+        if asked and not self._can_finish_epoch(now, num_steps):
+            return asked
         if self._out_of_time or now >= self._end - self.margin_seconds:
-            return StopReason.OUT_OF_TIME
+            return asked or StopReason.OUT_OF_TIME
         return None
 
     def _can_finish_epoch(self, now: float, num_steps: int) -> bool:
@@ -169,7 +171,7 @@ class Guard:
         if self.policy.drain != "epoch" or num_steps <= 0 or self._signals.hurry:
             return False
         left = min(self._end, self._signals.drain_time) - now
-        return left == _NEVER or 1.5 * (self._epoch_seconds(num_steps) + self._save_seconds()) <= left
+        return 1.5 * (self._epoch_seconds(num_steps) + self._save_seconds()) <= left
 
     def _epoch_seconds(self, num_steps: int) -> float:
         return num_steps * self._steps.mean() + self._epoch_ends.p99()
