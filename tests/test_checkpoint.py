@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import framework.checkpoint
-from framework.checkpoint import CheckpointStore, RandomState, load_all
+from framework.checkpoint import CheckpointStore, RandomState, check_classes, class_paths, load_all
 from framework.errors import CheckpointError
 
 
@@ -225,3 +225,12 @@ def test_a_missing_or_unknown_entry_is_an_error(states):
     parts = {name: torch.nn.Identity() for name in ("a", "b")}
     with pytest.raises(CheckpointError, match=r"do not match: [bc]"):
         load_all(parts, states)
+
+
+def test_state_of_another_class_is_refused():
+    saved = class_paths({"model": torch.nn.Linear(1, 1)})
+    check_classes({"model": torch.nn.Linear(1, 1)}, saved)
+    with pytest.raises(CheckpointError, match=r"model: saved by torch.*\.Linear, refused for torch.*\.Identity"):
+        check_classes({"model": torch.nn.Identity()}, saved)
+    with pytest.raises(CheckpointError, match="saved by None"):
+        check_classes({"model": torch.nn.Identity()}, {})

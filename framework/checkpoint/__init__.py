@@ -19,7 +19,7 @@ from framework.checkpoint.errors import SaveError
 from framework.checkpoint.manifest import Generation
 from framework.checkpoint.rng import RandomState
 from framework.checkpoint.snapshot import Snapshot
-from framework.checkpoint.stateful import Stateful, load_all, state_of
+from framework.checkpoint.stateful import Stateful, check_classes, class_paths, load_all, state_of
 from framework.checkpoint.store import CheckpointStore
 from framework.checkpoint.writer import CheckpointWriter
 
@@ -31,6 +31,8 @@ __all__ = [
     "SaveError",
     "Snapshot",
     "Stateful",
+    "check_classes",
+    "class_paths",
     "load_all",
     "state_of",
 ]
