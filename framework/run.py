@@ -1,5 +1,6 @@
 """One attempt at a run, from the composed configuration to the report: simulate, train, sample, report."""
 
+import dataclasses
 import functools
 import logging
 import math
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 
 from framework.checkpoint import CheckpointStore
 from framework.config.parse import from_container, graph_container, node_settings, resolve
-from framework.config.schema import Config
+from framework.config.schema import Config, RuntimeConfig
 from framework.config.target import build
 from framework.device import choose_device
 from framework.estimators import Estimator, EstimatorSpec
@@ -21,7 +22,7 @@ from framework.graph import Node, build_graph, check_shapes
 from framework.inference.finish import Finish
 from framework.rng import seed_sequence, seeded
 from framework.run_directory import RunDirectory
-from framework.runtime import Guard, StopReason
+from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason
 from framework.simulation import (
     SimulationStore,
     event_shapes,
@@ -36,15 +37,16 @@ from framework.training.node import train_node
 log = logging.getLogger(__name__)
 
 
-def run_training(composed: DictConfig) -> float | None:
+def run_training(composed: DictConfig, guard: Guard) -> float | None:
     """Take the run in Hydra's run directory as far as it goes; return the sum of the nodes' best validation losses.
 
-    Ends the process with the stop reason's exit code if it has to stop early.
+    Ends the process with the stop reason's exit code if the guard has it stop early.
     """
     container = resolve(composed)
     config = from_container(container)
+    guard.configure(_policy(config.runtime))
     directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
-    run = Run(config, directory)  # first, since most mistakes in the config show here
+    run = Run(config, directory, guard)  # first, since most mistakes in the config show here
     directory.open(container)
     results = {key: value for key, value in container.items() if key in ("inference", "graph")}
     run.has_results = directory.has_results(results)
@@ -56,15 +58,15 @@ def run_training(composed: DictConfig) -> float | None:
     finally:
         attempt.end(reason)
     if stopped:
-        sys.exit(stopped.exit_code)
+        sys.exit(guard.exit_code(stopped))
     return sum(run.best_losses.values())
 
 
 class Run:
     """The phases of a run; each goes on from what the run directory already holds."""
 
-    def __init__(self, config: Config, directory: RunDirectory) -> None:
-        self.config, self.directory = config, directory
+    def __init__(self, config: Config, directory: RunDirectory, guard: Guard) -> None:
+        self.config, self.directory, self.guard = config, directory, guard
         self.device = choose_device(config.device)
         self.build_graph = functools.partial(build_graph, graph_container(config), config.priors, self._presimulated())
         self.graph = self.build_graph()
@@ -72,23 +74,40 @@ class Run:
         self.checkpoints = CheckpointStore(directory.checkpoints_dir, keep=config.runtime.keep)
         self.console = Console()
         self.best_losses: dict[str, float] = {}
+        self.doing = "starting"  # the phase under way
         self.has_results = False  # samples and report of these settings, from an earlier attempt
 
     def go(self) -> StopReason | None:
         """Go through all phases; return why the attempt stopped early, or None when the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
+        reader = BudgetReader(self.config.runtime.wall_clock_budget)
+        log.info(reader.describe(self.guard.limit(reader), self.guard.margin_seconds))
+        try:
+            return self._go()
+        except Stopped as stop:
+            log.warning("⚠ %s while %s — what is done is kept in %s", stop.reason.word, self.doing, self.directory.path)
+            return stop.reason
+
+    def _go(self) -> StopReason | None:
+        self._begin("starting")
         self.prepare()
+        self._begin("simulating")
         self.simulate()
-        runtime = self.config.runtime
-        guard = Guard(runtime.wall_clock_budget, runtime.checkpoint_before_end, runtime.periodic_checkpoint_every)
+        self._begin("training")
         before = self.checkpoints.latest()
-        if reason := self.train(guard):
+        if reason := self.train():
             return reason
         if before == self.checkpoints.latest() and self.has_results:
             log.info("%s has finished already; raise loop.num_epochs to train on", self.directory.path)
             return None
-        Finish(self.config, self.settings, self.directory, self.graph, self.simulations, self.device).go(self.console)
+        self._begin("sampling and reporting")
+        parts = (self.directory, self.graph, self.simulations, self.device, self.guard.check)
+        Finish(self.config, self.settings, *parts).go(self.console)
         return None
+
+    def _begin(self, phase: str) -> None:
+        self.guard.check()
+        self.doing = phase
 
     def prepare(self) -> None:
         """Check everything that can be checked before the first simulation, and open the store."""
@@ -117,13 +136,14 @@ class Run:
 
             def show(done: int, invalid: int) -> None:
                 self.console.update(done, f"{invalid} invalid" if invalid else "")
+                self.guard.check()
 
             with self.console.phase("simulating", total, done):
                 run_simulations(self.build_graph, store, total, seed, config.workers, limit, show)
         valid, invalid = store.counts()
         log.info("%d simulations%s", valid, f", {invalid} more were invalid and are left out" if invalid else "")
 
-    def train(self, guard: Guard) -> StopReason | None:
+    def train(self) -> StopReason | None:
         """Train every node's estimator, in inference order; return why training stopped early, if it did."""
         trackers = self._trackers()
         for node, spec in self.specs.items():
@@ -134,7 +154,7 @@ class Run:
                 self.config.seed,
                 self.device,
                 self.checkpoints,
-                guard,
+                self.guard,
                 trackers,
                 self.console,
             )
@@ -188,3 +208,7 @@ class Run:
             build(block, f"tracking.{name}", run_dir=self.directory.path)
             for name, block in self.config.tracking.items()
         ]
+
+
+def _policy(runtime: RuntimeConfig) -> Policy:
+    return Policy(**{field.name: getattr(runtime, field.name) for field in dataclasses.fields(Policy)})

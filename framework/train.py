@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 
 from framework.cli import exit_codes, run_command
 from framework.paths import CONF_DIR, register_bundle
+from framework.runtime import Guard
 
 register_bundle()
 
@@ -12,10 +13,10 @@ register_bundle()
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
-    with exit_codes():
+    with exit_codes(), Guard() as guard:  # before the rest loads, so that no signal is ever missed
         from framework.run import run_training  # torch loads here: --help and typing mistakes answer at once
 
-        return run_training(cfg)
+        return run_training(cfg, guard)
 
 
 def command() -> None:

@@ -3,12 +3,15 @@
 import json
 import os
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from framework.checkpoint import CheckpointStore, RandomState, load_all
+import framework.checkpoint
+from framework.checkpoint import CheckpointStore, RandomState, check_classes, class_paths, load_all
 from framework.errors import CheckpointError
 
 
@@ -66,6 +69,131 @@ def test_a_damaged_file_is_noticed(tmp_path, damage):
         generation.load("z/model.pth")
 
 
+def flip(path, position):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["z/model.pth", "z/checkpoint.json", "manifest.json"])
+def test_a_flipped_bit_anywhere_in_the_newest_brings_back_the_one_before_it_loudly(tmp_path, caplog, name):
+    store = CheckpointStore(tmp_path)
+    store.commit(files(1), {"step": 10})
+    newest = store.commit(files(2), {"step": 20})
+    size = (newest.path / name).stat().st_size
+    for position in range(0, size, max(size // 40, 1)):
+        flip(newest.path / name, position)
+        caplog.clear()
+        assert CheckpointStore(tmp_path).latest().load("z/checkpoint.json") == {"epoch": 1}
+        assert f"00000002/{name}: damaged" in caplog.text
+        flip(newest.path / name, position)
+    assert CheckpointStore(tmp_path).latest().load("z/checkpoint.json") == {"epoch": 2}
+
+
+def test_saving_goes_on_after_a_damaged_one_which_is_kept_while_it_is_among_the_newest(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.commit(files(1), {})
+    damaged = store.commit(files(2), {})
+    flip(damaged.path / "z/model.pth", 700)
+    store = CheckpointStore(tmp_path)
+    assert store.commit(files(3), {}).path.name == "00000003"
+    assert names(tmp_path) == ["00000001", "00000002", "00000003"], "1 is what 3 would fall back on"
+    store.commit(files(4), {})
+    assert names(tmp_path) == ["00000003", "00000004"]
+
+
+def names(root):
+    return sorted(path.name for path in root.iterdir() if path.name != "latest")
+
+
+def test_when_none_is_whole_starting_afresh_is_not_an_option(tmp_path):
+    path = CheckpointStore(tmp_path).commit(files(1), {}).path
+    (path / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+        CheckpointStore(tmp_path).latest()
+
+
+def test_readers_delete_nothing(tmp_path):
+    CheckpointStore(tmp_path).commit(files(1), {})
+    (tmp_path / "00000002.tmp").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    store = CheckpointStore(tmp_path)
+    store.latest().verify()
+    store.generations()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_with_the_bytes_it_had_is_linked(tmp_path):
+    store = CheckpointStore(tmp_path)
+    best = {"z/model_best.pth": {"w": torch.arange(5.0)}}
+    first = store.commit({**files(1), **best}, {})
+    second = store.commit({**files(2), **best}, {})
+    assert (first.path / "z/model_best.pth").samefile(second.path / "z/model_best.pth")
+    assert not (first.path / "z/model.pth").samefile(second.path / "z/model.pth")
+    second.verify()
+
+
+def test_a_file_system_without_hard_links_gets_copies(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = CheckpointStore(tmp_path)
+    first = store.commit(files(1), {})
+    second = store.commit({"y/checkpoint.json": {}}, {})
+    assert not (first.path / "z/model.pth").samefile(second.path / "z/model.pth")
+    second.verify()
+
+
+def test_at_least_the_newest_and_one_to_fall_back_on_are_kept(tmp_path):
+    store = CheckpointStore(tmp_path, keep=1)
+    for value in range(3):
+        store.commit(files(value), {})
+    assert names(tmp_path) == ["00000002", "00000003"]
+
+
+def test_an_emergency_is_loaded_by_name_and_never_otherwise(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.commit(files(1), {})
+    emergency = store.commit(files(2), {}, emergency=True)
+    assert emergency.path.name == "emergency-00000002"
+    assert store.latest().load("z/checkpoint.json") == {"epoch": 1}
+    assert store.named(emergency.path.name).load("z/checkpoint.json") == {"epoch": 2}
+    for value in range(3, 7):
+        store.commit(files(value), {})
+    assert names(tmp_path) == ["00000005", "00000006", "emergency-00000002"]
+    with pytest.raises(CheckpointError, match="no such checkpoint, only 00000005, 00000006, emergency-00000002"):
+        store.named("00000001")
+
+
+def test_emergencies_of_a_job_that_keeps_crashing_do_not_fill_the_disk(tmp_path):
+    for value in range(4):
+        CheckpointStore(tmp_path, keep=2).commit(files(value), {}, emergency=True)
+    assert names(tmp_path) == ["emergency-00000003", "emergency-00000004"]
+
+
+def test_compressed_files_are_smaller_and_load_like_any_other(tmp_path):
+    content = {"z/model.pth": {"w": torch.zeros(10_000), "b": torch.arange(3)}}
+    generation = CheckpointStore(tmp_path, compress=True).commit(content, {})
+    assert generation.files["z/model.pth"]["size"] < 4_000
+    assert torch.equal(generation.load("z/model.pth")["b"], torch.arange(3))
+    assert torch.load(generation.path / "z/model.pth", weights_only=True).keys() == {"w", "b"}
+
+
+def test_files_are_plain_for_torch_and_json(tmp_path):
+    path = CheckpointStore(tmp_path).commit(files(7), {"nodes": ["z"]}).path
+    assert torch.load(path / "z/model.pth", weights_only=True)["w"].tolist() == [7.0] * 3
+    assert json.loads((path / "z/checkpoint.json").read_text()) == {"epoch": 7}
+    assert json.loads((path / "manifest.json").read_text())["files"]["z/model.pth"]["size"] > 0
+    assert torch.serialization.get_crc32_options(), "torch.save elsewhere is as it was"
+
+
+def test_the_package_needs_nothing_of_the_framework_but_its_errors():
+    for path in Path(framework.checkpoint.__file__).parent.glob("*.py"):
+        modules = re.findall(r"^\s*(?:from|import) (framework[\w.]*)", path.read_text(), re.MULTILINE)
+        assert all(m == "framework.errors" or m.startswith("framework.checkpoint") for m in modules), path
+
+
 def test_a_failed_write_leaves_the_older_generation(tmp_path):
     store = CheckpointStore(tmp_path)
     store.commit(files(1), {})
@@ -97,3 +225,12 @@ def test_a_missing_or_unknown_entry_is_an_error(states):
     parts = {name: torch.nn.Identity() for name in ("a", "b")}
     with pytest.raises(CheckpointError, match=r"do not match: [bc]"):
         load_all(parts, states)
+
+
+def test_state_of_another_class_is_refused():
+    saved = class_paths({"model": torch.nn.Linear(1, 1)})
+    check_classes({"model": torch.nn.Linear(1, 1)}, saved)
+    with pytest.raises(CheckpointError, match=r"model: saved by torch.*\.Linear, refused for torch.*\.Identity"):
+        check_classes({"model": torch.nn.Identity()}, saved)
+    with pytest.raises(CheckpointError, match="saved by None"):
+        check_classes({"model": torch.nn.Identity()}, {})

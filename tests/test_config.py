@@ -4,6 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from framework.config.parse import node_settings, parse_config
+from framework.config.schema import RuntimeConfig
 from framework.errors import ConfigError
 from framework.paths import CONF_DIR, register_bundle
 
@@ -45,7 +46,17 @@ def test_every_option_of_a_group_composes(group):
         ("loop.num_epochs=null", "loop.num_epochs=null: expected a whole number"),
         ("simulation.workers=all", "simulation.workers=all: expected auto or a whole number"),
         ("simulation.from_file=[a]", "simulation.from_file=.*: expected text"),
-        ("runtime.checkpoint_before_end=5x", "runtime.checkpoint_before_end=5x: expected a duration such as 90s"),
+        (
+            "runtime.checkpoint_before_end=5x",
+            "runtime.checkpoint_before_end=5x: expected auto, or a duration such as 90s",
+        ),
+        ("runtime.wall_clock_budget=atuo", "runtime.wall_clock_budget=atuo: expected auto, or a duration such as 90s"),
+        ("runtime.checkpoint_before_end=null", "runtime.checkpoint_before_end=null: expected auto or a number"),
+        ("runtime.drain=epochs", "runtime.drain=epochs: expected step or epoch; did you mean 'epoch'?"),
+        ("runtime.grace=soon", "runtime.grace=soon: expected a duration such as 90s"),
+        ("runtime.keep=0", "runtime.keep=0: expected at least 1"),
+        ("runtime.exit_code=0", "runtime.exit_code=0: expected at least 1"),
+        ("runtime.exit_code=256", "runtime.exit_code=256: expected at most 255"),
         ("graph.x.backend=jax", "graph.x.backend=jax: expected numpy or torch"),
         ("+graph.z.loop={num_epoch: 3}", "graph.z.loop.num_epoch=3: no such key"),
         ("+graph.z.loop={batch_size: 0}", "graph.z.loop.batch_size=0: expected at least 1"),
@@ -62,6 +73,14 @@ def test_a_mistake_is_named_with_what_was_expected(override, message):
 def test_durations_become_seconds():
     runtime = config_of("runtime.wall_clock_budget=23h30m", "runtime.periodic_checkpoint_every=null").runtime
     assert (runtime.wall_clock_budget, runtime.periodic_checkpoint_every) == (84_600, None)
+
+
+def test_the_runtime_block_has_its_defaults_and_takes_auto():
+    assert config_of().runtime == RuntimeConfig()
+    automatic = config_of("runtime.wall_clock_budget=auto", "runtime.periodic_checkpoint_every=auto").runtime
+    assert (automatic.wall_clock_budget, automatic.periodic_checkpoint_every) == ("auto", "auto")
+    runtime = config_of("runtime.checkpoint_before_end=5m", "runtime.drain=epoch", "runtime.grace=1m").runtime
+    assert (runtime.checkpoint_before_end, runtime.drain, runtime.grace) == (300, "epoch", 60)
 
 
 def test_a_whole_number_may_be_written_as_a_float():

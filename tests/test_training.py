@@ -8,7 +8,7 @@ from framework.checkpoint import CheckpointStore
 from framework.errors import ConfigError, TrainingError
 from framework.estimators.files import init_parameters
 from framework.rng import seed_sequence, seeded
-from framework.runtime import Guard, StopReason
+from framework.runtime import Guard, Save, StopReason
 from framework.training import TrainingData
 from framework.training.checkpoint import node_files, restore
 from tests.toy_training import ADAM, DROPOUT, NETWORKS, make_trainer
@@ -122,8 +122,8 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(netwo
 
 def test_saving_between_two_steps_changes_nothing(tmp_path):
     class SaveAlways(Guard):
-        def save_is_due(self):
-            return True
+        def poll(self):
+            return Save.NOW
 
     saves = []
     plain, saving = make_trainer(), make_trainer()

@@ -1,7 +1,38 @@
-"""State that survives a restart. Knows nothing of simulation-based inference."""
+"""State that survives a restart, for any torch loop. Knows nothing of simulation-based inference.
 
+    parts = {"model": model, "optimizer": optimizer, "rng": RandomState()}  # loaded in this order
+    store, start = CheckpointStore(Path("checkpoints")), 0
+    if newest := store.latest():  # the newest that is whole
+        load_all(parts, newest.load("state.pth"))
+        start = newest.manifest["step"]
+    with CheckpointWriter(store) as writer:  # leaving it waits until the last save is durable
+        for step in range(start, num_steps):
+            train_one_step()
+            if (step + 1) % 1000 == 0:  # costs a copy; a thread writes, and a failure is a warning
+                writer.save({"state.pth": state_of(parts)}, {"step": step + 1})
+
+`store.commit` does the same at once, and raises `SaveError`. Files are what torch.save and json write, read
+back with `weights_only=True`: a checkpoint cannot run code.
+"""
+
+from framework.checkpoint.errors import SaveError
+from framework.checkpoint.manifest import Generation
 from framework.checkpoint.rng import RandomState
-from framework.checkpoint.stateful import Stateful, load_all
-from framework.checkpoint.store import CheckpointStore, Generation
+from framework.checkpoint.snapshot import Snapshot
+from framework.checkpoint.stateful import Stateful, check_classes, class_paths, load_all, state_of
+from framework.checkpoint.store import CheckpointStore
+from framework.checkpoint.writer import CheckpointWriter
 
-__all__ = ["CheckpointStore", "Generation", "RandomState", "Stateful", "load_all"]
+__all__ = [
+    "CheckpointStore",
+    "CheckpointWriter",
+    "Generation",
+    "RandomState",
+    "SaveError",
+    "Snapshot",
+    "Stateful",
+    "check_classes",
+    "class_paths",
+    "load_all",
+    "state_of",
+]

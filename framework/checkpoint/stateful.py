@@ -19,6 +19,23 @@ class Stateful(Protocol):
         ...
 
 
+def state_of(parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """Return the state of every part, for `load_all`."""
+    return {name: part.state_dict() for name, part in parts.items()}
+
+
+def class_paths(parts: Mapping[str, Stateful]) -> dict[str, str]:
+    """Return the import path of each part's class, for `check_classes`."""
+    return {name: f"{type(part).__module__}.{type(part).__qualname__}" for name, part in parts.items()}
+
+
+def check_classes(parts: Mapping[str, Stateful], saved: Mapping[str, str]) -> None:
+    """Refuse state that objects of other classes have saved; nothing that a checkpoint names is ever imported."""
+    for name, path in class_paths(parts).items():
+        if saved.get(name) != path:
+            raise CheckpointError(f"checkpoint entry {name}: saved by {saved.get(name)}, refused for {path}")
+
+
 def load_all(parts: Mapping[str, Stateful], states: Mapping[str, Any]) -> None:
     """Load every part, in the order of `parts`; an entry missing from or unknown to `states` is an error."""
     if unmatched := parts.keys() ^ states.keys():

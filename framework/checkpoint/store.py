@@ -1,138 +1,207 @@
 """Durable generations of a run's state, each committed as a whole or not at all.
 
-A generation is a directory of files and a manifest with the size and digest of each. It is
-written under a temporary name, fsynced, and renamed once; nothing older is deleted before that.
+A generation is a directory of files and, written last, a manifest with the size and digest of each.
+It gets its name by one rename when all of that is on disk; nothing older is deleted before.
 """
 
-import hashlib
-import json
-import os
+import logging
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from framework.checkpoint.errors import SaveError
+from framework.checkpoint.files import DurableFile, link, make_directory, sync_directory, write_content
+from framework.checkpoint.manifest import MANIFEST, Generation, manifest_bytes
 from framework.errors import CheckpointError
 
-_MANIFEST = "manifest.json"
-_NAME = re.compile(r"\d{8}")
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Generation:
-    """One committed checkpoint: its directory and manifest."""
-
-    path: Path
-    manifest: dict[str, Any]
-
-    @property
-    def files(self) -> dict[str, dict[str, Any]]:
-        """Size and digest of each file, by its path below the generation."""
-        return self.manifest["files"]
-
-    def load(self, name: str) -> Any:
-        """Read one file, checking its digest first; `.json` and `.pth` are known."""
-        path = self.path / name
-        if name not in self.files:
-            raise CheckpointError(f"{path}: not in this checkpoint")
-        if not path.is_file() or _digest(path) != self.files[name]["sha256"]:
-            raise CheckpointError(f"{path}: damaged (its digest is not the one in {_MANIFEST})")
-        if path.suffix == ".json":
-            return json.loads(path.read_text(encoding="utf-8"))
-        return torch.load(path, weights_only=True, map_location="cpu")
+_NAME = re.compile(r"(emergency-)?(\d{8})")
+_LEFTOVER = re.compile(r"((emergency-)?\d{8}|latest)\.tmp")
+_EMERGENCY = "emergency-"
 
 
 class CheckpointStore:
-    """The generations below one directory, the newest last."""
+    """The generations below one directory, the newest last; only one process at a time may commit.
 
-    def __init__(self, root: Path, keep: int = 2) -> None:
+    `keep` generations are kept, two at least: the newest, and the one to fall back on if it is damaged.
+    With `compress`, files are about a tenth smaller and take several times longer to write.
+    """
+
+    def __init__(self, root: Path, keep: int = 2, compress: bool = False) -> None:
         self.root = root
-        self.keep = keep
+        self.keep = max(keep, 2)
+        self.compress = compress
+        self._newest: Generation | None = None  # committed or verified by this object
+        self._damaged: set[str] = set()
 
     def generations(self) -> list[Generation]:
-        """Return all committed generations, oldest first."""
-        found = sorted(p for p in self.root.glob("*") if _NAME.fullmatch(p.name) and (p / _MANIFEST).is_file())
-        return [Generation(path, json.loads((path / _MANIFEST).read_text(encoding="utf-8"))) for path in found]
+        """Return all committed generations whose manifest can be read, oldest first; emergencies are not among them."""
+        found = []
+        for path in self._paths():
+            with suppress(CheckpointError):
+                found.append(Generation.open(path))
+        return found
 
     def latest(self) -> Generation | None:
-        """Return the newest generation, or None."""
-        generations = self.generations()
-        return generations[-1] if generations else None
+        """Return the newest generation that is whole, or None if there is none at all.
 
-    def commit(self, files: Mapping[str, Any], facts: Mapping[str, Any]) -> Generation:
+        All its files are read. A damaged one is named in a warning, left where it is, and the one before it
+        is taken. Raises `CheckpointError` when none is whole, since starting afresh would be a surprise.
+        """
+        paths = self._paths()
+        for path in reversed(paths):
+            try:
+                generation = Generation.open(path)
+                generation.verify()
+            except CheckpointError as error:
+                self._damaged.add(path.name)
+                log.warning("⚠ %s; trying the checkpoint before it", error)
+            else:
+                self._newest = generation
+                return generation
+        if any(_holds_files(path) for path in paths):
+            raise CheckpointError(f"{self.root}: no checkpoint is whole; move the directory away to start afresh")
+        return None
+
+    def named(self, name: str) -> Generation:
+        """Return a generation by its name, `emergency-…` too; raises `CheckpointError` unless it is whole."""
+        if not _NAME.fullmatch(name) or not (self.root / name).is_dir():
+            names = ", ".join(path.name for kind in ("", _EMERGENCY) for path in self._paths(kind))
+            raise CheckpointError(f"{self.root / name}: no such checkpoint, only {names or 'an empty directory'}")
+        generation = Generation.open(self.root / name)
+        generation.verify()
+        return generation
+
+    def commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], emergency: bool = False) -> Generation:
         """Write a new generation with `files` and the other files of the newest one, and return it.
 
-        `files` maps paths such as `z/model.pth` to state dicts or JSON-able containers; files of
-        the newest generation that are not named are carried over as hard links. Raises `OSError`.
+        `files` maps paths such as `z/model.pth` to state dicts or, for `.json`, plain containers; `facts`
+        go into the manifest. Files of the newest generation that are not named, or would be written
+        with the bytes that they have, are carried over as hard links. An emergency is what could be
+        saved of a crash: it stands beside the others, and `latest` never returns it.
+
+        Raises `SaveError` (an `OSError`); then the older generations are as they were.
         """
-        newest = self.latest()
-        number = int(newest.path.name) + 1 if newest else 1
-        final = self.root / f"{number:08d}"
+        try:
+            return self._commit(files, facts, _EMERGENCY if emergency else "")
+        except SaveError:
+            raise
+        except OSError as error:
+            newest = self._newest.path.name if self._newest else None
+            raise SaveError.not_saved(self.root, error, newest) from error
+
+    def _commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], kind: str) -> Generation:
+        make_directory(self.root)
+        self._remove_leftovers()
+        newest = self._newest_known()
+        numbers = [int(match[2]) for path in self.root.iterdir() if (match := _NAME.fullmatch(path.name))]
+        final = self.root / f"{kind}{max(numbers, default=0) + 1:08d}"
         temporary = self.root / f"{final.name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        entries = {}
-        for name, content in files.items():
-            entries[name] = _write(temporary / name, content)
-        for name, entry in newest.files.items() if newest else ():
-            if name not in entries:
-                _link(newest.path / name, temporary / name)  # type: ignore[union-attr]
-                entries[name] = entry
+        try:
+            temporary.mkdir()
+            manifest = self._write(temporary, files, facts, newest)
+            _rename(temporary, final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        generation = Generation(final, manifest)
+        if not kind:
+            self._newest = generation
+        try:
+            sync_directory(self.root)
+        except OSError as error:
+            raise SaveError.durability_unknown(final, error) from error
+        if not kind:
+            self._point_latest(final)
+        self._prune(kind)
+        return generation
+
+    def _write(
+        self, directory: Path, files: Mapping[str, Any], facts: Mapping[str, Any], newest: Generation | None
+    ) -> dict[str, Any]:
+        """Write everything into `directory`, durably, and return the manifest."""
+        known = newest.files if newest else {}
+        entries = {name: entry for name, entry in known.items() if name not in files}
+        with ExitStack() as stack:
+            written = []
+            for name, content in files.items():
+                file = DurableFile(directory / name)
+                stack.callback(file.close)
+                write_content(file, name, content, self.compress)
+                entries[name] = file.entry
+                if known.get(name) == file.entry:  # it never reaches the disk
+                    (directory / name).unlink()
+                else:
+                    written.append(file)
+            for file in written:  # one after the other they would each wait for the disk
+                file.sync()
+        for name, entry in known.items():
+            if entries[name] == entry and newest:
+                link(newest.path / name, directory / name)
         manifest = {**facts, "files": dict(sorted(entries.items()))}
-        _write(temporary / _MANIFEST, manifest)
-        for directory in {p.parent for p in temporary.rglob("*")} | {temporary}:
-            _sync_directory(directory)
-        temporary.rename(final)
-        _sync_directory(self.root)
-        self._point_latest(final)
-        self._prune()
-        return Generation(final, manifest)
+        self._write_manifest(directory, manifest)
+        for path in sorted({p.parent for p in directory.rglob("*")}):
+            sync_directory(path)
+        return manifest
+
+    def _write_manifest(self, directory: Path, manifest: dict[str, Any]) -> None:
+        file = DurableFile(directory / MANIFEST)
+        try:
+            file.write(manifest_bytes(manifest))
+            file.sync()
+        finally:
+            file.close()
+
+    def _newest_known(self) -> Generation | None:
+        """Return the newest generation without reading it again, if this object knows it."""
+        paths = [path for path in self._paths() if path.name not in self._damaged]
+        if self._newest and paths and paths[-1] == self._newest.path:
+            return self._newest
+        return self.latest()
+
+    def _paths(self, kind: str = "") -> list[Path]:
+        """Return the directories of one kind, oldest first."""
+        if not self.root.is_dir():
+            return []
+        matches = ((_NAME.fullmatch(path.name), path) for path in sorted(self.root.iterdir()))
+        return [path for match, path in matches if match and (match[1] or "") == kind and path.is_dir()]
 
     def _point_latest(self, final: Path) -> None:
         """Replace the convenience link; nothing reads it."""
-        link = self.root / "latest.tmp"
-        link.unlink(missing_ok=True)
-        link.symlink_to(final.name)
-        link.replace(self.root / "latest")
+        link_path = self.root / "latest.tmp"
+        with suppress(OSError):
+            link_path.symlink_to(final.name)
+            link_path.replace(self.root / "latest")
 
-    def _prune(self) -> None:
-        for generation in self.generations()[: -self.keep]:
-            shutil.rmtree(generation.path, ignore_errors=True)
+    def _prune(self, kind: str) -> None:
+        """Delete what is older than the `keep` newest that are not known to be damaged."""
+        good = [path for path in self._paths(kind) if path.name not in self._damaged and _holds_files(path)]
+        for path in self._paths(kind):
+            if len(good) > self.keep and path < good[-self.keep]:
+                with suppress(OSError):  # under its own name it would look damaged while it goes
+                    shutil.rmtree(path.rename(path.with_name(f"{path.name}.tmp")), ignore_errors=True)
+
+    def _remove_leftovers(self) -> None:
+        """Delete what killed attempts had begun to write or to delete."""
+        for path in self.root.iterdir():
+            if _LEFTOVER.fullmatch(path.name):
+                if path.is_symlink():
+                    path.unlink()
+                else:
+                    shutil.rmtree(path)
 
 
-def _write(path: Path, content: Any) -> dict[str, Any]:
-    """Write and fsync one file; return its manifest entry."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        if path.suffix == ".json":
-            file.write(json.dumps(content, indent=1).encode())
-        else:
-            torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    return {"size": path.stat().st_size, "sha256": _digest(path)}
+def _holds_files(path: Path) -> bool:
+    return any(path.iterdir())
 
 
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _rename(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        source.rename(target)
+    except OSError:  # over NFS an answer may be lost and the repeated request fail
+        if source.exists() or not (target / MANIFEST).is_file():
+            raise

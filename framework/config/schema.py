@@ -55,10 +55,14 @@ class InferenceConfig:
 class RuntimeConfig:
     """How a run shares the machine with a scheduler; durations are seconds once parsed."""
 
-    wall_clock_budget: float | None = _key(None, duration=True)
-    checkpoint_before_end: float = _key("1m", duration=True)
-    periodic_checkpoint_every: float | None = _key("30m", duration=True)
+    wall_clock_budget: float | str | None = _key(None, choices=("auto",), duration=True)
+    checkpoint_before_end: float | str = _key("auto", choices=("auto",), duration=True)
+    periodic_checkpoint_every: float | str | None = _key(1800.0, choices=("auto",), duration=True)
+    drain: str = _key("step", choices=("step", "epoch"))
+    grace: float = _key(30.0, duration=True)
     keep: int = _key(2, minimum=1)
+    second_signal_window: float = _key(5.0, duration=True)
+    exit_code: int = _key(99, minimum=1, maximum=255)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from framework.rng import seed_sequence, seeded
 from framework.simulation.given import simulate_given
 
 Arrays = dict[str, dict[str, np.ndarray]]
+Check = Callable[[], None]  # called between pieces of work; may raise to end it
 
 
 def draw_posterior(
@@ -38,7 +39,9 @@ def draw_posterior(
     }
 
 
-def draw_predictive(graph: Graph, samples: Arrays, num_predictive: int, seed: int) -> dict[str, np.ndarray]:
+def draw_predictive(
+    graph: Graph, samples: Arrays, num_predictive: int, seed: int, check: Check = lambda: None
+) -> dict[str, np.ndarray]:
     """Simulate forward from the first posterior samples of each observation.
 
     Returns {observed node: (num_observations, num_predictive, *event_shape)}; simulations that
@@ -51,7 +54,7 @@ def draw_predictive(graph: Graph, samples: Arrays, num_predictive: int, seed: in
     predictive: dict[str, list[np.ndarray]] = {name: [] for name in observed}
     for observation in range(num_observations):
         given = {node: arrays["samples"][observation][:num_predictive] for node, arrays in samples.items()}
-        block = simulate_given(graph, given, _predictive_seed(seed, observation))
+        block = simulate_given(graph, given, _predictive_seed(seed, observation), check)
         if not len(block.index):
             raise SimulationError(f"posterior predictive: every simulation failed: {block.failures[-1].message}")
         for name in observed:
@@ -67,13 +70,19 @@ def _predictive_seed(seed: int, observation: int) -> int:
 
 
 def draw_calibration(
-    estimator: Estimator, evidence: Mapping[str, Tensor], num_samples: int, batch_size: int, seed: int
+    estimator: Estimator,
+    evidence: Mapping[str, Tensor],
+    num_samples: int,
+    batch_size: int,
+    seed: int,
+    check: Check = lambda: None,
 ) -> np.ndarray:
     """Return (rows, num_samples, dim): posterior samples given each row of simulated evidence."""
     node, num_rows = estimator.spec.node, len(next(iter(evidence.values())))
     rows_at_once = max(batch_size // num_samples, 1)
     parts = []
     for start in range(0, num_rows, rows_at_once):
+        check()
         rows = {name: value[start : start + rows_at_once] for name, value in evidence.items()}
         with seeded(seed_sequence(seed, node, "calibration", start)):
             theta, _ = estimator.sample(rows, num_samples)

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class Finish:
-    """Draws and reports with the best weights of the newest checkpoint."""
+    """Draws and reports with the best weights of the newest checkpoint.
+
+    `check` is called between pieces of work and may raise to end it.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Finish:
         graph: Graph,
         simulations: SimulationStore,
         device: torch.device,
+        check: Callable[[], None],
     ) -> None:
         self.config, self.settings, self.directory = config, settings, directory
         self.graph, self.simulations = graph, simulations
@@ -43,7 +47,7 @@ class Finish:
         assert generation is not None, "training ends with a checkpoint"
         self.generation: Generation = generation
         self.estimators = {n.name: load_estimator(generation, n.name).to(device) for n in graph.inferred}
-        self.device = device
+        self.device, self.check = device, check
 
     def go(self, console: Console) -> None:
         """Write `samples/` and `report/`, and say where they are."""
@@ -55,13 +59,13 @@ class Finish:
     def _sample(self, console: Console) -> Arrays:
         posterior = Posterior(list(self.estimators.values()), self.directory.read_arrays("observed"), self.config.seed)
         num_samples = {name: settings.inference.num_samples for name, settings in self.settings.items()}
+
+        def on_progress(done: int) -> None:
+            console.update(done, "observations", last=done == posterior.num_observations)
+            self.check()
+
         with console.phase("sampling", posterior.num_observations):
-            arrays = draw_posterior(
-                posterior,
-                num_samples,
-                self.config.inference.batch_size,
-                lambda done: console.update(done, "observations", last=done == posterior.num_observations),
-            )
+            arrays = draw_posterior(posterior, num_samples, self.config.inference.batch_size, on_progress)
         write_samples(self.directory.samples_dir / "posterior", arrays)
         return arrays
 
@@ -76,12 +80,13 @@ class Finish:
         ]
         predictive: list[PredictiveReport] = []
         if inference.num_predictive:
-            drawn = draw_predictive(self.graph, samples, inference.num_predictive, self.config.seed)
+            drawn = draw_predictive(self.graph, samples, inference.num_predictive, self.config.seed, self.check)
             observed = self.directory.read_arrays("observed")
             predictive = [PredictiveReport(name, values, observed[name]) for name, values in drawn.items()]
             write_samples(
                 self.directory.samples_dir / "predictive", {name: {"samples": values} for name, values in drawn.items()}
             )
+        self.check()
         return write_report(
             self.directory.report_dir,
             title=self.config.name,
@@ -111,6 +116,7 @@ class Finish:
                 settings.inference.num_calibration_samples,
                 settings.inference.batch_size,
                 self.config.seed,
+                self.check,
             )
         return checks
 

@@ -1,5 +1,7 @@
 """Stopping in time: signals and the wall clock. Knows nothing of simulation-based inference."""
 
-from framework.runtime.guard import Guard, StopReason
+from framework.runtime.budget import Budget, BudgetReader
+from framework.runtime.guard import Guard
+from framework.runtime.policy import Policy, Save, Stopped, StopReason
 
-__all__ = ["Guard", "StopReason"]
+__all__ = ["Budget", "BudgetReader", "Guard", "Policy", "Save", "StopReason", "Stopped"]

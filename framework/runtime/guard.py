@@ -1,73 +1,215 @@
 """When to save and when to stop: asked once per step, answered in well under a microsecond."""
 
-import enum
-import signal
+import logging
+import os
+import threading
 import time
-from collections.abc import Callable
-from types import FrameType, TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
 from typing import Self
 
+from framework.runtime.budget import Budget, BudgetReader
+from framework.runtime.policy import Policy, Save, Stopped, StopReason
+from framework.runtime.signals import Handler, Signals
+from framework.runtime.threads import repeat
+from framework.runtime.timing import Recent, save_period
 
-class StopReason(enum.Enum):
-    """Why an attempt ended before its work was done, with the words and exit code for it."""
+log = logging.getLogger(__name__)
 
-    INTERRUPTED = ("Interrupted", 130)
-    TERMINATED = ("Terminated", 99)
-    OUT_OF_TIME = ("Out of time", 99)
-
-    def __init__(self, word: str, exit_code: int) -> None:
-        self.word = word
-        self.exit_code = exit_code
+_SLACK_SECONDS = 60.0  # the clocks of schedulers, which also warn and kill early, and the requeue
+_SLACK_FRACTION = 0.05  # of a short budget
+_FIRST_SAVE_SECONDS = 60.0  # until the cost of one is measured
+_UNMEASURED_SAVE_SECONDS = 1.0
+_LOOK_SECONDS = 5.0  # between looks at what was measured
+_REREAD_SECONDS = 600.0
+_CHANGE_SECONDS = 90.0  # LSF and PBS tell the end to the minute
+_WATCHDOG_SECONDS = 10.0
+_TICK_SECONDS = 0.25
+_NEVER = float("inf")
 
 
 class Guard:
-    """Watches signals and the clock while its context is open; nothing is ever saved in a handler.
+    """Watches signals and the clock while its context is open, in all phases of a run.
 
-    SIGINT and SIGTERM ask for a stop at the next `poll()`. The handlers that were there before
-    are put back with the first signal, so a second one acts as if there were no guard.
+    SIGINT, SIGTERM and SIGUSR2 ask for a stop, SIGUSR1 for a save, SIGCONT for nothing. The
+    training loop asks `poll()` between steps and saves itself; other phases call `check()`, which
+    raises `Stopped`. A second SIGINT or SIGTERM within the policy's window ends the process at
+    once, with the first one's checkpoint or without. A main thread that does not come to `poll()`
+    or `check()` before the allocation ends is ended resumably by a thread.
     """
 
-    def __init__(
-        self,
-        budget_seconds: float | None = None,
-        margin_seconds: float = 0.0,
-        save_every_seconds: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, policy: Policy | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._deadline = float("inf") if budget_seconds is None else clock() + max(budget_seconds - margin_seconds, 0.0)
-        self._save_every = float("inf") if save_every_seconds is None else save_every_seconds
-        self._next_save = clock() + self._save_every
-        self._signal: StopReason | None = None
-        self._previous: dict[int, signal.Handlers | Callable | int | None] = {}
+        self._signals = Signals(policy or Policy(), clock)
+        self._closed = threading.Event()
+        self._reader: BudgetReader | None = None
+        self._end, self._budget_seconds = _NEVER, _NEVER  # the end of the allocation on the guard's clock
+        self._end_read = clock()
+        self._steps, self._epoch_ends = Recent(1000), Recent(8)
+        self._stalls, self._writes = Recent(50), Recent(50)
+        self._num_polls = self._last_poll_of_epoch = 0
+        self._out_of_time = self._is_saving = False
+        self._last = self._look_at = clock()
+        self.configure(self.policy)
 
-    def poll(self) -> StopReason | None:
-        """Return why to stop now, or None."""
-        if self._signal is not None:
-            return self._signal
-        return StopReason.OUT_OF_TIME if self._clock() >= self._deadline else None
+    @property
+    def policy(self) -> Policy:
+        """The policy that is followed now."""
+        return self._signals.policy
 
-    def save_is_due(self) -> bool:
-        """Tell whether the periodic save is due, and start the next period if so."""
+    def configure(self, policy: Policy) -> None:
+        """Follow another policy from now on: signals count before the configuration is read."""
+        self._signals.policy = policy
+        self._next_save = self._clock() + self._save_period()
+
+    def limit(self, reader: BudgetReader) -> Budget | None:
+        """Keep to the reader's budget, which is returned; it is read again now and then while the context is open."""
+        self._reader = reader
+        budget = reader.read()
+        self._set_end(budget)
+        return budget
+
+    @property
+    def margin_seconds(self) -> float:
+        """How long before the end to stop, by what was measured so far."""
+        needed = max(self._steps.p99(), self._epoch_ends.p99()) + 1.5 * self._save_seconds()
+        asked = self.policy.checkpoint_before_end
+        if isinstance(asked, str):
+            return needed + min(_SLACK_SECONDS, _SLACK_FRACTION * self._budget_seconds)
+        return max(asked, needed)
+
+    def poll(self) -> StopReason | Save | None:
+        """Return why to stop now, `Save.NOW`, or None; called between any two steps."""
         now = self._clock()
-        if now < self._next_save:
-            return False
-        self._next_save = now + self._save_every
-        return True
+        self._steps.add(now - self._last)
+        self._last = now
+        self._num_polls += 1
+        signals = self._signals
+        if now < self._look_at and signals.stop is None and not signals.save:
+            return None
+        return self._look(now)
+
+    def check(self) -> None:
+        """Raise `Stopped` if the run has to stop; for phases whose work is on disk anyway."""
+        self._signals.save = False
+        if reason := self._stop_reason(self._clock(), num_steps=0):
+            raise Stopped(reason)
+
+    def begin_epoch(self, num_steps: int) -> None:
+        """Tell how many steps the epoch has left, so that `drain: epoch` can stop at its end, or before it."""
+        now = self._clock()
+        if self._num_polls:
+            self._epoch_ends.add(now - self._last)
+        self._last = now
+        wants_epochs = self.policy.drain == "epoch" and self._epoch_ends
+        if wants_epochs and now + self._epoch_seconds(num_steps) > self._end - self.margin_seconds:
+            self._out_of_time = True
+        self._last_poll_of_epoch = self._num_polls + num_steps
+        if self._out_of_time or self._signals.stop:  # this is the boundary to stop at
+            self._last_poll_of_epoch = self._num_polls
+            self._look_at = now
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Learn how long a save holds up the training; the next periodic one counts from its end."""
+        began = self._clock()
+        self._is_saving = True
+        try:
+            yield
+        finally:
+            self._is_saving = False
+            self._last = self._clock()
+            self._stalls.add(self._last - began)
+            self._next_save = self._last + self._save_period()
+
+    def learn_write(self, seconds: float) -> None:
+        """Learn how long it took until a save was durable, where that goes on in the background."""
+        self._writes.add(seconds)
+
+    def exit_code(self, reason: StopReason) -> int:
+        """Return what the process ends with after a stop."""
+        return self.policy.exit_code_of(reason)
+
+    def previous_handler(self, number: int) -> Handler:
+        """Return what was installed before for a signal, to be called once the run is saved."""
+        return self._signals.previous.get(number)
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._on_signal)
+        self._closed.clear()
+        self._signals.install()
+        repeat(self._end_if_stuck, _TICK_SECONDS, self._closed)
+        repeat(self._reread, _TICK_SECONDS, self._closed)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._restore_handlers()
+        self._signals.restore()
+        self._closed.set()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signal = StopReason.INTERRUPTED if number == signal.SIGINT else StopReason.TERMINATED
-        self._restore_handlers()
+    def _look(self, now: float) -> StopReason | Save | None:
+        if self._num_polls == 1:
+            self._steps.clear()  # what came before the first step is none
+        if reason := self._stop_reason(now, self._last_poll_of_epoch - self._num_polls + 1):
+            return reason
+        is_due = now >= self._next_save or self._signals.save
+        if is_due:
+            self._signals.save = False
+            self._next_save = now + self._save_period()
+        self._look_at = min(self._end - self.margin_seconds, self._next_save, now + _LOOK_SECONDS)
+        return Save.NOW if is_due else None
 
-    def _restore_handlers(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+    def _stop_reason(self, now: float, num_steps: int) -> StopReason | None:
+        asked = self._signals.stop
+        if asked and not self._can_finish_epoch(now, num_steps):
+            return asked
+        if self._out_of_time or now >= self._end - self.margin_seconds:
+            return asked or StopReason.OUT_OF_TIME
+        return None
+
+    def _can_finish_epoch(self, now: float, num_steps: int) -> bool:
+        """Tell whether the rest of the epoch and a save fit into what is left, as measured."""
+        if self.policy.drain != "epoch" or num_steps <= 0 or self._signals.hurry:
+            return False
+        left = min(self._end, self._signals.drain_time) - now
+        return 1.5 * (self._epoch_seconds(num_steps) + self._save_seconds()) <= left
+
+    def _epoch_seconds(self, num_steps: int) -> float:
+        return num_steps * self._steps.mean() + self._epoch_ends.p99()
+
+    def _save_seconds(self) -> float:
+        return max(self._stalls.p99(), self._writes.p99()) or _UNMEASURED_SAVE_SECONDS
+
+    def _save_period(self) -> float:
+        every = self.policy.periodic_checkpoint_every
+        if isinstance(every, str):
+            return save_period(self._stalls.mean()) if self._stalls else _FIRST_SAVE_SECONDS
+        return _NEVER if every is None else every
+
+    def _set_end(self, budget: Budget | None) -> None:
+        self._end_read = self._clock()
+        if budget is None:
+            return
+        end = self._end_read + budget.end - time.time()
+        moved = end - self._end
+        if abs(moved) > _CHANGE_SECONDS and self._end != _NEVER:
+            log.info("⏱ The allocation's end has moved by %+.0f min (%s)", moved / 60, budget.source)
+        if moved < 0 or moved > _CHANGE_SECONDS:
+            self._end, self._budget_seconds = end, budget.seconds
+
+    def _reread(self) -> None:
+        """Read the budget again, rarely, and when SIGTERM may mean that the end has moved."""
+        was_told = self._end_read < self._signals.term_time < _NEVER
+        if self._reader and (was_told or self._clock() - self._end_read > _REREAD_SECONDS):
+            self._set_end(self._reader.read(fresh=True))
+
+    def _end_if_stuck(self) -> None:
+        """End the process shortly before it is killed, unless it is about to end by itself."""
+        of_budget = self._end - min(_WATCHDOG_SECONDS, self.margin_seconds / 2)
+        of_sender = self._signals.kill_time - min(_WATCHDOG_SECONDS, self.policy.grace / 10)
+        if self._is_saving or self._clock() < min(of_budget, of_sender):
+            return
+        text = (
+            "⚠ The time is over and the run is still in a long call: exit on the last committed checkpoint, resumable"
+        )
+        os.write(2, f"\n{text}\n".encode())
+        os._exit(self.policy.exit_code)

@@ -1,23 +1,30 @@
 """Simulations with some nodes' values given: the posterior predictive."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from framework.graph import Graph
 from framework.simulation.call import BLOCK
 from framework.simulation.draw import Block, draw_rows_of_block, join_blocks
+from framework.simulation.shard import unit_of
+
+_ROWS_AT_ONCE = 4  # of simulators that take one at a time: between looks at whether to stop
 
 
-def simulate_given(graph: Graph, given: Mapping[str, np.ndarray], seed: int) -> Block:
+def simulate_given(
+    graph: Graph, given: Mapping[str, np.ndarray], seed: int, check: Callable[[], None] = lambda: None
+) -> Block:
     """Draw every node that is not in `given`, once for each row of the given arrays (num_rows, *event).
 
-    `index` of the result are the rows that turned out valid.
+    `index` of the result are the rows that turned out valid. `check` may raise to end it.
     """
     num_rows = len(next(iter(given.values())))
     padding = -num_rows % BLOCK  # batched simulators always see whole blocks
     padded = {name: np.concatenate([rows, np.repeat(rows[-1:], padding, axis=0)]) for name, rows in given.items()}
-    starts = range(0, num_rows, BLOCK)
-    return join_blocks(
-        [draw_rows_of_block(graph, seed, np.arange(start, min(start + BLOCK, num_rows)), padded) for start in starts]
-    )
+    size = max(unit_of(graph), _ROWS_AT_ONCE)
+    blocks = []
+    for start in range(0, num_rows, size):
+        blocks.append(draw_rows_of_block(graph, seed, np.arange(start, min(start + size, num_rows)), padded))
+        check()
+    return join_blocks(blocks)

@@ -33,9 +33,9 @@ def run_simulations(
     """Draw what is missing of the simulations below `num_simulations`, in parallel.
 
     `build` makes the graph, once here and once in each worker, so it must be picklable.
-    `workers` is a number or "auto". `on_progress(done, invalid)` is called about twice a second
-    with the numbers on disk; it may raise to end the phase, after what is finished has been
-    committed. Raises `SimulationError` for too many invalid simulations, a worker that dies, and a
+    `workers` is a number or "auto". `on_progress(done, invalid)` is called after every piece of work
+    and twice a second with the numbers on disk; it may raise to end the phase, after what is
+    finished has been committed. Raises `SimulationError` for too many invalid simulations, a worker that dies, and a
     full disk; going on later gives the same simulations as if nothing had happened.
     """
     assert seed == store.seed, "the store was made for another seed"
@@ -48,7 +48,7 @@ def run_simulations(
             _run_in_workers(build, store, work, progress)
         else:
             _run_here(graph, store, work, progress)
-        progress.finish()
+        progress.tick()
     except (WorkerDiedError, OSError) as error:
         raise SimulationError(f"{store.directory}: {error}; {store.safe()}") from error
 
@@ -113,7 +113,6 @@ class _Progress:
         self._max_invalid_fraction = max_invalid_fraction
         self._on_progress = on_progress
         self._failures: list[Failure] = []
-        self._next_tick = 0.0
         num_valid, self._num_invalid = store.counts(num_simulations)
         self._num_done = num_valid + self._num_invalid
         self._check()
@@ -126,16 +125,9 @@ class _Progress:
         self._check()
 
     def tick(self) -> None:
-        """Tell `on_progress` the numbers, unless it was told a moment ago."""
-        now = time.monotonic()
-        if self._on_progress and now >= self._next_tick:
-            self._next_tick = now + _TICK_SECONDS
+        """Tell `on_progress` the numbers."""
+        if self._on_progress:
             self._on_progress(self._num_done, self._num_invalid)
-
-    def finish(self) -> None:
-        """Tell `on_progress` the final numbers."""
-        self._next_tick = 0.0
-        self.tick()
 
     def _check(self) -> None:
         if self._num_invalid <= self._max_invalid_fraction * self._num_simulations:

@@ -81,14 +81,15 @@ def _fit(
     def save() -> None:
         newest = checkpoints.latest()
         nodes = sorted({node, *(newest.manifest["nodes"] if newest else ())})
-        checkpoints.commit(node_files(trainer, initial), {"nodes": nodes})
+        with guard.saving():
+            checkpoints.commit(node_files(trainer, initial), {"nodes": nodes})
 
     def on_epoch(record: dict[str, float]) -> None:
         for tracker in trackers:
             tracker.log({"node": node, **record})
         console.epoch(record, progress.best_loss, progress.best_epoch, last=trainer.is_done())
 
-    with guard, console.phase(f"training {node}", trainer.loop.num_epochs, progress.epoch):
+    with console.phase(f"training {node}", trainer.loop.num_epochs, progress.epoch):
         reason = trainer.fit(guard, save, on_epoch)
         save()
     if reason:

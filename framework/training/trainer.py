@@ -13,7 +13,7 @@ from framework.config.schema import LoopConfig
 from framework.config.target import build
 from framework.errors import TrainingError
 from framework.estimators import Estimator
-from framework.runtime import Guard, StopReason
+from framework.runtime import Guard, Save, StopReason
 from framework.training.data import TrainingData
 from framework.training.progress import Progress
 
@@ -64,19 +64,20 @@ class Trainer:
     ) -> StopReason | None:
         """Train until done, then return None; or until the guard says stop, and return why.
 
-        `save` is called when the guard's periodic save is due, always between two steps.
+        `save` is called when the guard asks for it, always between two steps.
         """
         started = time.perf_counter() - self.progress.train_seconds
         while not self.is_done():
             rows = self.data.batch_rows(self.seed, self.node, self.progress.epoch, self.loop.batch_size)
             loss_sum = torch.tensor(self.progress.loss_sum, device=self.data.device)
             self.estimator.train()
+            guard.begin_epoch(len(rows) - self.progress.batch)
             for u, evidence in self.data.batches(rows[self.progress.batch :]):
-                if (reason := guard.poll()) or guard.save_is_due():
+                if asked := guard.poll():
                     self.progress.loss_sum = loss_sum.item()
                     self.progress.train_seconds = time.perf_counter() - started
-                    if reason:
-                        return reason
+                    if asked is not Save.NOW:
+                        return asked
                     save()
                 loss_sum += self._step(u, evidence)
                 self.progress.batch += 1

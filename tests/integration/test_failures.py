@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_is_named_and_what_is_finished_is_kept(project):
         (["loop.num_epoch=3"], "loop.num_epoch=3: no such key; did you mean 'loop.num_epochs'?"),
         (["+resmue=true"], "resmue=True: no such key; did you mean 'resume'?"),
         (["network=nfs"], "network=nfs: expected one of"),
-        (["runtime.checkpoint_before_end=5x"], "runtime.checkpoint_before_end=5x: expected a duration such as"),
+        (["runtime.checkpoint_before_end=5x"], "checkpoint_before_end=5x: expected auto, or a duration such as"),
         (["loop.num_epochs=[1"], "loop.num_epochs=[1: cannot be read; expected KEY=VALUE"),
         (["network._target_=torch.nn.Nothing"], "network._target_=torch.nn.Nothing: cannot be imported"),
         (["+network.width=3"], "takes no 'width'"),

@@ -1,0 +1,40 @@
+"""Why a checkpoint could not be saved, and what to do about it."""
+
+import errno
+from pathlib import Path
+
+from framework.errors import CheckpointError
+
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "the quota is used up: delete or move files",
+    errno.EFBIG: "files may not grow that large: raise `ulimit -f`",
+    errno.EROFS: "make it writable or save elsewhere",
+    errno.EACCES: "make it writable or save elsewhere",
+    errno.EPERM: "make it writable or save elsewhere",
+}
+
+
+class SaveError(CheckpointError, OSError):
+    """A checkpoint was not saved, or nobody knows whether it would survive a power cut; older ones are untouched."""
+
+    exit_code = 1
+
+    def __str__(self) -> str:  # OSError would print a pair
+        return str(self.args[0])
+
+    @classmethod
+    def not_saved(cls, root: Path, error: OSError, newest: str | None) -> "SaveError":
+        """Nothing was added to `root`."""
+        kept = f"{newest} is still the newest" if newest else "there is none yet"
+        advice = _ADVICE.get(error.errno or 0, "look at the file system")
+        return cls(f"{root}: checkpoint not saved ({_reason(error)}), {kept}; {advice}")
+
+    @classmethod
+    def durability_unknown(cls, path: Path, error: OSError) -> "SaveError":
+        """The rename was done but its fsync failed: visible now, perhaps not after a power cut."""
+        return cls(f"{path}: checkpoint committed, durability unknown ({_reason(error)}); look at the file system")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

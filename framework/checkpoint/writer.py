@@ -1,0 +1,79 @@
+"""Saving beside training: the caller pays for a copy, a thread writes and commits."""
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Any, Self
+
+from framework.checkpoint.manifest import Generation
+from framework.checkpoint.snapshot import Snapshot
+from framework.checkpoint.store import CheckpointStore
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointWriter:
+    """Commits to a store from a thread of its own, one save at a time.
+
+    A `save` while another is being written waits for that one: memory stays at one copy of the state, and
+    no save that was asked for is left out. An error gives one warning and training goes on; `flush` and
+    `close` raise it if it was the last save's. Only one thread may use a writer.
+    """
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self.store = store
+        self.blocked_seconds: float | None = None  # of the caller, by the last save
+        self.save_seconds: float | None = None  # from the last successful save's call until it was durable
+        self._snapshot = Snapshot()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[Generation] | None = None
+
+    def prepare(self, files: Mapping[str, Any]) -> None:
+        """Allocate the buffers now, where the first save would."""
+        self._settle()
+        self._snapshot.take(files)
+
+    def save(self, files: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Commit `files` and `facts` as they are now, in the background; see `CheckpointStore.commit`."""
+        started = time.monotonic()
+        self._settle()
+        files, facts = self._snapshot.take((dict(files), dict(facts)))
+        self._pending = self._executor.submit(self._commit, files, facts, started)
+        self.blocked_seconds = time.monotonic() - started
+
+    def flush(self) -> Generation | None:
+        """Wait until the last save is durable and return it; raise its error, once. None if nothing was pending."""
+        pending, self._pending = self._pending, None
+        return pending.result() if pending else None
+
+    def close(self) -> None:
+        """Flush, and end the thread."""
+        try:
+            self.flush()
+        finally:
+            self._executor.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        else:  # a failed save has been told of; the error on its way is the one to see
+            self._executor.shutdown()
+
+    def _settle(self) -> None:
+        if self._pending and not self._pending.done():
+            wait([self._pending])
+
+    def _commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], started: float) -> Generation:
+        try:
+            self._snapshot.wait()
+            generation = self.store.commit(files, facts)
+        except Exception as error:
+            log.warning("⚠ %s; training goes on", error)
+            raise
+        self.save_seconds = time.monotonic() - started
+        return generation

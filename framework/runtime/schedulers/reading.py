@@ -1,0 +1,79 @@
+"""One reading of a source, and running the scheduler's commands without ever waiting long for them."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+COMMAND_SECONDS = 5.0
+
+_UNLIMITED = {"", "-", "NOT_SET", "UNLIMITED", "INFINITE", "INF", "N/A", "NONE", "UNKNOWN", "INVALID"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A moment in Unix seconds, or None with the reason why the source gives none."""
+
+    source: str  # as people know it: SLURM_JOB_END_TIME, squeue
+    text: str  # what it said
+    time: float | None
+    problem: str = ""  # a whole sentence to warn with, empty where no limit is a fine answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed, or the problem with it."""
+
+    text: str
+    problem: str = ""
+
+
+def ask(*command: str) -> Answer:
+    """Run a command for at most `COMMAND_SECONDS`, out of the terminal's reach."""
+    name = command[0]
+    environment = {**os.environ, "SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    try:  # in a session of its own: Ctrl+C is not for it, and its children can be ended with it
+        process = subprocess.Popen(
+            command, env=environment, start_new_session=True, text=True, errors="replace", **pipes
+        )  # type: ignore[call-overload]
+    except OSError as error:
+        return Answer("", f"{name} cannot be run ({error.strerror})")
+    try:
+        text, _ = process.communicate(timeout=COMMAND_SECONDS)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        return Answer("", f"{name} did not answer within {COMMAND_SECONDS:g} s")
+    if process.returncode:
+        return Answer("", f"{name} failed with exit code {process.returncode}")
+    return Answer(text.strip())
+
+
+def read(source: str, text: str, convert: Callable[[str], float]) -> Reading:
+    """Return the reading of `text`: `convert` raises `ValueError` for what is no time."""
+    text = text.strip()
+    if text.upper() in _UNLIMITED:
+        return Reading(source, text, None)
+    try:
+        return Reading(source, text, convert(text))
+    except (ValueError, OverflowError):
+        return Reading(source, text, None, f"{source}: {text[:60]!r} is not a time")
+
+
+def read_command(source: str, command: Sequence[str], convert: Callable[[str], float]) -> Reading:
+    """Return the reading of what a command prints."""
+    answer = ask(*command)
+    if answer.problem:
+        return Reading(source, "", None, answer.problem)
+    return read(source, answer.text, convert)
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.stdout is not None
+    process.stdout.close()
+    with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left behind
+        process.wait(timeout=0.5)
