@@ -81,9 +81,10 @@ def test_without_a_compiler_the_error_names_the_key_and_the_remedy(tmp_path, mon
         make_trainer(compile=True)
 
 
-def test_the_cache_goes_where_the_user_wants_it_or_else_into_the_run_by_kind_of_processor(tmp_path, monkeypatch):
+def test_the_cache_goes_into_the_run_by_kind_of_processor_unless_the_user_wants_it_elsewhere(tmp_path, monkeypatch):
     keep_compiled_in(tmp_path)
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] != str(tmp_path)
+    assert not os.environ["TORCHINDUCTOR_CACHE_DIR"].startswith(str(tmp_path))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    torch._inductor.runtime.cache_dir_utils.cache_dir()  # sets torch's own default, as some imports of torch do
     keep_compiled_in(tmp_path)
     assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == tmp_path

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import tempfile
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 from framework.errors import ConfigError
+
+_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def compiled(method: Callable[..., Tensor], u: Tensor, evidence: Mapping[str, Tensor]) -> Callable[..., Tensor]:
@@ -45,7 +48,9 @@ def keep_compiled_in(directory: Path) -> None:
     If the user has set TORCHINDUCTOR_CACHE_DIR, that is where it goes. The code is made for one
     kind of processor and may crash on another, so each kind has a subdirectory of its own.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory / _processor()))
+    torchs_default = str(Path(tempfile.gettempdir()) / "torchinductor_")  # torch sets it itself when parts are imported
+    if os.environ.get(_CACHE_VARIABLE, torchs_default).startswith(torchs_default):
+        os.environ[_CACHE_VARIABLE] = str(directory / _processor())
 
 
 def _refusal(error: Exception) -> ConfigError:

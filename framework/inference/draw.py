@@ -50,7 +50,8 @@ def draw_predictive(
     observed = [n.name for n in graph.simulation_order if n.observed is not None and n.name in graph.simulable]
     if not observed:  # presimulated
         return {}
-    num_observations = len(next(iter(samples.values()))["samples"])
+    num_observations, num_samples = next(iter(samples.values()))["samples"].shape[:2]
+    num_predictive = min(num_predictive, num_samples)
     predictive: dict[str, list[np.ndarray]] = {name: [] for name in observed}
     for observation in range(num_observations):
         given = {node: arrays["samples"][observation][:num_predictive] for node, arrays in samples.items()}

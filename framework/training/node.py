@@ -1,15 +1,16 @@
 """One node's training within a run: what it starts from, where it is saved and what is told of it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from framework.checkpoint import CheckpointStore
+from framework.checkpoint import CheckpointStore, CheckpointWriter
 from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
+from framework.errors import ConfigError
 from framework.estimators import Estimator, EstimatorSpec
 from framework.estimators.files import INIT_FILE, init_parameters
 from framework.rng import seed_sequence, seeded
@@ -41,7 +42,11 @@ def train_node(
     newest = checkpoints.latest()
     resumed = newest if newest and spec.node in newest.manifest["nodes"] else None
     with seeded(seed_sequence(seed, spec.node, "fit")):
-        trainer, initial = _make_trainer(spec, settings, simulations, seed, device)
+        try:
+            trainer, initial = _make_trainer(spec, settings, simulations, seed, device)
+        except ConfigError:
+            guard.check()  # the signal that asks for a stop may have ended the compiler as well
+            raise
         if resumed:
             restore(trainer, resumed)
             initial = resumed.load(f"{spec.node}/{INIT_FILE}")
@@ -50,7 +55,20 @@ def train_node(
             tracker.cut_back(spec.node, trainer.progress.step)
         if trainer.progress.finished and trainer.is_done():
             return trainer, None
-        return trainer, _fit(trainer, initial, checkpoints, guard, trackers, console)
+        trained = sorted({spec.node, *(newest.manifest["nodes"] if newest else ())})
+        with CheckpointWriter(checkpoints) as writer:
+
+            def save() -> None:
+                with guard.saving():
+                    writer.save(node_files(trainer, initial), {"nodes": trained})
+
+            reason = _fit(trainer, save, guard, trackers, console)
+            with guard.saving():
+                writer.flush()
+            if writer.save_seconds is not None:
+                guard.learn_write(writer.save_seconds)
+    _tell_end(trainer, checkpoints, reason)
+    return trainer, reason
 
 
 def _make_trainer(
@@ -69,20 +87,9 @@ def _make_trainer(
 
 
 def _fit(
-    trainer: Trainer,
-    initial: dict[str, Any],
-    checkpoints: CheckpointStore,
-    guard: Guard,
-    trackers: Sequence[Tracker],
-    console: Console,
+    trainer: Trainer, save: Callable[[], None], guard: Guard, trackers: Sequence[Tracker], console: Console
 ) -> StopReason | None:
     node, progress = trainer.node, trainer.progress
-
-    def save() -> None:
-        newest = checkpoints.latest()
-        nodes = sorted({node, *(newest.manifest["nodes"] if newest else ())})
-        with guard.saving():
-            checkpoints.commit(node_files(trainer, initial), {"nodes": nodes})
 
     def on_epoch(record: dict[str, float]) -> None:
         for tracker in trackers:
@@ -92,13 +99,17 @@ def _fit(
     with console.phase(f"training {node}", trainer.loop.num_epochs, progress.epoch):
         reason = trainer.fit(guard, save, on_epoch)
         save()
+    return reason
+
+
+def _tell_end(trainer: Trainer, checkpoints: CheckpointStore, reason: StopReason | None) -> None:
+    node, progress = trainer.node, trainer.progress
     if reason:
         saved = checkpoints.root / "latest" / node
         log.warning("⚠ %s at %s — model + weights saved to %s/", reason.word, _position(trainer), saved)
     else:
         best, took = f"{progress.best_loss:.4f} at epoch {progress.best_epoch}", format_duration(progress.train_seconds)
         log.info("%s: best validation loss %s, in %s", node, best, took)
-    return reason
 
 
 def _position(trainer: Trainer) -> str:

@@ -1,5 +1,6 @@
 """The training loop of one node."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from framework.estimators import Estimator
 from framework.runtime import Guard, Save, StopReason
 from framework.training.data import TrainingData
 from framework.training.progress import Progress
+
+log = logging.getLogger(__name__)
 
 _VALIDATION_ROWS = 8192  # at once: forward passes alone are cheap in memory
 
@@ -57,6 +60,7 @@ class Trainer:
         self._train_offset = log_abs_det[data.train_rows].mean().item() - scale
         self._val_offset = log_abs_det[data.val_rows].mean().item() - scale
         if loop.compile:
+            log.info("compiling %s's training step; what is compiled is kept for the next attempt", self.node)
             estimator.compile(*data.take(data.train_rows[: loop.batch_size]))
 
     def fit(
