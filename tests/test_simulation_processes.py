@@ -19,8 +19,13 @@ TIMEOUT_SECONDS = 120
 
 
 @contextmanager
-def started(directory, simulator, num_simulations=100_000, workers=2, **options):
-    """Simulate in a process group of its own, which ends with the block."""
+def started(directory, simulator, num_simulations=100_000, workers=2, setup=lambda: None):
+    """Simulate in a process group of its own, which ends with the block; `setup` runs in the process first."""
+
+    def before():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background is born deaf to Ctrl+C
+        setup()
+
     arguments = [str(directory), simulator.__name__, str(num_simulations), str(workers)]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.toy_process", *arguments],
@@ -28,7 +33,7 @@ def started(directory, simulator, num_simulations=100_000, workers=2, **options)
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        **options,
+        preexec_fn=before,
     ) as process:
         try:
             yield process
@@ -114,7 +119,7 @@ def test_full_disk_is_reported_and_the_phase_goes_on_later(tmp_path, workers):
     def limit_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-    with started(tmp_path, toy.first, 3000, workers, preexec_fn=limit_files) as process:
+    with started(tmp_path, toy.first, 3000, workers, setup=limit_files) as process:
         _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
     message = errors.strip().splitlines()[-1]
     num_safe = sum(SimulationStore.open(tmp_path).counts())
