@@ -1,7 +1,6 @@
 """How good are the posteriors? The classifier two-sample test (C2ST) on the SBI benchmark's tasks.
 
-    scripts/fetch-sbibm
-    python scripts/benchmarks/accuracy.py --tasks two_moons,slcp --num-simulations 10000
+    scripts/bench accuracy --tasks two_moons,slcp --num-simulations 10000
 
 0.5 means that a classifier cannot tell our samples from the reference posterior, 1.0 that it always can.
 Other arguments are Hydra overrides for every run, for example `loop.batch_size=500`. A task whose run has
@@ -114,8 +113,8 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     for task in arguments.tasks:
         if task not in PAPER:
             parser.error(f"--tasks: no task '{task}', only {', '.join(PAPER)}")
-        if not (SBIBM_DIR / task / "reference_posterior_samples.npy").exists():
-            parser.error(f"no reference posterior of {task} in {SBIBM_DIR}; run scripts/fetch-sbibm first")
+    if not all((SBIBM_DIR / task / "reference_posterior_samples.npy").exists() for task in arguments.tasks):
+        subprocess.run([sys.executable, ROOT / "scripts" / "fetch-sbibm"], check=True)
     if unknown := [override for override in overrides if override.startswith("--")]:
         parser.error(f"unknown option {unknown[0]}; Hydra overrides read key=value")
     return arguments, overrides
