@@ -28,7 +28,7 @@ def test_every_experiment_composes(experiment):
 @pytest.mark.parametrize("group", ["network", "embedding", "optimizer", "optimizer/scheduler"])
 def test_every_option_of_a_group_composes(group):
     for option in options(group):
-        config_of(f"{group}={option}")
+        assert config_of(f"{group}={option}").name == "two_moons"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from framework.config.target import build
 from framework.errors import ConfigError
 from framework.estimators.compiled import compiled
+from framework.estimators.density import Density
 from framework.networks import EvidenceEmbedding, ResidualStandardize, Standardize
 from framework.priors import Prior, build_prior
 from framework.priors.improper import ImproperUniform
+
+AuxiliaryLoss = Callable[[Tensor, int], Tensor | None]
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Estimator(nn.Module):
         self.density: nn.Module = build(
             network, "network", latent_dim=self.prior.latent_dim, context_dim=self.embedding.output_dim
         )
-        self._has_auxiliary_loss = hasattr(self.density, "auxiliary_loss")
+        self._auxiliary_loss: AuxiliaryLoss | None = getattr(self.density, "auxiliary_loss", None)
         self._training_nll: Callable[..., Tensor] = self._nll
 
     def prepare(self, theta: Tensor, evidence: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -91,12 +94,12 @@ class Estimator(nn.Module):
     def latent_log_prob(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return log q(z | s) for prepared data: u (batch, latent_dim) to (batch,)."""
         z = self.residual(self.standardize(u), self._features(evidence))
-        return self.density.log_prob(z, self.embedding(evidence).expand(len(u), -1))  # type: ignore[operator]
+        return self._model.log_prob(z, self.embedding(evidence).expand(len(u), -1))
 
     def loss(self, u: Tensor, evidence: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """Return this step's objective and the mean negative log-density of z, both scalars."""
         nll = self._training_nll(u, evidence)
-        extra = self.density.auxiliary_loss(self.standardize(u), step) if self._has_auxiliary_loss else None  # type: ignore[operator]
+        extra = self._auxiliary_loss(self.standardize(u), step) if self._auxiliary_loss else None
         return (nll if extra is None else nll + extra), nll.detach()
 
     @torch.no_grad()
@@ -118,7 +121,7 @@ class Estimator(nn.Module):
         """
         prepared = self._prepare_evidence(evidence)
         s = self.embedding(prepared).repeat_interleave(num_samples, dim=0)
-        z, log_prob = self.density.sample(s)  # type: ignore[operator]
+        z, log_prob = self._model.sample(s)
         features = self._features(prepared)
         if features is not None:
             features = features.repeat_interleave(num_samples, dim=0)
@@ -136,6 +139,10 @@ class Estimator(nn.Module):
     def _prepare_evidence(self, evidence: Mapping[str, Tensor]) -> dict[str, Tensor]:
         priors = self.evidence_priors
         return {name: priors[name].to_unconstrained(x) if name in priors else x for name, x in evidence.items()}
+
+    @property
+    def _model(self) -> Density:
+        return cast(Density, self.density)
 
     def _features(self, evidence: Mapping[str, Tensor]) -> Tensor | None:
         return self.embedding.features(evidence) if self.residual.num_features else None

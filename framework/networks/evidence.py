@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class EvidenceEmbedding(nn.Module):
     def fit(self, evidence: Mapping[str, Tensor]) -> None:
         """Learn the standardisation from the training data."""
         for name, layer in self.standardize.items():
-            layer.fit(evidence[name])  # type: ignore[operator]
+            cast(Standardize, layer).fit(evidence[name])
 
     def forward(self, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return s; evidence with a single row goes with every row of the rest."""
