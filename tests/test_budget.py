@@ -95,6 +95,7 @@ def test_an_administrators_change_is_seen_although_the_environment_is_frozen(com
         ("soon", "'soon' is not a time"),
         ("nan", "is no moment"),
     ],
+    ids=["past", "zero", "late", "word", "nan"],  # the time itself differs between the processes of a test run
 )
 def test_what_cannot_be_true_is_refused_once_with_its_name_and_the_next_source_is_asked(commands, caplog, value, words):
     commands("squeue", {"-h -j 7 -O EndTime": local(HOUR)})
