@@ -255,14 +255,14 @@ def test_a_drained_epoch_is_finished_and_the_next_one_is_the_first_that_is_train
 @pytest.mark.slow
 def test_near_the_end_of_the_allocation_the_run_stops_by_itself(project):
     started = time.time()
-    budget = ["runtime.wall_clock_budget=auto", "runtime.checkpoint_before_end=10s", "loop.num_epochs=100000"]
-    process = start(project, *budget, SLURM_JOB_END_TIME=str(int(started + 25)))
+    budget = ["runtime.wall_clock_budget=auto", "runtime.checkpoint_before_end=15s", "loop.num_epochs=100000"]
+    process = start(project, *budget, SLURM_JOB_END_TIME=str(int(started + 45)))
     out = finish(process)
     assert process.returncode == 99, out
     assert "(from SLURM_JOB_END_TIME) — will checkpoint at" in out
     assert "⚠ Out of time at epoch" in out
     manifest = project / RUN_DIR / "checkpoints/latest/manifest.json"
-    assert started + 13.9 <= manifest.stat().st_mtime <= started + 24
+    assert started + 28.9 <= manifest.stat().st_mtime <= started + 44
 
 
 def test_without_a_limit_the_start_line_says_so(project):
