@@ -5,13 +5,15 @@ import functools
 import logging
 import math
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from framework.checkpoint import CheckpointStore
+from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import from_container, graph_container, node_settings, resolve
 from framework.config.schema import Config, RuntimeConfig
 from framework.config.target import build
@@ -21,8 +23,8 @@ from framework.estimators.compiled import keep_compiled_in
 from framework.graph import Node, build_graph, check_shapes
 from framework.inference.finish import Finish
 from framework.rng import seed_sequence, seeded
-from framework.run_directory import RunDirectory
-from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason
+from framework.run_directory import RunDirectory, now
+from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason, process_start
 from framework.simulation import (
     SimulationStore,
     event_shapes,
@@ -32,7 +34,7 @@ from framework.simulation import (
     run_simulations,
 )
 from framework.tracking import Console, Tracker
-from framework.training.node import train_node
+from framework.training.node import NodeTraining
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ def run_training(composed: DictConfig, guard: Guard) -> float | None:
     results = {key: value for key, value in container.items() if key in ("inference", "graph")}
     run.has_results = directory.has_results(results)
     attempt = directory.start_attempt(list(HydraConfig.get().overrides.task), results)
+    run.attempt_facts = attempt.origin
     reason = "crashed"
     try:
         stopped = run.go()
@@ -66,15 +69,17 @@ class Run:
     """The phases of a run; each goes on from what the run directory already holds."""
 
     def __init__(self, config: Config, directory: RunDirectory, guard: Guard) -> None:
-        self.config, self.directory, self.guard = config, directory, guard
+        self.config, self.directory, self.guard, runtime = config, directory, guard, config.runtime
         self.device = choose_device(config.device)
         self.build_graph = functools.partial(build_graph, graph_container(config), config.priors, self._presimulated())
         self.graph = self.build_graph()
         self.settings = {node.name: node_settings(config, node.name) for node in self.graph.inferred}
-        self.checkpoints = CheckpointStore(directory.checkpoints_dir, keep=config.runtime.keep)
+        self.checkpoints = CheckpointStore(directory.checkpoints_dir, runtime.keep, runtime.compress)
         self.console = Console()
+        self._elapsed_before = 0.0  # in earlier attempts
         self.best_losses: dict[str, float] = {}
         self.doing = "starting"  # the phase under way
+        self.attempt_facts: dict[str, Any] = {}  # what each checkpoint says of the code that wrote it
         self.has_results = False  # samples and report of these settings, from an earlier attempt
 
     def go(self) -> StopReason | None:
@@ -95,6 +100,8 @@ class Run:
         self.simulate()
         self._begin("training")
         before = self.checkpoints.latest()
+        self._elapsed_before = before.manifest["run"]["elapsed_seconds"] if before else 0.0
+        self._warn_of_scratch(before)
         if reason := self.train():
             return reason
         if before == self.checkpoints.latest() and self.has_results:
@@ -147,23 +154,27 @@ class Run:
         """Train every node's estimator, in inference order; return why training stopped early, if it did."""
         trackers = self._trackers()
         for node, spec in self.specs.items():
-            trainer, reason = train_node(
-                spec,
-                self.settings[node],
-                self.simulations.load([node, *spec.evidence_shapes]),
-                self.config.seed,
-                self.device,
-                self.checkpoints,
-                self.guard,
-                trackers,
-                self.console,
-            )
+            settings, seed = self.settings[node], self.config.seed
+            training = NodeTraining(spec, settings, seed, self.device, self.checkpoints, self.guard, self.facts)
+            simulations = self.simulations.load([node, *spec.evidence_shapes])
+            trainer, reason = training.run(simulations, trackers, self.console)
             self.best_losses[node] = trainer.progress.best_loss
             if reason:
                 return reason
         for tracker in trackers:
             tracker.close()
         return None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what every checkpoint tells of the run and the moment; the wall time is that of all attempts."""
+        elapsed = self._elapsed_before + time.time() - process_start()
+        return {**self.attempt_facts, "saved_at": now(), "elapsed_seconds": elapsed}
+
+    def _warn_of_scratch(self, newest: Generation | None) -> None:
+        if self.config.resume or self.config.resume_from:
+            trained = newest.manifest["nodes"] if newest else []
+            if new := [name for name in self.specs if name not in trained]:
+                log.warning("training from scratch: %s", ", ".join(new))
 
     def _presimulated(self) -> list[str]:
         """Return the nodes whose simulations come from a file, or came from it in an earlier attempt."""

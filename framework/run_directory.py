@@ -47,7 +47,7 @@ class RunDirectory:
         Raises `ResumeRefusedError` where going on would overwrite work or break the run.
         """
         if container["resume_from"] is not None:
-            self._copy_from(RunDirectory(Path(container["resume_from"])), container)
+            self._copy_from(Path(container["resume_from"]), container)
         elif container["overwrite"] and self.holds_work():
             self._move_aside()
         if not self.holds_work():
@@ -108,9 +108,8 @@ class RunDirectory:
         write_atomically(self.config_path, yaml.safe_dump(dict(container), sort_keys=False, allow_unicode=True))
         facts = {
             "run_id": uuid.uuid4().hex[:8],
-            "created": _now(),
-            "versions": versions(),
-            "git_commit": _git_commit(),
+            "created": now(),
+            **_origin(),
         }
         write_atomically(self.path / "run.json", json.dumps(facts, indent=1))
 
@@ -124,22 +123,26 @@ class RunDirectory:
                 + "\n".join(lines)
             )
 
-    def _copy_from(self, source: "RunDirectory", container: Mapping[str, Any]) -> None:
-        if not source.holds_work():
-            raise CheckpointError(f"resume_from={source.path}: holds no run")
+    def _copy_from(self, path: Path, container: Mapping[str, Any]) -> None:
+        """Begin with what another run has, or with one checkpoint of it; `path` is either's directory."""
+        is_generation = path.parent.name == "checkpoints"
+        source = RunDirectory(path.parents[1] if is_generation else path)
+        if not source.holds_work() or not path.is_dir():
+            raise CheckpointError(f"resume_from={path}: holds no run")
         if source.path.resolve() == self.path.resolve():
-            raise ConfigError(
-                f"resume_from={source.path}: is the run directory itself; use +resume=true, or set name=..."
-            )
-        if self.holds_work():
+            hint = "set name=..." if is_generation else "use +resume=true, or set name=..."
+            raise ConfigError(f"resume_from={path}: lies in the run directory itself; {hint}")
+        if self._attempts():
             return  # copied by an earlier attempt
         self._pin(container)
         shutil.copy2(source.config_path, self.config_path)
-        for name in ("simulations", "checkpoints"):
-            if (source.path / name).is_dir():
-                shutil.copytree(source.path / name, self.path / name, symlinks=True, dirs_exist_ok=True)
-        if (source.path / "metrics.jsonl").is_file():
-            shutil.copy2(source.path / "metrics.jsonl", self.path)
+        if is_generation:
+            number = path.resolve().name.removeprefix("emergency-")
+            _copy(path.resolve(), self.checkpoints_dir / number)
+        else:
+            _copy(source.checkpoints_dir, self.checkpoints_dir)
+        _copy(source.simulations_dir, self.simulations_dir)
+        _copy(source.path / "metrics.jsonl", self.path / "metrics.jsonl")
 
     def _move_aside(self) -> None:
         number = 1
@@ -154,13 +157,15 @@ class Attempt:
 
     def __init__(self, path: Path, overrides: list[str], results: Mapping[str, Any]) -> None:
         self.path = path
+        self.origin = _origin()
         self.facts: dict[str, Any] = {
+            **self.origin,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "command": [sys.executable, *sys.argv],
             "overrides": overrides,
             "results": dict(results),
-            "start": _now(),
+            "start": now(),
             "end": None,
             "stop_reason": None,
         }
@@ -168,8 +173,22 @@ class Attempt:
 
     def end(self, stop_reason: str) -> None:
         """Record the end and why."""
-        self.facts |= {"end": _now(), "stop_reason": stop_reason}
+        self.facts |= {"end": now(), "stop_reason": stop_reason}
         write_atomically(self.path, json.dumps(self.facts, indent=1))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or directory, if it exists and was not copied before; what is half copied has another name."""
+    temporary = target.with_name(f"{target.name}.tmp")
+    if target.exists() or not source.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary, symlinks=True)
+    else:
+        shutil.copy2(source, temporary)
+    temporary.rename(target)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -182,6 +201,11 @@ def write_atomically(path: Path, text: str) -> None:
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     return {"framework": version("framework"), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _origin() -> dict[str, Any]:
+    """Return what code is running."""
+    return {"versions": versions(), "git_commit": _git_commit()}
 
 
 def _git_commit() -> str | None:
@@ -199,5 +223,6 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.removesuffix("."): value}
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the local time with its offset, to the second."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -225,6 +225,7 @@ def test_outside_of_training_there_is_nothing_to_drain():
         (signal.SIGINT, StopReason.INTERRUPTED, 130),
         (signal.SIGTERM, StopReason.TERMINATED, 99),
         (signal.SIGUSR2, StopReason.REQUEUE, 99),
+        (signal.SIGHUP, StopReason.TERMINATED, 99),
     ],
 )
 def test_a_signal_asks_for_a_stop(number, reason, exit_code):
@@ -240,6 +241,17 @@ def test_a_signal_asks_for_a_stop(number, reason, exit_code):
         assert guard.exit_code(reason) == exit_code
         assert guard.previous_handler(number) is before
     assert signal.getsignal(number) is before
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Guard() as guard:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert guard.poll() is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_usr1_asks_for_one_save():

@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from framework.checkpoint import CheckpointStore
-from framework.errors import ConfigError, TrainingError
-from framework.estimators.files import init_parameters
+from framework.errors import CheckpointError, ConfigError, TrainingError
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, Save, StopReason
 from framework.training import TrainingData
-from framework.training.checkpoint import node_files, restore
+from framework.training.checkpoint import NodeFiles, restore, saved_facts
 from tests.toy_training import ADAM, DROPOUT, NETWORKS, make_trainer
 
 
@@ -29,6 +28,10 @@ class StopAfter(Guard):
 def fit(trainer, guard=None, save=lambda: None):
     with seeded(seed_sequence(1, "fit")):
         return trainer.fit(guard or Guard(), save, lambda record: None)
+
+
+def files_of(trainer, first_id=0):
+    return NodeFiles.at_start(trainer.estimator, np.arange(first_id, first_id + len(trainer.data.u)), trainer.data)
 
 
 def same(a, b):
@@ -102,22 +105,82 @@ def test_too_few_simulations_are_refused():
 @pytest.mark.parametrize("stop_at", [0, 1, 9, 13, 30])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(network, stop_at, tmp_path):
     whole = make_trainer(network, embedding=DROPOUT)
-    initial = init_parameters(whole.estimator)
+    files = files_of(whole)
     assert fit(whole) is None
 
     first = make_trainer(network, embedding=DROPOUT)
     with seeded(seed_sequence(1, "fit")):
         assert first.fit(StopAfter(stop_at), lambda: None, lambda record: None) is StopReason.OUT_OF_TIME
-        generation = CheckpointStore(tmp_path).commit(node_files(first, initial), {"nodes": ["z"]})
+        generation = CheckpointStore(tmp_path).commit(files.of(first, {}), {})
     assert first.progress.step == stop_at
 
     second = make_trainer(network, embedding=DROPOUT)
     with seeded(seed_sequence(2, "another process")):
-        restore(second, generation)
+        restore(second, generation, files)
         assert second.fit(Guard(), lambda: None, lambda record: None) is None
     assert same(second.estimator.state_dict(), whole.estimator.state_dict())
     assert same(second.best, whole.best)
     assert second.progress.history == whole.progress.history
+
+
+def test_a_checkpoint_says_what_it_is_of(tmp_path):
+    trainer = make_trainer(num_rows=500)
+    files = files_of(trainer, first_id=1000)
+    fit(trainer, StopAfter(13))
+    generation = CheckpointStore(tmp_path).commit(files.of(trainer, {"saved_at": "noon"}), {})
+    state = generation.load("z/checkpoint.json")
+    assert {key: state["progress"][key] for key in ("epoch", "batch", "step")} == {"epoch": 1, "batch": 4, "step": 13}
+    assert state["progress"]["train_seconds"] > 0
+    assert state["classes"]["optimizer"] == "torch.optim.adam.Adam"
+    assert state["rng"].keys() == {"python", "numpy", "torch", "cuda"}
+    assert saved_facts(generation, "z") == {"saved_at": "noon"}
+    ids = generation.load("z/simulations.pth")
+    assert sorted(torch.cat([ids["training"], ids["validation"]]).tolist()) == list(range(1000, 1500))
+    assert ids["validation"].tolist() == (1000 + trainer.data.val_rows).tolist()
+
+
+def test_what_other_classes_have_saved_is_refused(tmp_path):
+    trainer = make_trainer()
+    files = files_of(trainer)
+    generation = CheckpointStore(tmp_path).commit(files.of(trainer, {}), {})
+    other = make_trainer(optimizer={**ADAM, "_target_": "torch.optim.AdamW"})
+    with pytest.raises(CheckpointError, match=r"optimizer: saved by torch.optim.adam.Adam, refused for .*AdamW"):
+        restore(other, generation, files)
+
+
+def test_with_other_simulations_the_epoch_begins_anew(tmp_path, caplog):
+    trainer = make_trainer()
+    fit(trainer, StopAfter(13))
+    generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
+    other = make_trainer()
+    restore(other, generation, files_of(other, first_id=7))
+    assert "goes on with other simulations" in caplog.text
+    assert (other.progress.epoch, other.progress.batch) == (1, 0)
+    fit(other)
+    assert other.progress.step == 13 + 4 * 9
+
+
+def test_nothing_is_half_done_unless_the_update_itself_fails():
+    def break_when(trainer, step):
+        class Broken(Guard):
+            def poll(self):
+                if trainer.progress.step == step:
+                    raise ZeroDivisionError
+
+        return Broken()
+
+    trainer = make_trainer()
+    with pytest.raises(ZeroDivisionError):
+        fit(trainer, break_when(trainer, 3))
+    assert trainer.is_between_steps
+
+    def fails():
+        raise MemoryError
+
+    trainer.optimizer.step = fails
+    with pytest.raises(MemoryError):
+        fit(trainer)
+    assert not trainer.is_between_steps
 
 
 def test_saving_between_two_steps_changes_nothing(tmp_path):

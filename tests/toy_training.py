@@ -42,3 +42,10 @@ def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADA
     estimator.fit_standardisation(u, evidence)
     settings = LoopConfig(**{"num_epochs": 5, "batch_size": 50, **loop})
     return Trainer(estimator, data, settings, optimizer, seed)
+
+
+class FailingAdam(torch.optim.Adam):
+    """An optimizer with a bug."""
+
+    def step(self, closure=None):
+        raise ZeroDivisionError

@@ -32,16 +32,21 @@ class CheckpointWriter:
 
     def prepare(self, files: Mapping[str, Any]) -> None:
         """Allocate the buffers now, where the first save would."""
-        self._settle()
+        self.wait()
         self._snapshot.take(files)
 
     def save(self, files: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Commit `files` and `facts` as they are now, in the background; see `CheckpointStore.commit`."""
         started = time.monotonic()
-        self._settle()
+        self.wait()
         files, facts = self._snapshot.take((dict(files), dict(facts)))
         self._pending = self._executor.submit(self._commit, files, facts, started)
         self.blocked_seconds = time.monotonic() - started
+
+    def wait(self) -> None:
+        """Wait until nothing is being written, whether it succeeded or not."""
+        if self._pending and not self._pending.done():
+            wait([self._pending])
 
     def flush(self) -> Generation | None:
         """Wait until the last save is durable and return it; raise its error, once. None if nothing was pending."""
@@ -63,10 +68,6 @@ class CheckpointWriter:
             self.close()
         else:  # a failed save has been told of; the error on its way is the one to see
             self._executor.shutdown()
-
-    def _settle(self) -> None:
-        if self._pending and not self._pending.done():
-            wait([self._pending])
 
     def _commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], started: float) -> Generation:
         try:

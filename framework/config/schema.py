@@ -61,6 +61,7 @@ class RuntimeConfig:
     drain: str = _key("step", choices=("step", "epoch"))
     grace: float = _key(30.0, duration=True)
     keep: int = _key(2, minimum=1)
+    compress: bool = False
     second_signal_window: float = _key(5.0, duration=True)
     exit_code: int = _key(99, minimum=1, maximum=255)
 

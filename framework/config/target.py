@@ -58,6 +58,16 @@ def locate(block: Mapping[str, Any], key: str) -> Callable[..., Any]:
     return target
 
 
+def targets_in(value: Any) -> set[str]:
+    """Return every `_target_` in nested containers."""
+    if isinstance(value, Mapping):
+        own = {value["_target_"]} if "_target_" in value else set()
+        return own.union(*map(targets_in, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*map(targets_in, value))
+    return set()
+
+
 def accepts(target: Callable[..., Any], name: str) -> bool:
     """Tell whether `target` takes a keyword argument called `name`."""
     parameters, open_ended = _parameters(target)

@@ -1,11 +1,12 @@
 """An estimator as the files of a checkpoint, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from framework.checkpoint import Generation
+from framework.config.target import targets_in
 from framework.errors import CheckpointError
 from framework.estimators.estimator import Estimator, EstimatorSpec
 
@@ -40,8 +41,18 @@ def init_parameters(estimator: Estimator) -> dict[str, Any]:
     return {"spec": estimator.spec.to_container(), "weights": weights}
 
 
-def load_estimator(generation: Generation, node: str) -> Estimator:
-    """Rebuild a node's estimator from a checkpoint, with its best weights."""
-    estimator = Estimator(EstimatorSpec(**generation.load(f"{node}/{INIT_FILE}")["spec"]))
+def load_estimator(generation: Generation, node: str, known_targets: Collection[str]) -> Estimator:
+    """Rebuild a node's estimator from a checkpoint, with its best weights.
+
+    Its parts may only be such whose `_target_` is among `known_targets`, those of the run's config: what code
+    runs is not for a checkpoint to say. Raises `CheckpointError` otherwise.
+    """
+    spec = generation.load(f"{node}/{INIT_FILE}")["spec"]
+    if unknown := sorted(targets_in(spec) - set(known_targets)):
+        raise CheckpointError(
+            f"{generation.path / node / INIT_FILE}: refused, since it names {', '.join(unknown)}, "
+            "which the run's config.yaml does not; take the checkpoint from where you trust it, or train anew"
+        )
+    estimator = Estimator(EstimatorSpec(**spec))
     estimator.load_state_dict(read_weights(estimator, generation, "_best"))
     return estimator.eval()

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from framework.checkpoint import CheckpointStore, Generation
 from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
 from framework.config.schema import Config
+from framework.config.target import targets_in
 from framework.estimators.files import load_estimator
 from framework.graph import Graph
 from framework.inference.draw import Arrays, draw_calibration, draw_posterior, draw_predictive, information_gain
@@ -46,7 +48,8 @@ class Finish:
         generation = CheckpointStore(directory.checkpoints_dir).latest()
         assert generation is not None, "training ends with a checkpoint"
         self.generation: Generation = generation
-        self.estimators = {n.name: load_estimator(generation, n.name).to(device) for n in graph.inferred}
+        known = targets_in(asdict(config))
+        self.estimators = {n.name: load_estimator(generation, n.name, known).to(device) for n in graph.inferred}
         self.device, self.check = device, check
 
     def go(self, console: Console) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import from_container, graph_container
 from framework.config.schema import Config
+from framework.config.target import targets_in
 from framework.errors import CheckpointError, ConfigError
 from framework.estimators.files import load_estimator
 from framework.graph import Graph, build_graph
@@ -30,7 +31,8 @@ class LoadedRun:
         """The posterior of all nodes that have been trained, with the best weights of the newest checkpoint."""
         generation = self._generation()
         trained = generation.manifest["nodes"]
-        estimators = [load_estimator(generation, node) for node in trained]
+        known = targets_in(self.directory.pinned_config())
+        estimators = [load_estimator(generation, node, known) for node in trained]
         return Posterior(estimators, self.directory.read_arrays("observed"), self.config.seed)
 
     @cached_property

@@ -32,7 +32,7 @@ _NEVER = float("inf")
 class Guard:
     """Watches signals and the clock while its context is open, in all phases of a run.
 
-    SIGINT, SIGTERM and SIGUSR2 ask for a stop, SIGUSR1 for a save, SIGCONT for nothing. The
+    SIGINT, SIGTERM, SIGHUP and SIGUSR2 ask for a stop, SIGUSR1 for a save, SIGCONT for nothing. The
     training loop asks `poll()` between steps and saves itself; other phases call `check()`, which
     raises `Stopped`. A second SIGINT or SIGTERM within the policy's window ends the process at
     once, with the first one's checkpoint or without. A main thread that does not come to `poll()`

@@ -14,6 +14,7 @@ _REASONS = {
     signal.SIGINT: StopReason.INTERRUPTED,
     signal.SIGTERM: StopReason.TERMINATED,
     signal.SIGUSR2: StopReason.REQUEUE,
+    signal.SIGHUP: StopReason.TERMINATED,  # the terminal is gone, or the connection to it
 }
 _DEMANDS = {signal.SIGINT, signal.SIGTERM}  # two of them within the window are an order
 _ECHO_SECONDS = 0.05  # `timeout` and forwarding shells deliver one request twice, faster than any person
@@ -37,6 +38,8 @@ class Signals:
         """Take over the signals of this process."""
         self._pid = os.getpid()
         for number in _REASONS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
             self.previous[number] = signal.signal(number, self._on_stop)
         self.previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save)
         self.previous[signal.SIGCONT] = signal.signal(signal.SIGCONT, signal.SIG_IGN)

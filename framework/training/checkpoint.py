@@ -1,26 +1,72 @@
 """A trainer's state as the files of one node in a checkpoint, and back."""
 
-from typing import Any
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
-from framework.checkpoint import Generation
-from framework.estimators.files import INIT_FILE, read_weights, weight_files
+import numpy as np
+import torch
+from torch import Tensor
+
+from framework.checkpoint import Generation, check_classes, class_paths
+from framework.estimators import Estimator
+from framework.estimators.files import INIT_FILE, init_parameters, read_weights, weight_files
+from framework.training.data import TrainingData
 from framework.training.trainer import Trainer
 
+log = logging.getLogger(__name__)
 
-def node_files(trainer: Trainer, initial: dict[str, Any]) -> dict[str, Any]:
-    """Return {path below the generation: content} with everything that the node needs to go on."""
-    states = {name: part.state_dict() for name, part in trainer.parts.items()}
-    files: dict[str, Any] = weight_files(trainer.estimator, states.pop("estimator"))
-    files |= weight_files(trainer.estimator, trainer.best, "_best")
-    files[INIT_FILE] = initial
-    files["optimizer.pth"] = {"optimizer": states.pop("optimizer"), "scheduler": states.pop("scheduler")}
-    files["checkpoint.json"] = states
-    return {f"{trainer.node}/{name}": content for name, content in files.items()}
+_STATE, _OPTIMIZER, _SIMULATIONS = "checkpoint.json", "optimizer.pth", "simulations.pth"
+_FACTS = "run"
 
 
-def restore(trainer: Trainer, generation: Generation) -> None:
-    """Bring the trainer to the state in the checkpoint."""
-    states = generation.load(f"{trainer.node}/checkpoint.json")
-    states |= generation.load(f"{trainer.node}/optimizer.pth")
+@dataclass(frozen=True)
+class NodeFiles:
+    """A node's files; these contents stay the same throughout, so that the store links them from save to save."""
+
+    initial: dict[str, Any]  # what rebuilds the estimator: its spec and first weights
+    simulations: dict[str, Tensor]  # ids of the simulations that are trained on, and of those held out
+
+    @classmethod
+    def at_start(cls, estimator: Estimator, ids: np.ndarray, data: TrainingData) -> Self:
+        """Take the constant contents from an estimator that was not trained yet."""
+        rows = {"training": data.train_rows, "validation": data.val_rows}
+        ids_by_set = {name: torch.from_numpy(ids)[value.cpu()] for name, value in rows.items()}
+        return cls(init_parameters(estimator), ids_by_set)
+
+    def of(self, trainer: Trainer, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return {path below the generation: content} with everything that the node needs to go on."""
+        trainer.settle()
+        states = {name: part.state_dict() for name, part in trainer.parts.items()}
+        files: dict[str, Any] = weight_files(trainer.estimator, states.pop("estimator"))
+        files |= weight_files(trainer.estimator, trainer.best, "_best")
+        files[INIT_FILE], files[_SIMULATIONS] = self.initial, self.simulations
+        files[_OPTIMIZER] = {"optimizer": states.pop("optimizer"), "scheduler": states.pop("scheduler")}
+        files[_STATE] = {**states, "classes": class_paths(trainer.parts), _FACTS: dict(facts)}
+        return {f"{trainer.node}/{name}": content for name, content in files.items()}
+
+
+def restore(trainer: Trainer, generation: Generation, files: NodeFiles) -> NodeFiles:
+    """Bring the trainer to the state in the checkpoint; return the files to go on with.
+
+    Raises `CheckpointError` where the checkpoint is of other parts than the trainer's.
+    """
+    node = trainer.node
+    states = generation.load(f"{node}/{_STATE}")
+    check_classes(trainer.parts, states.pop("classes"))
+    del states[_FACTS]
+    states |= generation.load(f"{node}/{_OPTIMIZER}")
     states["estimator"] = read_weights(trainer.estimator, generation)
     trainer.load_state(states, best=read_weights(trainer.estimator, generation, "_best"))
+    trained_on = generation.load(f"{node}/{_SIMULATIONS}")
+    if any(not torch.equal(trained_on[name], ids) for name, ids in files.simulations.items()):
+        trainer.restart_epoch()
+        log.warning("⚠ %s goes on with other simulations than it was trained on; the epoch begins anew", node)
+    return replace(files, initial=generation.load(f"{node}/{INIT_FILE}"))
+
+
+def saved_facts(generation: Generation, node: str) -> dict[str, Any]:
+    """Return what `NodeFiles.of` was told of the run when the node was last saved."""
+    facts: dict[str, Any] = generation.load(f"{node}/{_STATE}")[_FACTS]
+    return facts

@@ -2,88 +2,154 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from framework.checkpoint import CheckpointStore, CheckpointWriter
+from framework.checkpoint import CheckpointStore, CheckpointWriter, Generation, SaveError
 from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
-from framework.errors import ConfigError
+from framework.errors import ConfigError, FrameworkError
 from framework.estimators import Estimator, EstimatorSpec
-from framework.estimators.files import INIT_FILE, init_parameters
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, StopReason
 from framework.tracking import Console, Tracker
-from framework.training.checkpoint import node_files, restore
+from framework.training.checkpoint import NodeFiles, restore, saved_facts
 from framework.training.data import TrainingData
 from framework.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 
-def train_node(
-    spec: EstimatorSpec,
-    settings: NodeSettings,
-    simulations: Mapping[str, np.ndarray],
-    seed: int,
-    device: torch.device,
-    checkpoints: CheckpointStore,
-    guard: Guard,
-    trackers: Sequence[Tracker],
-    console: Console,
-) -> tuple[Trainer, StopReason | None]:
-    """Train the node's estimator on the simulations, on from its checkpoint if it has one.
+@dataclass(frozen=True)
+class NodeTraining:
+    """Trains one node's estimator on the simulations, on from its checkpoint if it has one.
 
-    Returns the trainer, and why it stopped early if it did. Either way its state is in the
-    newest checkpoint.
+    `facts` tells of the run and the moment; what it returns is saved with each checkpoint.
     """
-    newest = checkpoints.latest()
-    resumed = newest if newest and spec.node in newest.manifest["nodes"] else None
-    with seeded(seed_sequence(seed, spec.node, "fit")):
-        try:
-            trainer, initial = _make_trainer(spec, settings, simulations, seed, device)
-        except ConfigError:
-            guard.check()  # the signal that asks for a stop may have ended the compiler as well
-            raise
-        if resumed:
-            restore(trainer, resumed)
-            initial = resumed.load(f"{spec.node}/{INIT_FILE}")
-            log.info("↻ Resuming %s from %s", spec.node, _position(trainer))
-        for tracker in trackers:
-            tracker.cut_back(spec.node, trainer.progress.step)
-        if trainer.progress.finished and trainer.is_done():
-            return trainer, None
-        trained = sorted({spec.node, *(newest.manifest["nodes"] if newest else ())})
-        with CheckpointWriter(checkpoints) as writer:
+
+    spec: EstimatorSpec
+    settings: NodeSettings
+    seed: int
+    device: torch.device
+    checkpoints: CheckpointStore
+    guard: Guard
+    facts: Callable[[], Mapping[str, Any]]
+
+    def run(
+        self, simulations: Mapping[str, np.ndarray], trackers: Sequence[Tracker], console: Console
+    ) -> tuple[Trainer, StopReason | None]:
+        """Return the trainer, and why it stopped early if it did; its state is in the newest checkpoint."""
+        newest = self.checkpoints.latest()
+        node = self.spec.node
+        with seeded(seed_sequence(self.seed, node, "fit")):
+            try:
+                trainer, files = self._make_trainer(simulations)
+            except ConfigError:
+                self.guard.check()  # the signal that asks for a stop may have ended the compiler as well
+                raise
+            if newest and node in newest.manifest["nodes"]:
+                files = restore(trainer, newest, files)
+                saved_at = saved_facts(newest, node)["saved_at"]
+                log.info("↻ Resuming %s from %s (last saved %s)", node, _position(trainer), saved_at)
+            for tracker in trackers:
+                tracker.cut_back(node, trainer.progress.step)
+            if trainer.progress.finished and trainer.is_done():
+                return trainer, None
+            reason = self._fit_and_save(trainer, files, newest, trackers, console)
+        self._tell_end(trainer, reason)
+        return trainer, reason
+
+    def _make_trainer(self, simulations: Mapping[str, np.ndarray]) -> tuple[Trainer, NodeFiles]:
+        """Build estimator, data and trainer, and the files that it is saved as."""
+        estimator, loop = Estimator(self.spec), self.settings.loop
+        theta = torch.from_numpy(simulations[self.spec.node]).flatten(1)
+        evidence = {name: torch.from_numpy(simulations[name]) for name in self.spec.evidence_shapes}
+        u, prepared = estimator.prepare(theta, evidence)
+        data = TrainingData.split(u, prepared, loop.validation_fraction, self.seed, self.spec.node, self.device)
+        rows = data.train_rows.cpu()
+        estimator.fit_standardisation(u[rows], {name: value[rows] for name, value in prepared.items()})
+        files = NodeFiles.at_start(estimator, simulations["index"], data)
+        return Trainer(estimator.to(self.device), data, loop, self.settings.optimizer, self.seed), files
+
+    def _fit_and_save(
+        self,
+        trainer: Trainer,
+        files: NodeFiles,
+        newest: Generation | None,
+        trackers: Sequence[Tracker],
+        console: Console,
+    ) -> StopReason | None:
+        """Train; at the end, and when the guard asks, save. Leaving it waits until the last save is durable."""
+        nodes = sorted({self.spec.node, *(newest.manifest["nodes"] if newest else ())})
+
+        def content() -> tuple[dict[str, Any], dict[str, Any]]:
+            facts = dict(self.facts())
+            return files.of(trainer, facts), {"nodes": nodes, "run": facts}
+
+        with CheckpointWriter(self.checkpoints) as writer:
 
             def save() -> None:
-                with guard.saving():
-                    writer.save(node_files(trainer, initial), {"nodes": trained})
+                with self.guard.saving():
+                    writer.save(*content())
 
-            reason = _fit(trainer, save, guard, trackers, console)
-            with guard.saving():
+            try:
+                reason = _fit(trainer, save, self.guard, trackers, console)
+            except FrameworkError:
+                raise
+            except Exception:
+                self._save_emergency(trainer, content, writer)
+                raise
+            self._save_last(trainer, save, writer, reason)
+        return reason
+
+    def _save_last(
+        self, trainer: Trainer, save: Callable[[], None], writer: CheckpointWriter, reason: StopReason | None
+    ) -> None:
+        """Save, and wait until that is durable; if it fails, say what a resumed run will not have."""
+        try:
+            save()
+            with self.guard.saving():
                 writer.flush()
-            if writer.save_seconds is not None:
-                guard.learn_write(writer.save_seconds)
-    _tell_end(trainer, checkpoints, reason)
-    return trainer, reason
+        except SaveError as error:
+            what = f"{reason.word} at {_position(trainer)}, which is not saved" if reason else "The end is not saved"
+            raise SaveError(f"{what} — {error}; then go on with +resume=true") from error
+        if writer.save_seconds is not None:
+            self.guard.learn_write(writer.save_seconds)
 
+    def _save_emergency(
+        self, trainer: Trainer, content: Callable[[], tuple[dict[str, Any], dict[str, Any]]], writer: CheckpointWriter
+    ) -> None:
+        """After an unexpected error, keep the last completed step beside the checkpoints, if nothing is half done."""
+        if not trainer.is_between_steps:
+            log.error("✗ The error came in the middle of an update; +resume=true goes on from the last checkpoint")
+            return
+        try:
+            with self.guard.saving():
+                writer.wait()
+                generation = self.checkpoints.commit(*content(), emergency=True)
+        except Exception as error:  # whatever is wrong here must not hide what was wrong first
+            log.error("✗ No emergency checkpoint: %s", error)
+            return
+        log.error(
+            "✗ Emergency checkpoint of %s, step %d: %s\n  +resume=true goes on from the checkpoint before it, "
+            "name=… resume_from=%s from this one",
+            _position(trainer),
+            trainer.progress.step,
+            generation.path,
+            generation.path,
+        )
 
-def _make_trainer(
-    spec: EstimatorSpec, settings: NodeSettings, simulations: Mapping[str, np.ndarray], seed: int, device: torch.device
-) -> tuple[Trainer, dict[str, Any]]:
-    """Build estimator, data and trainer; also return the estimator's first parameters."""
-    estimator = Estimator(spec)
-    theta = torch.from_numpy(simulations[spec.node]).flatten(1)
-    evidence = {name: torch.from_numpy(simulations[name]) for name in spec.evidence_shapes}
-    u, prepared = estimator.prepare(theta, evidence)
-    data = TrainingData.split(u, prepared, settings.loop.validation_fraction, seed, spec.node, device)
-    rows = data.train_rows.cpu()
-    estimator.fit_standardisation(u[rows], {name: value[rows] for name, value in prepared.items()})
-    initial = init_parameters(estimator)
-    return Trainer(estimator.to(device), data, settings.loop, settings.optimizer, seed), initial
+    def _tell_end(self, trainer: Trainer, reason: StopReason | None) -> None:
+        node, progress = trainer.node, trainer.progress
+        if reason:
+            saved = self.checkpoints.root / "latest" / node
+            log.warning("⚠ %s at %s — model + weights saved to %s/", reason.word, _position(trainer), saved)
+        else:
+            best = f"{progress.best_loss:.4f} at epoch {progress.best_epoch}"
+            log.info("%s: best validation loss %s, in %s", node, best, format_duration(progress.train_seconds))
 
 
 def _fit(
@@ -97,19 +163,7 @@ def _fit(
         console.epoch(record, progress.best_loss, progress.best_epoch, last=trainer.is_done())
 
     with console.phase(f"training {node}", trainer.loop.num_epochs, progress.epoch):
-        reason = trainer.fit(guard, save, on_epoch)
-        save()
-    return reason
-
-
-def _tell_end(trainer: Trainer, checkpoints: CheckpointStore, reason: StopReason | None) -> None:
-    node, progress = trainer.node, trainer.progress
-    if reason:
-        saved = checkpoints.root / "latest" / node
-        log.warning("⚠ %s at %s — model + weights saved to %s/", reason.word, _position(trainer), saved)
-    else:
-        best, took = f"{progress.best_loss:.4f} at epoch {progress.best_epoch}", format_duration(progress.train_seconds)
-        log.info("%s: best validation loss %s, in %s", node, best, took)
+        return trainer.fit(guard, save, on_epoch)
 
 
 def _position(trainer: Trainer) -> str:

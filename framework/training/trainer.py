@@ -46,6 +46,9 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = build(block, "optimizer", params=self.parameters)
         self.scheduler = build(optimizer["scheduler"], "optimizer.scheduler", optimizer=self.optimizer)
         self.progress = Progress()
+        self.is_between_steps = True  # or else an update is half done, and nothing of it may be saved
+        self._loss_sum = torch.zeros((), device=data.device)  # of the epoch under way; not waited for in each step
+        self._started = time.perf_counter()
         self.parts = {
             "estimator": estimator,
             "optimizer": self.optimizer,
@@ -70,24 +73,18 @@ class Trainer:
 
         `save` is called when the guard asks for it, always between two steps.
         """
-        started = time.perf_counter() - self.progress.train_seconds
+        self._started = time.perf_counter() - self.progress.train_seconds
         while not self.is_done():
             rows = self.data.batch_rows(self.seed, self.node, self.progress.epoch, self.loop.batch_size)
-            loss_sum = torch.tensor(self.progress.loss_sum, device=self.data.device)
             self.estimator.train()
             guard.begin_epoch(len(rows) - self.progress.batch)
             for u, evidence in self.data.batches(rows[self.progress.batch :]):
                 if asked := guard.poll():
-                    self.progress.loss_sum = loss_sum.item()
-                    self.progress.train_seconds = time.perf_counter() - started
                     if asked is not Save.NOW:
                         return asked
                     save()
-                loss_sum += self._step(u, evidence)
-                self.progress.batch += 1
-                self.progress.step += 1
-            self._end_epoch(loss_sum.item() / len(rows))
-            self.progress.train_seconds = time.perf_counter() - started
+                self._step(u, evidence)
+            self._end_epoch(self._loss_sum.item() / len(rows))
             on_epoch(self.progress.history[-1])
         self.progress.finished = True
         return None
@@ -111,23 +108,40 @@ class Trainer:
     def load_state(self, states: Mapping[str, Any], best: Mapping[str, Tensor]) -> None:
         """Go back to the state of a checkpoint."""
         load_all(self.parts, states)
+        self._loss_sum.fill_(self.progress.loss_sum)
         for name, value in best.items():
             self.best[name].copy_(value)
 
-    def _step(self, u: Tensor, evidence: dict[str, Tensor]) -> Tensor:
-        """Take one optimizer step; return the mean loss over the batch, not yet waited for."""
+    def settle(self) -> None:
+        """Bring to `progress` what is only counted on the side while steps are taken."""
+        self.progress.loss_sum = self._loss_sum.item()
+        self.progress.train_seconds = time.perf_counter() - self._started
+
+    def restart_epoch(self) -> None:
+        """Forget the batches of the epoch under way, where they are not those of this trainer's data."""
+        self.progress.batch = 0
+        self._loss_sum.zero_()
+
+    def _step(self, u: Tensor, evidence: dict[str, Tensor]) -> None:
+        """Take one optimizer step, and count it; its loss is added up without waiting for it."""
         objective, nll = self.estimator.loss(u, evidence, self.progress.step)
         for parameter in self.parameters:
             parameter.grad = None  # what zero_grad() does, in a quarter of its time
         objective.backward()
         if self.loop.clip_grad_norm is not None:
             _clip_gradients(self.parameters, self.loop.clip_grad_norm)
+        self.is_between_steps = False
         self.optimizer.step()
-        return nll
+        self._loss_sum += nll
+        self.progress.batch += 1
+        self.progress.step += 1
+        self.is_between_steps = True
 
     def _end_epoch(self, mean_loss: float) -> None:
         train_loss, val_loss = mean_loss + self._train_offset, self.validate()
         lr = self.optimizer.param_groups[0]["lr"]
+        self.is_between_steps = False
+        self._loss_sum.zero_()
         if self.progress.record(train_loss, val_loss, lr):
             for name, value in self.estimator.state_dict().items():
                 self.best[name].copy_(value)
@@ -140,6 +154,7 @@ class Trainer:
             self.scheduler.step(val_loss)
         else:
             self.scheduler.step()
+        self.is_between_steps = True
 
 
 def _clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> None:

@@ -1,0 +1,85 @@
+"""Beginning with what another run has."""
+
+import pytest
+import torch
+
+from framework.checkpoint import CheckpointStore
+from framework.errors import CheckpointError, ConfigError
+from framework.run_directory import RunDirectory
+
+CONFIG = {"name": "a", "resume": None, "resume_from": None, "overwrite": False}
+
+
+def make_run(path, steps=(1, 2)):
+    directory = RunDirectory(path)
+    directory.open(CONFIG)
+    directory.simulations_dir.mkdir()
+    (directory.simulations_dir / "0-10.npy").write_text("simulations")
+    (path / "metrics.jsonl").write_text("{}\n")
+    for step in steps:
+        commit(directory, step)
+    return directory
+
+
+def commit(directory, step, emergency=False):
+    CheckpointStore(directory.checkpoints_dir).commit({"z/w.pth": torch.tensor(step)}, {"nodes": ["z"]}, emergency)
+
+
+def start_from(path, target):
+    directory = RunDirectory(target)
+    directory.open({**CONFIG, "resume_from": str(path)})
+    return directory
+
+
+def step_of(directory):
+    return CheckpointStore(directory.checkpoints_dir).latest().load("z/w.pth").item()
+
+
+def test_a_run_begins_with_all_that_another_has(tmp_path):
+    source = make_run(tmp_path / "a")
+    target = start_from(source.path, tmp_path / "b")
+    assert step_of(target) == 2
+    assert (target.path / "metrics.jsonl").exists() and (target.simulations_dir / "0-10.npy").exists()
+    assert target.pinned_config() == source.pinned_config()
+
+
+def test_a_run_begins_with_the_checkpoint_that_is_named(tmp_path):
+    source = make_run(tmp_path / "a")
+    assert step_of(start_from(source.checkpoints_dir / "00000001", tmp_path / "b")) == 1
+    assert step_of(start_from(source.checkpoints_dir / "latest", tmp_path / "c")) == 2
+
+
+def test_an_emergency_checkpoint_is_begun_with_where_it_is_named(tmp_path):
+    source = make_run(tmp_path / "a")
+    commit(source, 3, emergency=True)
+    assert step_of(start_from(source.path, tmp_path / "b")) == 2
+    assert step_of(start_from(source.checkpoints_dir / "emergency-00000003", tmp_path / "c")) == 3
+
+
+def test_what_a_killed_attempt_has_copied_in_part_is_completed(tmp_path):
+    source = make_run(tmp_path / "a")
+    target = start_from(source.path, tmp_path / "b")
+    for path in (target.simulations_dir, target.path / "metrics.jsonl"):
+        path.rename(path.with_name(f"{path.name}.tmp"))
+    target = start_from(source.path, target.path)
+    assert (target.path / "metrics.jsonl").exists() and (target.simulations_dir / "0-10.npy").exists()
+
+
+def test_a_later_attempt_keeps_to_its_own(tmp_path):
+    source = make_run(tmp_path / "a")
+    target = start_from(source.path, tmp_path / "b")
+    target.start_attempt([], {})
+    commit(target, 9)
+    assert step_of(start_from(source.path, target.path)) == 9
+
+
+def test_a_run_cannot_begin_with_itself_or_with_nothing(tmp_path):
+    source = make_run(tmp_path / "a")
+    with pytest.raises(ConfigError, match=r"lies in the run directory itself; use \+resume=true"):
+        start_from(source.path, source.path)
+    with pytest.raises(ConfigError, match=r"lies in the run directory itself; set name="):
+        start_from(source.checkpoints_dir / "00000001", source.path)
+    with pytest.raises(CheckpointError, match=r"resume_from=.*nothing: holds no run"):
+        start_from(tmp_path / "nothing", tmp_path / "b")
+    with pytest.raises(CheckpointError, match=r"resume_from=.*00000007: holds no run"):
+        start_from(source.checkpoints_dir / "00000007", tmp_path / "b")
