@@ -1,0 +1,51 @@
+"""Standard output and standard error that a run outlives."""
+
+import errno
+import os
+import sys
+from typing import Any, TextIO, cast
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class SteadyStream:
+    """Passes on what is written, and never fails.
+
+    When the terminal or the pipe is gone, what is written goes nowhere from then on; on a full disk, it does
+    until there is space again.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text` where that is possible."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._let_go(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush where that is possible."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._let_go(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _let_go(self, error: OSError) -> None:
+        if error.errno not in _FULL:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+def outlive_terminal() -> None:
+    """Make both standard streams steady."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, SteadyStream):
+            setattr(sys, name, cast(TextIO, SteadyStream(stream)))
