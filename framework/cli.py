@@ -13,7 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 
 from framework.config.target import suggest
-from framework.errors import ConfigError, FrameworkError
+from framework.errors import ConfigError, FrameworkError, disk_advice
 from framework.paths import CONF_DIR
 from framework.streams import outlive_terminal
 
@@ -47,16 +47,25 @@ def exit_codes() -> Iterator[None]:
 
     What the user can mend is shown as its message alone, anything else with its traceback.
     """
+    show_traceback = os.environ.get(_SHOW_TRACEBACK) == "1"
     try:
         yield
     except FrameworkError as error:
-        if os.environ.get(_SHOW_TRACEBACK) == "1":
+        if show_traceback:
             traceback.print_exc()
         print(f"✗ {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("\n⚠ Interrupted; what was committed is kept: go on with +resume=true", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        if (advice := disk_advice(error)) is None or show_traceback:
+            traceback.print_exc()
+        if advice:
+            where = f"{error.filename}: " if error.filename else ""
+            hint = "then go on with +resume=true: what was committed is kept"
+            print(f"✗ {where}{error.strerror}; {advice}, {hint}", file=sys.stderr)
+        sys.exit(FrameworkError.exit_code)
     except Exception:
         traceback.print_exc()
         sys.exit(FrameworkError.exit_code)

@@ -1,5 +1,21 @@
 """Errors that a user can act on: each has an exit code and a message of one or two lines."""
 
+import errno
+
+_DISK_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "the quota is used up: delete or move files",
+    errno.EFBIG: "files may not grow that large: raise `ulimit -f`",
+    errno.EROFS: "make it writable or save elsewhere",
+    errno.EACCES: "make it writable or save elsewhere",
+    errno.EPERM: "make it writable or save elsewhere",
+}
+
+
+def disk_advice(error: OSError) -> str | None:
+    """Return what to do when a file cannot be written, or None where the disk is not to blame."""
+    return _DISK_ADVICE.get(error.errno or 0)
+
 
 class FrameworkError(Exception):
     """Shown as its message alone, without a traceback; the process ends with `exit_code`."""

@@ -1,6 +1,7 @@
 """The files of one run, and the rule that nothing there is overwritten by accident."""
 
 import json
+import logging
 import os
 import platform
 import re
@@ -20,6 +21,8 @@ import torch
 import yaml
 
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
+
+log = logging.getLogger(__name__)
 
 # What may change on resume: it changes no number of the training.
 _FREE = re.compile(
@@ -172,9 +175,12 @@ class Attempt:
         write_atomically(path, json.dumps(self.facts, indent=1))
 
     def end(self, stop_reason: str) -> None:
-        """Record the end and why."""
+        """Record the end and why; on a full disk that is left undone."""
         self.facts |= {"end": now(), "stop_reason": stop_reason}
-        write_atomically(self.path, json.dumps(self.facts, indent=1))
+        try:
+            write_atomically(self.path, json.dumps(self.facts, indent=1))
+        except OSError as error:
+            log.warning("⚠ %s: the attempt's end is not recorded (%s)", self.path, error.strerror)
 
 
 def _copy(source: Path, target: Path) -> None:

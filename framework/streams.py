@@ -1,6 +1,7 @@
 """Standard output and standard error that a run outlives."""
 
 import errno
+import logging
 import os
 import sys
 from typing import Any, TextIO, cast
@@ -44,7 +45,8 @@ class SteadyStream:
 
 
 def outlive_terminal() -> None:
-    """Make both standard streams steady."""
+    """Make both standard streams steady, and logging silent about what it cannot write."""
+    logging.raiseExceptions = False
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, SteadyStream):

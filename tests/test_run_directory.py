@@ -83,3 +83,10 @@ def test_a_run_cannot_begin_with_itself_or_with_nothing(tmp_path):
         start_from(tmp_path / "nothing", tmp_path / "b")
     with pytest.raises(CheckpointError, match=r"resume_from=.*00000007: holds no run"):
         start_from(source.checkpoints_dir / "00000007", tmp_path / "b")
+
+
+def test_an_attempt_that_cannot_be_recorded_is_told_of(tmp_path, caplog):
+    attempt = make_run(tmp_path / "a").start_attempt([], {})
+    attempt.path.parent.rename(tmp_path / "elsewhere")
+    attempt.end("finished")
+    assert "the attempt's end is not recorded (No such file or directory)" in caplog.text

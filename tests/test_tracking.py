@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import resource
 
 from rich.console import Console as RichConsole
 
@@ -57,3 +58,19 @@ def test_elsewhere_there_are_lines_at_a_fixed_cadence(caplog, monkeypatch):
     shown = [line.split()[2] for line in caplog.messages]
     assert shown == ["15/100", "30/100", "45/100", "60/100", "75/100", "90/100", "100/100"]
     assert "≤ 59s left" in caplog.messages[0]
+
+
+def test_metrics_that_cannot_be_written_are_written_later(tmp_path, caplog):
+    tracker = JsonlTracker(tmp_path)
+    records = [{"node": "z", "epoch": epoch, "step": epoch} for epoch in range(1, 4)]
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, most))
+    try:
+        tracker.log(records[0]), tracker.log(records[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert [r.getMessage() for r in caplog.records] == [
+        f"⚠ {tmp_path}/metrics.jsonl: metrics are not written (File too large); training goes on"
+    ]
+    tracker.log(records[2])
+    assert tracker.read() == records

@@ -1,18 +1,8 @@
 """Why a checkpoint could not be saved, and what to do about it."""
 
-import errno
 from pathlib import Path
 
-from framework.errors import CheckpointError
-
-_ADVICE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "the quota is used up: delete or move files",
-    errno.EFBIG: "files may not grow that large: raise `ulimit -f`",
-    errno.EROFS: "make it writable or save elsewhere",
-    errno.EACCES: "make it writable or save elsewhere",
-    errno.EPERM: "make it writable or save elsewhere",
-}
+from framework.errors import CheckpointError, disk_advice
 
 
 class SaveError(CheckpointError, OSError):
@@ -27,7 +17,7 @@ class SaveError(CheckpointError, OSError):
     def not_saved(cls, root: Path, error: OSError, newest: str | None) -> "SaveError":
         """Nothing was added to `root`."""
         kept = f"{newest} is still the newest" if newest else "there is none yet"
-        advice = _ADVICE.get(error.errno or 0, "look at the file system")
+        advice = disk_advice(error) or "look at the file system"
         return cls(f"{root}: checkpoint not saved ({_reason(error)}), {kept}; {advice}")
 
     @classmethod

@@ -1,9 +1,13 @@
 """Metrics as one JSON object per line, in `<run_dir>/metrics.jsonl`."""
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class JsonlTracker:
@@ -11,13 +15,15 @@ class JsonlTracker:
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / "metrics.jsonl"
+        self._has_warned = False
         self._rewrite(self.read())
         self._file = self.path.open("a", encoding="utf-8")
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one record."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Append one record; on a full disk it is kept, and written with a later one."""
+        with self._told():
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
 
     def cut_back(self, node: str, step: int) -> None:
         """Drop the node's records after `step`."""
@@ -27,7 +33,8 @@ class JsonlTracker:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with self._told():
+            self._file.close()
 
     def read(self) -> list[dict[str, Any]]:
         """Return all whole records."""
@@ -35,6 +42,16 @@ class JsonlTracker:
             return []
         lines = self.path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1]]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Warn of what cannot be written, once: metrics are no reason to end a training."""
+        try:
+            yield
+        except OSError as error:
+            if not self._has_warned:
+                log.warning("⚠ %s: metrics are not written (%s); training goes on", self.path, error.strerror)
+            self._has_warned = True
 
     def _rewrite(self, records: list[dict[str, Any]]) -> None:
         temporary = self.path.with_suffix(".tmp")
