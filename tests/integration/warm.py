@@ -7,6 +7,7 @@ import os
 import runpy
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -76,5 +77,9 @@ def _become(arguments, cwd, variables, paths):
     sys.path[:] = dict.fromkeys([str(cwd), str(ROOT), *filter(None, sys.path)])
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
     finally:
         atexit._run_exitfuncs()
