@@ -10,6 +10,7 @@ import numpy as np
 from tests.integration.command import TINY, warm_start
 
 SIMULATOR = """
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,32 +25,45 @@ def hold(phase, calls):
 class Noisy:
     calls = 0
 
-    def __call__(self, z, rng):
+    def __call__(self, *parents, rng):
         self.calls += 1
-        sampled = Path("outputs/slow/samples/posterior/z.npz").exists()
+        sampled = any(Path("outputs/slow/samples").glob("posterior/*.npz"))
         hold("sampling and reporting" if sampled else "simulating", self.calls)
-        return z + rng.normal(size=2)
+        time.sleep(float(os.environ.get("SIMULATION_SECONDS", 0)))
+        return sum(parents) + rng.normal(size=2)
 
-class Recording(torch.nn.Flatten):
+class RecordingAdam(torch.optim.Adam):
     calls = 0
 
-    def forward(self, x):
-        if self.training and torch.is_grad_enabled():
-            self.calls += 1
-            hold("training", self.calls)
-            with Path("batches").open("a") as file:
-                print(x.double().sum().item(), file=file)
-        return super().forward(x)
+    def step(self):
+        self.calls += 1
+        hold("training", self.calls)
+        time.sleep(float(os.environ.get("STEP_SECONDS", 0)))
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        with Path("steps").open("a") as file:
+            print(sum(gradient.double().sum().item() for gradient in gradients), file=file)
+        super().step()
 """
-EXPERIMENT = """# @package _global_
+PRIOR = "{_target_: framework.priors.Normal, mean: [0, 0], std: [1, 1]}"
+EXPERIMENTS = {
+    "slow": f"""# @package _global_
 name: slow
 graph:
-  z: {evidence: [x]}
-  x: {parents: [z], simulator: {_target_: simulator.Noisy}, observed: observed.npy}
-priors:
-  z: {_target_: framework.priors.Normal, mean: [0, 0], std: [1, 1]}
-embedding: {_target_: simulator.Recording}
-"""
+  z: {{evidence: [x]}}
+  x: {{parents: [z], simulator: {{_target_: simulator.Noisy}}, observed: observed.npy}}
+priors: {{z: {PRIOR}}}
+optimizer: {{_target_: simulator.RecordingAdam}}
+""",
+    "chain": f"""# @package _global_
+name: slow
+graph:
+  a: {{evidence: [x]}}
+  b: {{evidence: [x, a]}}
+  x: {{parents: [a, b], simulator: {{_target_: simulator.Noisy}}, observed: observed.npy}}
+priors: {{a: {PRIOR}, b: {PRIOR}}}
+optimizer: {{_target_: simulator.RecordingAdam}}
+""",
+}
 OVERRIDES = [
     "--config-dir=conf",
     "experiment=slow",
@@ -72,7 +86,8 @@ class SlowProject:
         self.limits = {}
         (directory / "conf/experiment").mkdir(parents=True)
         (directory / "simulator.py").write_text(SIMULATOR)
-        (directory / "conf/experiment/slow.yaml").write_text(EXPERIMENT)
+        for name, text in EXPERIMENTS.items():
+            (directory / f"conf/experiment/{name}.yaml").write_text(text)
         np.save(directory / "observed.npy", np.zeros(2))
 
     def start(self, *overrides, start=warm_start, **variables):
@@ -115,9 +130,10 @@ class SlowProject:
         return path.read_text().count("\n") if path.exists() else 0
 
     @property
-    def batches(self):
-        """What tells each batch that was trained from others, in order."""
-        return (self.directory / "batches").read_text().split()
+    def steps(self):
+        """What tells each training step from others, in the order in which they were taken."""
+        path = self.directory / "steps"
+        return path.read_text().split() if path.exists() else []
 
 
 def until(condition, process=None):

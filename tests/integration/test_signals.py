@@ -63,7 +63,7 @@ def test_a_run_stopped_in_every_phase_ends_as_if_nothing_had_happened(whole, pro
     result = project.run(*resume, start=start)
     assert result.returncode == 0, result.stderr
     assert same_run(project.run_dir, whole.run_dir)
-    assert project.batches == whole.batches
+    assert project.steps == whole.steps
 
 
 @pytest.mark.slow
@@ -136,23 +136,23 @@ LONGER = ["loop.num_epochs=100", "loop.batch_size=50"]
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory):
-    """A project with an uninterrupted run of 100 epochs of 5 batches."""
+    """A project with an uninterrupted run of 100 epochs of 5 steps."""
     project = SlowProject(tmp_path_factory.mktemp("longer"))
     result = project.run(*LONGER)
     assert result.returncode == 0, result.stderr
     return project
 
 
-@pytest.mark.parametrize(("drain", "num_batches"), [("epoch", 250), ("step", 248)])
-def test_interrupted_in_epoch_50_of_100_every_batch_is_trained_once(longer, project, drain, num_batches):
+@pytest.mark.parametrize(("drain", "num_steps"), [("epoch", 250), ("step", 247)])
+def test_interrupted_in_epoch_50_of_100_no_batch_is_left_out_or_seen_twice(longer, project, drain, num_steps):
     """With drain=epoch the 50th is finished and the next that is trained is the 51st."""
     settings = [*LONGER, f"runtime.drain={drain}"]
-    result = project.stop("training", signal.SIGINT, *settings, calls=247)
+    result = project.stop("training", signal.SIGINT, *settings, calls=246)
     assert result.returncode == 130 and "⚠ Interrupted at epoch 50/100" in result.stdout + result.stderr
-    assert (len(project.batches), project.num_epochs) == (num_batches, num_batches // 5)
+    assert (len(project.steps), project.num_epochs) == (num_steps, num_steps // 5)
     result = project.run(*settings, "+resume=true")
     assert result.returncode == 0 and "↻ Resuming z from epoch 50/100" in result.stdout
-    assert project.batches == longer.batches and len(longer.batches) == 500
+    assert project.steps == longer.steps and len(longer.steps) == 500
     assert same_run(project.run_dir, longer.run_dir)
 
 
