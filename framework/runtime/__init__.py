@@ -3,5 +3,6 @@
 from framework.runtime.budget import Budget, BudgetReader
 from framework.runtime.guard import Guard
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
+from framework.runtime.signals import ignore_signals
 
-__all__ = ["Budget", "BudgetReader", "Guard", "Policy", "Save", "StopReason", "Stopped"]
+__all__ = ["Budget", "BudgetReader", "Guard", "Policy", "Save", "StopReason", "Stopped", "ignore_signals"]

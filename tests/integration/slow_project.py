@@ -10,6 +10,7 @@ import numpy as np
 from tests.integration.command import TINY, warm_start
 
 SIMULATOR = """
+import atexit
 import os
 import time
 from contextlib import suppress
@@ -21,6 +22,8 @@ def hold(phase, calls):
         while calls > (limit := int(Path(f"hold {phase}").read_text())):
             Path(f"reached {phase} {limit}").touch()
             time.sleep(0.001)
+
+atexit.register(hold, "exiting", 1)
 
 class Noisy:
     calls = 0

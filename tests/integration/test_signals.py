@@ -131,6 +131,13 @@ def test_simulation_workers_neither_react_nor_outlive_the_run(whole, project):
     assert same_run(project.run_dir, whole.run_dir)
 
 
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_signal_while_a_finished_run_exits_does_not_change_its_exit_code(project, number):
+    result = project.stop("exiting", number, "inference.report=false", calls=0)
+    assert result.returncode == 0
+    assert "Traceback" not in result.stderr
+
+
 LONGER = ["loop.num_epochs=100", "loop.batch_size=50"]
 
 
