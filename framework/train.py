@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 
 from framework.cli import exit_codes, run_command
 from framework.paths import CONF_DIR, register_bundle
-from framework.runtime import Guard
+from framework.runtime import Guard, ignore_signals
 
 register_bundle()
 
@@ -21,7 +21,10 @@ def main(cfg: DictConfig) -> float | None:
 
 def command() -> None:
     """Run as `framework-train`, the same with shell completion."""
-    run_command(main)
+    try:
+        run_command(main)
+    finally:
+        ignore_signals()  # the last moments of the process are no part of the run
 
 
 if __name__ == "__main__":

@@ -192,19 +192,15 @@ def test_a_read_only_directory_is_told(tmp_path):
     assert saved(tmp_path) == 3
 
 
-def kill_often(root, num_kills):
-    """Kill a saving process at any moment, again and again; it names on stdout every save that was acknowledged."""
-    script = Path(__file__).with_name("toy_checkpoint.py")
-    command = [sys.executable, script, "kill", root, str(num_kills)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=500)
-
-
 def environment():
     return os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize("num_kills", [40, pytest.param(200, marks=pytest.mark.slow)])
-def test_after_kill_9_at_random_moments_nothing_acknowledged_is_lost(tmp_path, num_kills):
-    result = kill_often(tmp_path, num_kills)
+@pytest.mark.slow
+def test_after_kill_9_at_random_moments_nothing_acknowledged_is_lost(tmp_path):
+    """200 processes that save without a pause and acknowledge every save are killed at any moment."""
+    script = Path(__file__).with_name("toy_checkpoint.py")
+    command = [sys.executable, script, "kill", tmp_path, "200"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=500)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split()[-1] == str(num_kills)
+    assert "kills survived: 200" in result.stdout

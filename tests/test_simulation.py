@@ -61,13 +61,16 @@ def test_seeds_and_nodes_have_streams_of_their_own():
     assert len(np.unique(noise)) == noise.size
 
 
-def test_two_workers_give_what_one_gives(tmp_path):
-    build = toy.builder(toy.add_noise_torch, True, "torch")
+@pytest.mark.parametrize(
+    "options", [(toy.add_noise_torch, True, "torch"), (toy.add_global_noise_and_fail_sometimes,)], ids=["torch", "any"]
+)
+def test_two_workers_give_what_one_gives(tmp_path, options):
+    build = toy.builder(*options)
     one, two = (run(build, tmp_path / str(workers), 2000, workers) for workers in (1, 2))
     assert content(one) == content(two)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_eight_workers_give_what_one_gives(tmp_path):
     build = toy.builder(toy.add_global_noise_and_fail_sometimes)
     one, eight = (run(build, tmp_path / str(workers), 2000, workers) for workers in (1, 8))

@@ -1,8 +1,5 @@
 import os
-import resource
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,32 +10,20 @@ import pytest
 from framework.errors import SimulationError
 from framework.simulation import SimulationStore, run_simulations, simulate_block
 from tests import toy_simulators as toy
+from tests.integration.command import ROOT, warm_start
 
-REPOSITORY = Path(__file__).parents[1]
 TIMEOUT_SECONDS = 120
 
 
 @contextmanager
-def started(directory, simulator, num_simulations=100_000, workers=2, setup=lambda: None):
-    """Simulate in a process group of its own, which ends with the block; `setup` runs in the process first."""
-
-    def before():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background is born deaf to Ctrl+C
-        setup()
-
-    arguments = [str(directory), simulator.__name__, str(num_simulations), str(workers)]
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.toy_process", *arguments],
-        cwd=REPOSITORY,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=before,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def started(directory, simulator, num_simulations=100_000, workers=2, max_file_bytes=0):
+    """Simulate in a process group of its own, which ends with the block."""
+    arguments = [directory, simulator.__name__, num_simulations, workers, max_file_bytes]
+    process = warm_start("tests.toy_process", *arguments, cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.kill()
 
 
 def wait_for(condition):
@@ -82,11 +67,11 @@ def test_workers_end_with_their_parent(tmp_path, signum):
         assert len(children) >= 2
         send = os.killpg if signum == signal.SIGINT else os.kill  # a terminal sends Ctrl+C to the whole group
         send(process.pid, signum)
-        _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
-        assert process.returncode == -signum
+        result = process.wait(TIMEOUT_SECONDS)
+        assert result.returncode == -signum
         wait_for(lambda: not any(map(is_alive, children)))
     if signum == signal.SIGINT:
-        assert errors.count("Traceback") == 1, "only the parent may speak up"
+        assert result.stderr.count("Traceback") == 1, "only the parent may speak up"
         assert not list(tmp_path.glob(".*"))
     check(tmp_path)
 
@@ -100,7 +85,7 @@ def test_signals_for_the_parent_do_not_end_the_workers(tmp_path):
                     os.kill(pid, signal.SIGUSR2)
                     os.kill(pid, signal.SIGTERM)
             time.sleep(0.01)
-        assert process.returncode == 0, process.stderr.read()
+        assert process.poll() == 0, process.output
     check(tmp_path, 400)
 
 
@@ -116,12 +101,9 @@ def test_dead_worker_is_reported_with_what_is_safe(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_full_disk_is_reported_and_the_phase_goes_on_later(tmp_path, workers):
-    def limit_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-
-    with started(tmp_path, toy.first, 3000, workers, setup=limit_files) as process:
-        _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
-    message = errors.strip().splitlines()[-1]
+    with started(tmp_path, toy.first, 3000, workers, max_file_bytes=4096) as process:
+        result = process.wait(TIMEOUT_SECONDS)
+    message = result.stderr.strip().splitlines()[-1]
     num_safe = sum(SimulationStore.open(tmp_path).counts())
     assert f"SimulationError: {tmp_path}: File too large; " in message and num_safe > 0
     if workers == 1:
@@ -130,6 +112,5 @@ def test_full_disk_is_reported_and_the_phase_goes_on_later(tmp_path, workers):
         )
     assert not list(tmp_path.glob(".*"))
     with started(tmp_path, toy.first, 3000, 1) as process:
-        process.communicate(timeout=TIMEOUT_SECONDS)
-        assert process.returncode == 0
+        assert process.wait(TIMEOUT_SECONDS).returncode == 0
     check(tmp_path, 3000)

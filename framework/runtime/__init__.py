@@ -4,5 +4,16 @@ from framework.runtime.budget import Budget, BudgetReader
 from framework.runtime.guard import Guard
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
 from framework.runtime.process import process_start
+from framework.runtime.signals import ignore_signals
 
-__all__ = ["Budget", "BudgetReader", "Guard", "Policy", "Save", "StopReason", "Stopped", "process_start"]
+__all__ = [
+    "Budget",
+    "BudgetReader",
+    "Guard",
+    "Policy",
+    "Save",
+    "StopReason",
+    "Stopped",
+    "ignore_signals",
+    "process_start",
+]

@@ -87,6 +87,12 @@ class Signals:
             signal.raise_signal(number)
 
 
+def ignore_signals() -> None:
+    """Let none of them change how a process ends that is on its way out with its exit code decided."""
+    for number in (*_REASONS, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _exit_at_once(code: int) -> None:
     show_cursor = b"\x1b[?25h" if os.isatty(2) else b""
     os.write(2, show_cursor + "\n⚠ Second signal: exit at once; the last committed checkpoint is intact\n".encode())

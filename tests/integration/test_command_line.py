@@ -7,13 +7,13 @@ from pathlib import Path
 
 import yaml
 
-from tests.integration.command import environment, run
+from tests.integration.command import cold_start, environment
 
 BIN = Path(sys.executable).parent
 
 
 def test_help_lists_the_groups_and_examples(tmp_path):
-    out = run("framework.train", "--help", cwd=tmp_path).stdout
+    out = cold_start("framework.train", "--help", cwd=tmp_path).wait().stdout
     assert "python -m framework.train experiment=slcp network=maf seed=3" in out
     assert "network: bpf, cnf, gaussian" in out
     assert "early_stop_patience: 20" in out
@@ -21,14 +21,14 @@ def test_help_lists_the_groups_and_examples(tmp_path):
 
 
 def test_cfg_job_shows_the_whole_composed_configuration(tmp_path):
-    out = run("framework.train", "--cfg", "job", "experiment=slcp", "seed=3", cwd=tmp_path).stdout
+    out = cold_start("framework.train", "--cfg", "job", "experiment=slcp", "seed=3", cwd=tmp_path).wait().stdout
     config = yaml.safe_load(out)
     assert (config["name"], config["seed"]) == ("slcp", 3)
     assert config["graph"]["z"]["evidence"] == ["x"]
 
 
 def test_options_may_stand_anywhere_among_the_overrides(tmp_path):
-    out = run("framework.train", "seed=3", "--cfg", "job", "name=other", cwd=tmp_path).stdout
+    out = cold_start("framework.train", "seed=3", "--cfg", "job", "name=other", cwd=tmp_path).wait().stdout
     assert yaml.safe_load(out)["name"] == "other"
 
 

@@ -70,7 +70,7 @@ def fails_with(result, exit_code, *messages):
 
 
 def test_a_users_own_simulator_needs_no_change_of_the_framework(project):
-    result = project("fine")
+    result = project("fine", "inference.report=true")
     assert result.returncode == 0, result.stderr
 
 
@@ -139,7 +139,7 @@ def test_an_unreadable_observation_is_named(project, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
-    assert train("inference.report=false", cwd=tmp_path).returncode == 0
+    assert train(cwd=tmp_path).returncode == 0
     (path,) = (tmp_path / "outputs/two_moons/checkpoints").glob("0*/z/embedding_best.pth")
     path.write_bytes(path.read_bytes()[:-1])
     result = run("framework.sample", "outputs/two_moons", cwd=tmp_path)
@@ -147,17 +147,17 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_a_full_store_ends_the_run_and_keeps_what_is_there(tmp_path):
-    command = [sys.executable, "-m", "framework.train", *TINY, "simulation.num_simulations=200000"]
+    command = [sys.executable, "-m", "framework.train", *TINY, "simulation.num_simulations=20000"]
 
     def limit_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
     result = subprocess.run(
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, preexec_fn=limit_files
     )
     assert fails_with(result, 2, "File too large", "+resume=true")
-    result = train("simulation.num_simulations=200000", "+resume=true", "loop.num_epochs=0", cwd=tmp_path)
-    assert "200000 simulations" in result.stdout
+    result = train("simulation.num_simulations=20000", "+resume=true", "loop.num_epochs=0", cwd=tmp_path)
+    assert "20000 simulations" in result.stdout
 
 
 def test_an_unexpected_error_ends_with_exit_code_1_and_a_traceback(tmp_path):

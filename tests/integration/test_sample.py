@@ -9,7 +9,7 @@ from tests.integration.command import run, train
 @pytest.fixture(scope="module")
 def cwd(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("sample")
-    result = train("inference.report=false", "inference.batch_size=40", cwd=cwd)
+    result = train("inference.batch_size=40", cwd=cwd)
     assert result.returncode == 0, result.stderr
     return cwd
 

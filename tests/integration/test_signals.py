@@ -3,52 +3,15 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.integration.command import TINY, environment
+from tests.integration.command import cold_start, warm_start
+from tests.integration.slow_project import PHASES, SlowProject, is_alive, same_run, until
 
-SIMULATOR = """
-import time
-from pathlib import Path
-import torch
-
-def slow(z, rng):
-    with Path("calls").open("a") as file:
-        file.write(".")
-    time.sleep(0.005)
-    return z + rng.normal(size=2)
-
-class SlowFlatten(torch.nn.Flatten):
-    def forward(self, x):
-        time.sleep(0.002)
-        return super().forward(x)
-"""
-EXPERIMENT = """# @package _global_
-name: slow
-graph:
-  z: {evidence: [x]}
-  x: {parents: [z], simulator: {_target_: simulator.slow}, observed: observed.npy}
-priors:
-  z: {_target_: framework.priors.Normal, mean: [0, 0], std: [1, 1]}
-embedding: {_target_: simulator.SlowFlatten}
-"""
-OVERRIDES = [
-    "--config-dir=conf",
-    "experiment=slow",
-    *TINY,
-    "loop.num_epochs=12",
-    "loop.batch_size=20",
-    "loop.early_stop_patience=null",
-    "inference.num_samples=200",
-    "inference.num_predictive=200",
-]
-RUN_DIR = Path("outputs/slow")
 STOPS = {
     signal.SIGTERM: (99, "Terminated"),
     signal.SIGINT: (130, "Interrupted"),
@@ -56,217 +19,160 @@ STOPS = {
 }
 
 
-def new_project(directory):
-    directory.mkdir(exist_ok=True)
-    (directory / "simulator.py").write_text(SIMULATOR)
-    np.save(directory / "observed.npy", np.zeros(2))
-    (directory / "conf/experiment").mkdir(parents=True)
-    (directory / "conf/experiment/slow.yaml").write_text(EXPERIMENT)
-    return directory
-
-
-def start(cwd, *overrides, **variables):
-    command = [sys.executable, "-u", "-m", "framework.train", *OVERRIDES, *overrides]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=cwd, env={**environment(), **variables}, **pipes)
-
-
-def finish(process):
-    try:
-        out, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    return out
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run directory of an uninterrupted run."""
-    directory = new_project(tmp_path_factory.mktemp("whole"))
-    process = start(directory)
-    out = finish(process)
-    assert process.returncode == 0, out
-    return directory / RUN_DIR
+    """A project with an uninterrupted run."""
+    project = SlowProject(tmp_path_factory.mktemp("whole"))
+    result = project.run()
+    assert result.returncode == 0, result.stderr
+    return project
 
 
 @pytest.fixture
 def project(tmp_path):
-    return new_project(tmp_path / "project")
+    return SlowProject(tmp_path)
 
 
-def handlers_are_installed(process):
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16)
-    return bool(caught >> (signal.SIGUSR1 - 1) & 1)
-
-
-def has_checkpoint(cwd):
-    return any((cwd / RUN_DIR).glob("checkpoints/*/manifest.json"))
-
-
-def num_lines(path):
-    return path.read_text().count("\n") if path.exists() else 0
-
-
-REACHED = {
-    "starting": lambda process, cwd: handlers_are_installed(process),
-    "simulating": lambda process, cwd: (cwd / "calls").exists() and (cwd / "calls").stat().st_size > 30,
-    "training": lambda process, cwd: num_lines(cwd / RUN_DIR / "metrics.jsonl") >= 3,
-    "sampling and reporting": lambda process, cwd: (cwd / RUN_DIR / "samples/posterior/z.npz").exists(),
-}
-
-
-def wait_for(phase, process, cwd):
-    deadline = time.monotonic() + 60
-    while not REACHED[phase](process, cwd):
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline, f"{phase}: not reached"
-        time.sleep(0.005)
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def eventually(condition):
-    deadline = time.monotonic() + 30
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return condition()
-
-
-def arrays(path):
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
-
-
-def same_run(a, b):
-    """Tell whether two run directories hold the same numbers."""
-    assert (a / "metrics.jsonl").read_text() == (b / "metrics.jsonl").read_text()
-    for name in ("samples/posterior/z.npz", "samples/predictive/x.npz"):
-        first, second = arrays(a / name), arrays(b / name)
-        assert first.keys() == second.keys()
-        assert all(np.array_equal(first[key], second[key], equal_nan=True) for key in first)
-    return True
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", STOPS)
-@pytest.mark.parametrize("phase", REACHED)
-def test_a_signal_stops_the_run_which_ends_as_if_nothing_had_happened(whole, project, phase, number):
+def stopped_as_promised(result, number, phase, run_dir):
     exit_code, word = STOPS[number]
-    process = start(project)
-    wait_for(phase, process, project)
-    process.send_signal(number)
-    out = finish(process)
-    assert process.returncode == exit_code, out
+    out = result.stdout + result.stderr
+    assert result.returncode == exit_code, out
     assert "Traceback" not in out
     if phase == "training":
         assert re.search(rf"⚠ {word} at epoch \d+/12 — model \+ weights saved to outputs/slow/checkpoints/\S+/z/", out)
-        assert (project / RUN_DIR / "checkpoints/latest/manifest.json").exists()
-        assert not (project / RUN_DIR / "samples").exists()
+        assert (run_dir / "checkpoints/latest/manifest.json").exists()
+        assert not (run_dir / "samples").exists()
     else:
         assert f"⚠ {word} while {phase}" in out
-    assert not (project / RUN_DIR / "report/report.html").exists()
-
-    process = start(project, *(["+resume=true"] if phase != "starting" else []))
-    out = finish(process)
-    assert process.returncode == 0, out
-    assert same_run(project / RUN_DIR, whole)
+    return not (run_dir / "report/report.html").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", REACHED)
-def test_usr1_and_cont_do_not_end_the_run_in_any_phase(whole, project, phase):
-    process = start(project)
-    wait_for(phase, process, project)
-    for number in (signal.SIGUSR1, signal.SIGCONT):
-        process.send_signal(number)
-    out = finish(process)
-    assert process.returncode == 0, out
-    assert same_run(project / RUN_DIR, whole)
+@pytest.mark.parametrize(
+    ("first", "start"), [(0, cold_start), (1, warm_start), (2, warm_start)], ids=["TERM", "INT", "USR2"]
+)
+def test_a_run_stopped_in_every_phase_ends_as_if_nothing_had_happened(whole, project, first, start):
+    """The three tests together send every signal in every phase."""
+    numbers = islice([*STOPS, *STOPS], first, None)
+    resume = []
+    for phase, number in zip(PHASES, numbers, strict=False):
+        start_here = cold_start if phase == "starting" else start
+        result = project.stop(phase, number, *resume, start=start_here)
+        assert stopped_as_promised(result, number, phase, project.run_dir)
+        resume = ["+resume=true"] if phase != "starting" else []
+    result = project.run(*resume, start=start)
+    assert result.returncode == 0, result.stderr
+    assert same_run(project.run_dir, whole.run_dir)
+    assert project.steps == whole.steps
+
+
+@pytest.mark.slow
+def test_usr1_and_cont_do_not_end_the_run_in_any_phase(whole, project):
+    for phase in PHASES:
+        project.hold(phase)
+    process = project.start(start=cold_start)
+    for phase in PHASES:
+        project.wait_for(phase, process)
+        for number in (signal.SIGUSR1, signal.SIGCONT):
+            process.send(number)
+        project.release(phase)
+    assert process.wait().returncode == 0
+    assert same_run(project.run_dir, whole.run_dir)
 
 
 def test_usr1_saves_and_the_run_goes_on(project):
-    process = start(project, "loop.num_epochs=100000")
-    wait_for("training", process, project)
-    assert not has_checkpoint(project)
-    process.send_signal(signal.SIGUSR1)
-    assert eventually(lambda: has_checkpoint(project))
-    epochs = num_lines(project / RUN_DIR / "metrics.jsonl")
-    assert eventually(lambda: num_lines(project / RUN_DIR / "metrics.jsonl") > epochs + 1)
-    process.send_signal(signal.SIGTERM)
-    finish(process)
-    assert process.returncode == 99
+    project.hold("training")
+    process = project.start("loop.num_epochs=100000")
+    project.wait_for("training", process)
+    assert not project.has_checkpoint
+    process.send(signal.SIGUSR1)
+    project.release("training")
+    until(lambda: project.has_checkpoint, process)
+    num_epochs = project.num_epochs
+    until(lambda: project.num_epochs > num_epochs + 1, process)
+    process.send(signal.SIGTERM)
+    assert process.wait().returncode == 99
 
 
-@pytest.mark.slow
 def test_a_second_interrupt_ends_the_run_at_once_and_what_was_committed_is_intact(project):
-    process = start(project, "runtime.drain=epoch", "loop.batch_size=2", "loop.num_epochs=100000")
-    wait_for("training", process, project)
-    process.send_signal(signal.SIGUSR1)
-    assert eventually(lambda: has_checkpoint(project))
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out = finish(process)
-    assert process.returncode == 130
-    assert "Second signal" in out and "at epoch" not in out
-    process = start(project, "+resume=true", "loop.batch_size=2", "loop.num_epochs=1")
-    out = finish(process)
-    assert process.returncode == 0, out
+    project.hold("training")
+    process = project.start()
+    project.wait_for("training", process)
+    process.send(signal.SIGUSR1)
+    project.hold("training", calls=60)
+    project.wait_for("training", process)
+    while process.poll() is None:  # it cannot stop by itself where it is held
+        process.send(signal.SIGINT)
+        time.sleep(0.1)
+    result = process.wait()
+    assert result.returncode == 130
+    assert "Second signal" in result.stderr and "at epoch" not in result.stdout
+    project.release("training")
+    result = project.run("+resume=true")
+    assert result.returncode == 0 and "↻ Resuming z from epoch 4/12" in result.stdout
 
 
 @pytest.mark.slow
 def test_simulation_workers_neither_react_nor_outlive_the_run(whole, project):
-    process = start(project, "simulation.workers=2")
-    wait_for("simulating", process, project)
+    project.hold("simulating")
+    process = project.start("simulation.workers=2")
+    project.wait_for("simulating", process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for pid in children:
         os.kill(int(pid), signal.SIGUSR2)
-    os.kill(process.pid, signal.SIGTERM)
-    out = finish(process)
-    assert process.returncode == 99 and "⚠ Terminated while simulating" in out
-    assert children and eventually(lambda: not any(map(is_alive, children)))
-    process = start(project, "+resume=true")
-    out = finish(process)
-    assert process.returncode == 0, out
-    assert same_run(project / RUN_DIR, whole)
+    process.send(signal.SIGTERM)
+    project.release("simulating")
+    result = process.wait()
+    assert stopped_as_promised(result, signal.SIGTERM, "simulating", project.run_dir)
+    assert len(children) >= 2
+    until(lambda: not any(map(is_alive, children)))
+    result = project.run("+resume=true")
+    assert result.returncode == 0, result.stderr
+    assert same_run(project.run_dir, whole.run_dir)
 
 
-@pytest.mark.slow
-def test_a_drained_epoch_is_finished_and_the_next_one_is_the_first_that_is_trained(whole, project):
-    process = start(project, "runtime.drain=epoch")
-    wait_for("training", process, project)
-    process.send_signal(signal.SIGTERM)
-    out = finish(process)
-    assert process.returncode == 99, out
-    stopped_after = int(re.search(r"⚠ Terminated at epoch (\d+)/12", out).group(1))
-    assert num_lines(project / RUN_DIR / "metrics.jsonl") == stopped_after  # the epoch was completed
-    process = start(project, "+resume=true", "runtime.drain=epoch")
-    out = finish(process)
-    assert process.returncode == 0 and f"↻ Resuming z from epoch {stopped_after}/12" in out
-    assert same_run(project / RUN_DIR, whole)
+@pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
+def test_a_signal_while_a_finished_run_exits_does_not_change_its_exit_code(project, number):
+    result = project.stop("exiting", number, "inference.report=false", calls=0)
+    assert result.returncode == 0
+    assert "Traceback" not in result.stderr
 
 
-@pytest.mark.slow
+LONGER = ["loop.num_epochs=100", "loop.batch_size=50"]
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """A project with an uninterrupted run of 100 epochs of 5 steps."""
+    project = SlowProject(tmp_path_factory.mktemp("longer"))
+    result = project.run(*LONGER)
+    assert result.returncode == 0, result.stderr
+    return project
+
+
+@pytest.mark.parametrize(("drain", "num_steps"), [("epoch", 250), ("step", 247)])
+def test_interrupted_in_epoch_50_of_100_no_batch_is_left_out_or_seen_twice(longer, project, drain, num_steps):
+    """With drain=epoch the 50th is finished and the next that is trained is the 51st."""
+    settings = [*LONGER, f"runtime.drain={drain}"]
+    result = project.stop("training", signal.SIGINT, *settings, calls=246)
+    assert result.returncode == 130 and "⚠ Interrupted at epoch 50/100" in result.stdout + result.stderr
+    assert (len(project.steps), project.num_epochs) == (num_steps, num_steps // 5)
+    result = project.run(*settings, "+resume=true")
+    assert result.returncode == 0 and "↻ Resuming z from epoch 50/100" in result.stdout
+    assert project.steps == longer.steps and len(longer.steps) == 500
+    assert same_run(project.run_dir, longer.run_dir)
+
+
 def test_near_the_end_of_the_allocation_the_run_stops_by_itself(project):
     started = time.time()
-    budget = ["runtime.wall_clock_budget=auto", "runtime.checkpoint_before_end=15s", "loop.num_epochs=100000"]
-    process = start(project, *budget, SLURM_JOB_END_TIME=str(int(started + 45)))
-    out = finish(process)
-    assert process.returncode == 99, out
-    assert "(from SLURM_JOB_END_TIME) — will checkpoint at" in out
-    assert "⚠ Out of time at epoch" in out
-    manifest = project / RUN_DIR / "checkpoints/latest/manifest.json"
-    assert started + 28.9 <= manifest.stat().st_mtime <= started + 44
+    budget = ["runtime.wall_clock_budget=auto", "runtime.checkpoint_before_end=57s", "loop.num_epochs=100000"]
+    result = project.run(*budget, SLURM_JOB_END_TIME=str(int(started) + 60))
+    assert result.returncode == 99, result.stderr
+    assert "(from SLURM_JOB_END_TIME) — will checkpoint at" in result.stdout
+    assert "⚠ Out of time" in result.stdout + result.stderr
+    assert int(started) + 3 <= time.time() < started + 60
 
 
 def test_without_a_limit_the_start_line_says_so(project):
-    process = start(project, "runtime.wall_clock_budget=auto")
-    wait_for("simulating", process, project)
-    process.send_signal(signal.SIGINT)
-    assert "⏱ Wall-clock budget: off (no scheduler here tells when it ends" in finish(process)
+    result = project.stop("simulating", signal.SIGINT, "runtime.wall_clock_budget=auto")
+    assert "⏱ Wall-clock budget: off (no scheduler here tells when it ends" in result.stdout

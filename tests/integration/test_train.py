@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -10,14 +11,15 @@ import torch
 import yaml
 
 from framework import load_run
-from tests.integration.command import run, start_training, train
+from tests.integration.command import TINY, cold_start, run, train, warm_start
+from tests.integration.slow_project import same_arrays
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A directory with one finished run of the default experiment, and what the command printed."""
     cwd = tmp_path_factory.mktemp("finished")
-    result = train(cwd=cwd)
+    result = train("inference.report=true", cwd=cwd, start=cold_start)
     assert result.returncode == 0, result.stderr
     return cwd, result.stdout
 
@@ -30,11 +32,6 @@ def copied(finished, tmp_path):
 
 def files(directory):
     return sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
-
-
-def same_arrays(a, b):
-    with np.load(a) as x, np.load(b) as y:
-        return x.files == y.files and all(np.array_equal(x[name], y[name]) for name in x.files)
 
 
 def test_a_run_leaves_what_the_design_promises(finished):
@@ -77,6 +74,7 @@ def test_the_metrics_are_one_record_per_epoch(finished):
 
 
 def test_the_same_command_gives_the_same_numbers_with_any_number_of_workers(finished, tmp_path):
+    """And whether it is started cold, as the first run was, or warm."""
     result = train("simulation.workers=2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     samples = "outputs/two_moons/samples/posterior/z.npz"
@@ -93,7 +91,7 @@ def test_a_run_is_not_started_over_by_accident(copied):
 
 
 def test_a_finished_run_resumed_says_so(copied):
-    result = train("+resume=true", cwd=copied)
+    result = train("+resume=true", "inference.report=true", cwd=copied)
     assert result.returncode == 0, result.stderr
     assert "finished already" in result.stdout
 
@@ -139,18 +137,19 @@ def test_a_signal_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(numb
         "simulation.num_simulations=2000",
         "loop.num_epochs=40",
         "loop.early_stop_patience=null",
-        "inference.report=false",
     ]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir(), cut.mkdir()
     assert train(*longer, cwd=whole).returncode == 0
-    process = start_training(*longer, "loop.num_epochs=100000", "name=two_moons", cwd=cut)
+    process = warm_start("framework.train", *TINY, *longer, "loop.num_epochs=100000", cwd=cut)
     metrics = "outputs/two_moons/metrics.jsonl"
     while not (cut / metrics).exists() or len((cut / metrics).read_text().splitlines()) < 3:
-        assert process.poll() is None, process.stdout.read()
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == exit_code, out
+        assert process.poll() is None, process.output
+        time.sleep(0.005)
+    process.send(number)
+    result = process.wait()
+    out = result.stdout + result.stderr
+    assert result.returncode == exit_code, out
     assert f"⚠ {word} at epoch" in out
     assert "model + weights saved to outputs/two_moons/checkpoints/latest/z/" in out
     assert not (cut / "outputs/two_moons/samples").exists()
@@ -162,18 +161,18 @@ def test_a_signal_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(numb
 
 
 def test_an_interrupted_simulation_phase_goes_on_where_it_stopped(tmp_path):
-    assert train("inference.report=false", cwd=tmp_path).returncode == 0
+    assert train(cwd=tmp_path).returncode == 0
     run_dir = tmp_path / "outputs/two_moons"
     expected = load_run(run_dir).simulations("z", "x")
     shutil.rmtree(run_dir / "checkpoints")
     max((run_dir / "simulations").glob("*.npy")).unlink()
-    assert train("+resume=true", "inference.report=false", cwd=tmp_path).returncode == 0
+    assert train("+resume=true", cwd=tmp_path).returncode == 0
     again = load_run(run_dir).simulations("z", "x")
     assert all(np.array_equal(again[name], expected[name]) for name in expected)
 
 
 def test_a_chain_of_nodes_is_trained_and_sampled_jointly(tmp_path):
-    result = train("experiment=signal_chain", "inference.num_predictive=5", cwd=tmp_path)
+    result = train("experiment=signal_chain", "inference.num_predictive=5", "inference.report=true", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     loaded = load_run(tmp_path / "outputs/signal_chain")
     assert loaded.samples()["source"]["samples"].shape == (10, 50, 3)
@@ -183,7 +182,7 @@ def test_a_chain_of_nodes_is_trained_and_sampled_jointly(tmp_path):
 def test_presimulated_data_train_a_run(tmp_path):
     theta = np.random.default_rng(0).uniform(-1, 1, (400, 2))
     np.savez(tmp_path / "mine.npz", z=theta, x=theta + 0.1)
-    result = train("simulation.from_file=mine.npz", cwd=tmp_path)
+    result = train("simulation.from_file=mine.npz", "inference.report=true", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "400 simulations" in result.stdout
     result = run("framework.sample", "outputs/two_moons", "prior", "inference.num_samples=7", cwd=tmp_path)

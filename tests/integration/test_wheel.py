@@ -58,7 +58,7 @@ def test_nothing_generic_is_installed_beside_the_package(python):
 
 def test_the_default_experiment_runs_from_the_root_directory(python, tmp_path):
     run_dir = tmp_path / "run"
-    command = ["-m", "framework.train", *TINY, f"hydra.run.dir={run_dir}"]
+    command = ["-m", "framework.train", *TINY, "inference.report=true", f"hydra.run.dir={run_dir}"]
     result = run(python, *command, cwd="/")
     assert result.returncode == 0, result.stderr
     assert (run_dir / "report/report.html").exists()
