@@ -85,8 +85,7 @@ class Run:
     def go(self) -> StopReason | None:
         """Go through all phases; return why the attempt stopped early, or None when the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
-        reader = BudgetReader(self.config.runtime.wall_clock_budget)
-        log.info(reader.describe(self.guard.limit(reader), self.guard.margin_seconds))
+        log.info(self.guard.limit(BudgetReader(self.config.runtime.wall_clock_budget)))
         try:
             return self._go()
         except Stopped as stop:
