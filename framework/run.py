@@ -22,6 +22,7 @@ from framework.estimators import Estimator, EstimatorSpec
 from framework.estimators.compiled import keep_compiled_in
 from framework.graph import Node, build_graph, check_shapes
 from framework.inference.finish import Finish
+from framework.loading import load
 from framework.rng import seed_sequence, seeded
 from framework.run_directory import RunDirectory, now
 from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason, process_start
@@ -210,6 +211,7 @@ class Run:
             estimator = Estimator(spec)
         optimizer = self.settings[spec.node].optimizer
         block = {name: value for name, value in optimizer.items() if name != "scheduler"}
+        load("torch._dynamo")  # as the first optimizer would
         built = build(block, "optimizer", params=list(estimator.parameters()))
         build(optimizer["scheduler"], "optimizer.scheduler", optimizer=built)
 
