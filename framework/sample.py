@@ -32,9 +32,7 @@ Samples are written below <run_dir>/samples/, one .npz for each node; nothing th
     )
     arguments = parser.parse_args()
     with exit_codes():
-        load(
-            "framework.inference.more"
-        )  # and torch with it; only now, so that --help and typing mistakes answer at once
+        load("framework.inference.more")  # torch, too; only now, so that --help and typing mistakes answer at once
         from framework.inference.more import draw_more
 
         print(f"samples: {draw_more(arguments.run_dir, arguments.kind, arguments.overrides)}")

@@ -15,7 +15,7 @@ register_bundle()
 def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
     with exit_codes(), Guard() as guard:  # before the rest loads, so that no signal is ever missed
-        load("framework.run")  # and torch with it; only now, so that --help and typing mistakes answer at once
+        load("framework.run")  # torch, too; only now, so that --help and typing mistakes answer at once
         from framework.run import run_training
 
         return run_training(cfg, guard)
