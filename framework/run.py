@@ -22,6 +22,7 @@ from framework.estimators import Estimator, EstimatorSpec
 from framework.estimators.compiled import keep_compiled_in
 from framework.graph import Node, build_graph, check_shapes
 from framework.inference.finish import Finish
+from framework.loading import load
 from framework.rng import seed_sequence, seeded
 from framework.run_directory import RunDirectory, now
 from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason, process_start
@@ -85,8 +86,7 @@ class Run:
     def go(self) -> StopReason | None:
         """Go through all phases; return why the attempt stopped early, or None when the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
-        reader = BudgetReader(self.config.runtime.wall_clock_budget)
-        log.info(reader.describe(self.guard.limit(reader), self.guard.margin_seconds))
+        log.info(self.guard.limit(BudgetReader(self.config.runtime.wall_clock_budget)))
         try:
             return self._go()
         except Stopped as stop:
@@ -211,6 +211,7 @@ class Run:
             estimator = Estimator(spec)
         optimizer = self.settings[spec.node].optimizer
         block = {name: value for name, value in optimizer.items() if name != "scheduler"}
+        load("torch._dynamo")  # as the first optimizer would
         built = build(block, "optimizer", params=list(estimator.parameters()))
         build(optimizer["scheduler"], "optimizer.scheduler", optimizer=built)
 

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from framework.cli import exit_codes
+from framework.loading import load
 from framework.paths import register_bundle
 
 KINDS = ("prior", "posterior", "predictive")
@@ -31,7 +32,8 @@ Samples are written below <run_dir>/samples/, one .npz for each node; nothing th
     )
     arguments = parser.parse_args()
     with exit_codes():
-        from framework.inference.more import draw_more  # torch loads here: --help and typing mistakes answer at once
+        load("framework.inference.more")  # torch, too; only now, so that --help and typing mistakes answer at once
+        from framework.inference.more import draw_more
 
         print(f"samples: {draw_more(arguments.run_dir, arguments.kind, arguments.overrides)}")
 

@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from framework.cli import exit_codes, run_command
+from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle
 from framework.runtime import Guard, ignore_signals
 
@@ -14,7 +15,8 @@ register_bundle()
 def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
     with exit_codes(), Guard() as guard:  # before the rest loads, so that no signal is ever missed
-        from framework.run import run_training  # torch loads here: --help and typing mistakes answer at once
+        load("framework.run")  # torch, too; only now, so that --help and typing mistakes answer at once
+        from framework.run import run_training
 
         return run_training(cfg, guard)
 

@@ -277,6 +277,12 @@ def test_elsewhere_a_duration_counts_from_the_start_of_the_process():
     assert found.source == "your setting, counted from the start of this process"
 
 
+def test_a_duration_may_be_written_as_people_do():
+    assert BudgetReader("23h30m", {}).read().seconds == 23.5 * HOUR
+    with pytest.raises(ValueError, match=r"expected a duration such as .*, got 'soon'"):
+        BudgetReader("soon")
+
+
 def test_a_duration_that_is_over_already_is_refused(caplog):
     reader = BudgetReader(60.0, {"SLURM_JOB_START_TIME": unix(-600)})
     assert reader.read() is None
@@ -300,6 +306,10 @@ def test_the_start_line_names_the_budget_its_source_and_the_save():
 def test_the_start_line_says_when_there_is_no_budget(value, words):
     reader = BudgetReader(value, {})
     assert words in reader.describe(reader.read(), 0)
+
+
+def test_the_start_line_names_the_setting_of_whoever_asks():
+    assert "(--budget=auto asks the scheduler" in BudgetReader(None, setting="--budget").describe(None, 0)
 
 
 def test_the_process_started_a_moment_ago():

@@ -5,6 +5,7 @@ import random
 import threading
 import weakref
 from collections import OrderedDict
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -179,6 +180,26 @@ def test_flush_waits_for_the_last_save_and_tells_what_it_cost(tmp_path):
         writer.save(state(1), {})
         assert writer.flush().path.name == "00000001"
         assert 0 < writer.blocked_seconds <= writer.save_seconds
+
+
+def test_a_guard_is_told_of_what_holds_up_the_training_and_how_long_writes_take(tmp_path):
+    class Guard:
+        holdups, writes = 0, ()
+
+        @contextmanager
+        def saving(self):
+            yield
+            self.holdups += 1
+
+        def learn_write(self, seconds):
+            self.writes = (*self.writes, seconds)
+
+    guard = Guard()
+    with CheckpointWriter(CheckpointStore(tmp_path), guard) as writer:
+        writer.save(state(1), {})
+        assert guard.holdups == 1
+    assert guard.holdups == 2  # it has waited for the disk
+    assert guard.writes == (writer.save_seconds,)
 
 
 def test_the_loop_of_the_documentation_goes_on_bit_for_bit(tmp_path):

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from experiments import make_observations
 from experiments.gaussian_linear import simulator as gaussian_linear
 from experiments.gaussian_mixture import simulator as gaussian_mixture
-from experiments.linear_regression import train as linear_regression
 from experiments.lotka_volterra import simulator as lotka_volterra
 from experiments.signal_chain import simulator as signal_chain
 from experiments.sir import simulator as sir
@@ -208,7 +207,7 @@ def test_lotka_volterra_counts_are_lognormal_around_prey_then_predators():
     np.testing.assert_allclose(np.log(x).std(0), 0.1, rtol=0.03)
 
 
-# Signal chain and linear regression
+# Signal chain
 
 
 def test_signal_is_a_damped_oscillation():
@@ -231,10 +230,3 @@ def test_noise_of_data_and_witness():
     power = signal_chain.witness(2 * signals, rng=np.random.default_rng(0))
     assert recorded.std(0).mean() == pytest.approx(0.05, rel=0.01)
     assert (power.mean(), power.std()) == pytest.approx((2.0, 0.1), rel=0.01)
-
-
-def test_linear_regression_finds_the_weights(capsys):
-    model = linear_regression.train()
-    torch.testing.assert_close(model.weight[0].detach(), torch.tensor(linear_regression.WEIGHTS), rtol=0, atol=0.02)
-    assert model.bias.item() == pytest.approx(linear_regression.BIAS, abs=0.02)
-    assert "loss" in capsys.readouterr().out

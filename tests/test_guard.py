@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from framework.runtime import Budget, Guard, Policy, Save, Stopped, StopReason
+from framework.runtime import Budget, BudgetReader, Guard, Policy, Save, Stopped, StopReason
 from framework.runtime.timing import Recent, save_period
 
 
@@ -19,10 +19,11 @@ class Clock:
         return self.now
 
 
-class Reader:
+class Reader(BudgetReader):
     """Tells an end that many seconds from now, as a scheduler would."""
 
     def __init__(self, seconds):
+        super().__init__(None)
         self.seconds = seconds
 
     def read(self, fresh=False):
@@ -283,9 +284,9 @@ def test_exit_code_of_a_stop_is_configurable_but_not_that_of_an_interruption():
 
 PROGRAM = """
 import os, signal, sys, time
-from framework.runtime import Budget, Guard, Policy
+from framework.runtime import Budget, BudgetReader, Guard, Policy
 
-class Reader:
+class Reader(BudgetReader):
     def read(self, fresh=False):
         return Budget(time.time(), time.time() + 1.5, "test")
 
@@ -343,7 +344,7 @@ with Guard() as guard:
 def test_a_main_thread_stuck_in_a_long_call_is_ended_resumably_before_the_allocation_is():
     result = run("""
 with Guard(Policy(checkpoint_before_end=0.4)) as guard:
-    guard.limit(Reader())
+    guard.limit(Reader(None))
     time.sleep(60)
 """)
     assert result.returncode == 99
@@ -382,7 +383,7 @@ class Moving(Reader):
         return Budget(time.time(), time.time() + (3 if fresh else 1000), "test")
 
 with Guard(Policy(checkpoint_before_end=0.1)) as guard:
-    guard.limit(Moving())
+    guard.limit(Moving(None))
     send(signal.SIGTERM, after=1)
 """)
     assert result.stdout == "first\nfresh\n"

@@ -16,7 +16,7 @@ LAYERS = [
     {"estimators", "graph", "checkpoint", "runtime", "tracking"},
     {"networks", "priors"},
     {"config"},
-    {"errors", "rng", "paths", "device", "run_directory", "streams", "__init__"},
+    {"errors", "rng", "paths", "device", "loading", "run_directory", "streams", "__init__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = sorted(ROOT.rglob("*.py"))

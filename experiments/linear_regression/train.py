@@ -1,43 +1,59 @@
-"""A straight line fitted by gradient descent: a plain torch loop, without inference and without Hydra."""
+"""A straight line fitted in a plain torch loop that may be stopped at any moment, and then goes on bit for bit."""
+
+import argparse
+import logging
+import sys
 
 import torch
-from torch import Tensor, nn
 
-WEIGHTS, BIAS, NOISE = (2.0, -3.0), 0.5, 0.1
-NUM_POINTS, NUM_STEPS, BATCH_SIZE = 1000, 200, 100
-SEED = 0
+from framework.checkpoint import CheckpointStore, CheckpointWriter, RandomState, load_all, state_of
+from framework.runtime import BudgetReader, Guard, Policy, Save, StopReason
 
-
-def make_data() -> tuple[Tensor, Tensor]:
-    """Return inputs (1000, 2) and noisy targets (1000, 1) of the line y = w x + b."""
-    x = torch.randn(NUM_POINTS, len(WEIGHTS))
-    y = x @ torch.tensor(WEIGHTS)[:, None] + BIAS
-    return x, y + NOISE * torch.randn_like(y)
+WEIGHTS, BIAS, NOISE = torch.tensor([[2.0], [-3.0]]), 0.5, 0.1
+NUM_POINTS, BATCH_SIZE, NUM_STEPS = 1000, 100, 300
 
 
-def train() -> nn.Linear:
-    """Fit the line, print the loss from time to time and return the model."""
-    torch.manual_seed(SEED)
-    x, y = make_data()
-    model = nn.Linear(len(WEIGHTS), 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    for step in range(1, NUM_STEPS + 1):
-        batch = torch.randint(NUM_POINTS, (BATCH_SIZE,))
-        loss = nn.functional.mse_loss(model(x[batch]), y[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if step % 50 == 0:
-            print(f"step {step:4d}  loss {loss.item():.4f}")
-    return model
-
-
-def main() -> None:
-    """Train, then compare with the weights that made the data."""
-    model = train()
-    fitted = ", ".join(f"{weight:.3f}" for weight in model.weight[0].tolist())
-    print(f"fitted weights {fitted}, bias {model.bias.item():.3f}; true weights {WEIGHTS}, bias {BIAS}")
+def train(store: CheckpointStore, guard: Guard) -> StopReason | None:
+    """Fit the line, on from the newest checkpoint if there is one; return why it stopped early, if it did."""
+    torch.manual_seed(0)
+    x = torch.randn(NUM_POINTS, 2)
+    y = x @ WEIGHTS + BIAS + NOISE * torch.randn(NUM_POINTS, 1)
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5)
+    parts = {"model": model, "optimizer": optimizer, "rng": RandomState()}  # all that training changes
+    start = 0
+    if newest := store.latest():
+        load_all(parts, newest.load("state.pth"))
+        start = newest.manifest["step"]
+        logging.info("↻ Resuming from step %d/%d", start, NUM_STEPS)
+    with CheckpointWriter(store, guard) as writer:  # a thread writes; leaving the block waits for the last save
+        for step in range(start, NUM_STEPS):
+            if asked := guard.poll():  # a signal, the end of the budget, or a periodic save
+                writer.save({"state.pth": state_of(parts)}, {"step": step})
+                if asked is not Save.NOW:
+                    return asked
+            epoch, batch = divmod(step, NUM_POINTS // BATCH_SIZE)
+            order = torch.randperm(NUM_POINTS, generator=torch.Generator().manual_seed(epoch))
+            rows = order.split(BATCH_SIZE)[batch]  # the step alone decides which
+            jitter = 0.01 * torch.randn(BATCH_SIZE, 2)  # the saved state of the generator decides
+            loss = torch.nn.functional.mse_loss(model(x[rows] + jitter), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if (step + 1) % 25 == 0:
+                logging.info("step %d/%d  loss %.4f", step + 1, NUM_STEPS, loss.item())
+        writer.save({"state.pth": state_of(parts)}, {"step": NUM_STEPS})
+    return None
 
 
 if __name__ == "__main__":
-    main()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", nargs="?", default="outputs/linear_regression")
+    parser.add_argument("--budget", help="auto asks the scheduler; or a duration such as 23h30m")
+    arguments = parser.parse_args()
+    with Guard(Policy(periodic_checkpoint_every="auto")) as guard:
+        logging.info(guard.limit(BudgetReader(arguments.budget, setting="--budget")))
+        if reason := train(CheckpointStore(arguments.run_dir), guard):
+            logging.warning("⚠ %s — saved to %s; the same command goes on", reason.word, arguments.run_dir)
+            sys.exit(guard.exit_code(reason))

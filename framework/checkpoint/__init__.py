@@ -1,7 +1,7 @@
 """State that survives a restart, for any torch loop. Knows nothing of simulation-based inference.
 
     parts = {"model": model, "optimizer": optimizer, "rng": RandomState()}  # loaded in this order
-    store, start = CheckpointStore(Path("checkpoints")), 0
+    store, start = CheckpointStore("checkpoints"), 0
     if newest := store.latest():  # the newest that is whole
         load_all(parts, newest.load("state.pth"))
         start = newest.manifest["step"]
@@ -11,6 +11,7 @@
             if (step + 1) % 1000 == 0:  # costs a copy; a thread writes, and a failure is a warning
                 writer.save({"state.pth": state_of(parts)}, {"step": step + 1})
 
+With `framework.runtime.Guard`, which tells when to save and when to stop, `CheckpointWriter(store, guard)`.
 `store.commit` does the same at once, and raises `SaveError`. Files are what torch.save and json write, read
 back with `weights_only=True`: a checkpoint cannot run code.
 """

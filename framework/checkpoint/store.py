@@ -31,8 +31,8 @@ class CheckpointStore:
     With `compress`, files are about a tenth smaller and take several times longer to write.
     """
 
-    def __init__(self, root: Path, keep: int = 2, compress: bool = False) -> None:
-        self.root = root
+    def __init__(self, root: Path | str, keep: int = 2, compress: bool = False) -> None:
+        self.root = Path(root)
         self.keep = max(keep, 2)
         self.compress = compress
         self._newest: Generation | None = None  # committed or verified by this object

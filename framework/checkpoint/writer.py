@@ -4,8 +4,9 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from framework.checkpoint.manifest import Generation
 from framework.checkpoint.snapshot import Snapshot
@@ -14,16 +15,30 @@ from framework.checkpoint.store import CheckpointStore
 log = logging.getLogger(__name__)
 
 
+class SaveWatch(Protocol):
+    """Who wants to know of saves; `framework.runtime.Guard` is one."""
+
+    def saving(self) -> AbstractContextManager[None]:
+        """Return what is open while a save holds up the caller."""
+        ...
+
+    def learn_write(self, seconds: float) -> None:
+        """Take the time from the call of a save until it was durable."""
+        ...
+
+
 class CheckpointWriter:
     """Commits to a store from a thread of its own, one save at a time.
 
     A `save` while another is being written waits for that one: memory stays at one copy of the state, and
     no save that was asked for is left out. An error gives one warning and training goes on; `flush` and
-    `close` raise it if it was the last save's. Only one thread may use a writer.
+    `close` raise it if it was the last save's. Only one thread may use a writer. A `guard` learns from it
+    how long before the end to stop, and does not take waiting for the disk for a training that is stuck.
     """
 
-    def __init__(self, store: CheckpointStore) -> None:
+    def __init__(self, store: CheckpointStore, guard: SaveWatch | None = None) -> None:
         self.store = store
+        self._guard = guard
         self.blocked_seconds: float | None = None  # of the caller, by the last save
         self.save_seconds: float | None = None  # from the last successful save's call until it was durable
         self._snapshot = Snapshot()
@@ -38,9 +53,10 @@ class CheckpointWriter:
     def save(self, files: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Commit `files` and `facts` as they are now, in the background; see `CheckpointStore.commit`."""
         started = time.monotonic()
-        self.wait()
-        files, facts = self._snapshot.take((dict(files), dict(facts)))
-        self._pending = self._executor.submit(self._commit, files, facts, started)
+        with self._saving():
+            self.wait()
+            files, facts = self._snapshot.take((dict(files), dict(facts)))
+            self._pending = self._executor.submit(self._commit, files, facts, started)
         self.blocked_seconds = time.monotonic() - started
 
     def wait(self) -> None:
@@ -51,7 +67,10 @@ class CheckpointWriter:
     def flush(self) -> Generation | None:
         """Wait until the last save is durable and return it; raise its error, once. None if nothing was pending."""
         pending, self._pending = self._pending, None
-        return pending.result() if pending else None
+        if pending is None:
+            return None
+        with self._saving():
+            return pending.result()
 
     def close(self) -> None:
         """Flush, and end the thread."""
@@ -67,7 +86,11 @@ class CheckpointWriter:
         if error is None:
             self.close()
         else:  # a failed save has been told of; the error on its way is the one to see
-            self._executor.shutdown()
+            with self._saving():
+                self._executor.shutdown()
+
+    def _saving(self) -> AbstractContextManager[None]:
+        return self._guard.saving() if self._guard else nullcontext()
 
     def _commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], started: float) -> Generation:
         try:
@@ -77,4 +100,6 @@ class CheckpointWriter:
             log.warning("⚠ %s; training goes on", error)
             raise
         self.save_seconds = time.monotonic() - started
+        if self._guard:
+            self._guard.learn_write(self.save_seconds)
         return generation

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from framework.config.duration import format_duration
+from framework.config.duration import format_duration, parse_duration
 from framework.runtime.process import process_start
 from framework.runtime.schedulers import SCHEDULERS, Reading, Scheduler
 
@@ -33,14 +33,21 @@ class Budget:
 class BudgetReader:
     """Reads the budget, at the start and again now and then; says each thing it refuses once.
 
-    `wall_clock_budget` is None for none, a number of seconds that counts from the start of the
-    allocation (of this process where no scheduler tells that), or "auto": what the scheduler says.
+    `wall_clock_budget` is None for none, a duration (seconds, or a text such as 23h30m) that counts from
+    the start of the allocation (of this process where no scheduler tells that), or "auto": what the
+    scheduler says. `setting` is what people set it with. Raises `ValueError` for what is no duration.
     """
 
-    def __init__(self, wall_clock_budget: float | str | None, environment: Mapping[str, str] = os.environ) -> None:
-        assert wall_clock_budget in (None, "auto") or isinstance(wall_clock_budget, int | float)
+    def __init__(
+        self,
+        wall_clock_budget: float | str | None,
+        environment: Mapping[str, str] = os.environ,
+        setting: str = "runtime.wall_clock_budget",
+    ) -> None:
+        if wall_clock_budget is not None and wall_clock_budget != "auto":
+            wall_clock_budget = parse_duration(wall_clock_budget)
         self.wall_clock_budget = wall_clock_budget
-        self._environment = environment
+        self._environment, self._setting = environment, setting
         self._warned: set[str] = set()
 
     def read(self, fresh: bool = False) -> Budget | None:
@@ -61,9 +68,9 @@ class BudgetReader:
             total = format_duration(budget.seconds)
             return f"⏱ Wall-clock budget: {total} (from {budget.source}) — will checkpoint at {until_save}"
         if self.wall_clock_budget is None:
-            return "⏱ Wall-clock budget: off (runtime.wall_clock_budget=auto asks the scheduler, 23h30m sets one)"
+            return f"⏱ Wall-clock budget: off ({self._setting}=auto asks the scheduler, 23h30m sets one)"
         why = "no scheduler here tells when it ends" if self.wall_clock_budget == "auto" else "refused, see above"
-        return f"⏱ Wall-clock budget: off ({why}; set one with runtime.wall_clock_budget=23h30m)"
+        return f"⏱ Wall-clock budget: off ({why}; set one with {self._setting}=23h30m)"
 
     def _of_scheduler(self, fresh: bool) -> Budget | None:
         for scheduler in SCHEDULERS:

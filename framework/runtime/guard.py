@@ -63,12 +63,12 @@ class Guard:
         self._signals.policy = policy
         self._next_save = self._clock() + self._save_period()
 
-    def limit(self, reader: BudgetReader) -> Budget | None:
-        """Keep to the reader's budget, which is returned; it is read again now and then while the context is open."""
+    def limit(self, reader: BudgetReader) -> str:
+        """Keep to the reader's budget, read again now and then while the context is open; return what to say of it."""
         self._reader = reader
         budget = reader.read()
         self._set_end(budget)
-        return budget
+        return reader.describe(budget, self.margin_seconds)
 
     @property
     def margin_seconds(self) -> float:

@@ -89,11 +89,10 @@ class NodeTraining:
             facts = dict(self.facts())
             return files.of(trainer, facts), {"nodes": nodes, "run": facts}
 
-        with CheckpointWriter(self.checkpoints) as writer:
+        with CheckpointWriter(self.checkpoints, self.guard) as writer:
 
             def save() -> None:
-                with self.guard.saving():
-                    writer.save(*content())
+                writer.save(*content())
 
             try:
                 reason = _fit(trainer, save, self.guard, trackers, console)
@@ -111,13 +110,10 @@ class NodeTraining:
         """Save, and wait until that is durable; if it fails, say what a resumed run will not have."""
         try:
             save()
-            with self.guard.saving():
-                writer.flush()
+            writer.flush()
         except SaveError as error:
             what = f"{reason.word} at {_position(trainer)}, which is not saved" if reason else "The end is not saved"
             raise SaveError(f"{what} — {error}; then go on with +resume=true") from error
-        if writer.save_seconds is not None:
-            self.guard.learn_write(writer.save_seconds)
 
     def _save_emergency(
         self, trainer: Trainer, content: Callable[[], tuple[dict[str, Any], dict[str, Any]]], writer: CheckpointWriter
