@@ -114,7 +114,8 @@ def test_a_command_that_hangs_is_given_up_with_its_children(commands, caplog, mo
     assert "squeue did not answer within 0.2 s" in caplog.text
 
 
-def test_a_command_that_is_missing_or_fails_is_said(commands, caplog):
+def test_a_command_that_is_missing_or_fails_is_said(commands, caplog, monkeypatch):
+    monkeypatch.setenv("PATH", os.environ["PATH"].partition(":")[0])  # this machine may have Slurm itself
     assert budget({"SLURM_JOB_ID": "7"}) is None
     assert "squeue cannot be run (No such file or directory)" in caplog.text
     commands("squeue", script="echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")

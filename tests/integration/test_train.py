@@ -45,7 +45,10 @@ def test_a_run_leaves_what_the_design_promises(finished):
     weights = [
         f"{part}{kind}.pth" for part in ("conditional_flow", "embedding", "marginal_flow") for kind in ("", "_best")
     ]
-    assert node == sorted([*weights, "init_parameters.pth", "optimizer.pth", "checkpoint.json"])
+    assert node == sorted([*weights, "init_parameters.pth", "optimizer.pth", "simulations.pth", "checkpoint.json"])
+    state = json.loads((run_dir / "checkpoints/latest/z/checkpoint.json").read_text())
+    assert state["run"].keys() >= {"versions", "git_commit", "saved_at", "elapsed_seconds"}
+    assert state["run"]["elapsed_seconds"] > 0
 
 
 def test_a_run_says_what_it_does_and_where_the_results_are(finished):
