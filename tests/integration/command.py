@@ -36,6 +36,8 @@ class Command:
         self._directory = TemporaryDirectory()
         self.arguments = list(map(str, arguments))
         self._paths = [Path(self._directory.name) / name for name in ("stdout", "stderr")]
+        for path in self._paths:
+            path.touch()  # it may be killed before it opens them
         self.process = start(self.arguments, cwd, environment() | variables, self._paths)
         self.pid = self.process.pid
 
