@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
 
 from framework.checkpoint import CheckpointStore, Generation
-from framework.config.parse import from_container, graph_container, node_settings, resolve
+from framework.config.parse import graph_container, node_settings
 from framework.config.schema import Config, RuntimeConfig
 from framework.config.target import build
 from framework.device import choose_device
@@ -40,13 +39,12 @@ from framework.training.node import NodeTraining
 log = logging.getLogger(__name__)
 
 
-def run_training(composed: DictConfig, guard: Guard) -> float | None:
+def run_training(config: Config, container: Mapping[str, Any], guard: Guard) -> float | None:
     """Take the run in Hydra's run directory as far as it goes; return the sum of the nodes' best validation losses.
 
-    Ends the process with the stop reason's exit code if the guard has it stop early.
+    `container` is the config as it was written. Ends the process with the stop reason's exit code if the guard has
+    it stop early.
     """
-    container = resolve(composed)
-    config = from_container(container)
     guard.configure(_policy(config.runtime))
     directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
     run = Run(config, directory, guard)  # first, since most mistakes in the config show here

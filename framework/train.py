@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from framework.cli import exit_codes, run_command
+from framework.config.parse import from_container, resolve
 from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle
 from framework.runtime import Guard, ignore_signals
@@ -15,10 +16,12 @@ register_bundle()
 def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
     with exit_codes(), Guard() as guard:  # before the rest loads, so that no signal is ever missed
-        load("framework.run")  # torch, too; only now, so that --help and typing mistakes answer at once
+        container = resolve(cfg)
+        config = from_container(container)
+        load("framework.run")  # torch, too; only now, so that --help and mistakes in the config answer at once
         from framework.run import run_training
 
-        return run_training(cfg, guard)
+        return run_training(config, container, guard)
 
 
 def command() -> None:

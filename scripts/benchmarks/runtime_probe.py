@@ -18,6 +18,7 @@ class Probe:
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.step_times: list[float] = []
+        self.start_cpu_seconds = 0.0
         register_optimizer_step_post_hook(lambda *_: self.on_step())
         flush = CheckpointWriter.flush
 
@@ -32,13 +33,15 @@ class Probe:
     def on_step(self) -> None:
         self.step_times.append(time.monotonic())
         if len(self.step_times) == 1:
+            self.start_cpu_seconds = time.process_time()
             self.tell()
 
     def tell(self, **facts: float | None) -> None:
         if len(self.step_times) > 1:
             steps = zip(self.step_times, self.step_times[1:], strict=False)
             facts["step_seconds"] = statistics.median(after - before for before, after in steps)
-        self.path.write_text(json.dumps({"first_step_time": self.step_times[0], **facts}))
+        facts |= {"first_step_time": self.step_times[0], "start_cpu_seconds": self.start_cpu_seconds}
+        self.path.write_text(json.dumps(facts))
 
     def log(self, record: Mapping[str, Any]) -> None: ...
 

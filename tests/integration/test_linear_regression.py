@@ -82,7 +82,7 @@ def test_stopped_in_every_way_it_ends_with_the_weights_of_an_uninterrupted_run(t
         assert before < saved_step(run_dir) < 300
 
     before = saved_step(run_dir)
-    with started(run_dir, f"--budget={3 * seconds + 3}", pause=0.1) as process:
+    with started(run_dir, f"--budget={3 * seconds + 3}", pause=0.5) as process:
         said = process.stdout.read()
         assert "(from your setting, counted from the start of this process) — will checkpoint at" in said
         assert "⚠ Out of time — saved to" in said
