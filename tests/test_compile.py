@@ -1,17 +1,19 @@
 """loop.compile=true: the same training, faster; what was compiled is kept; a clear word where it cannot work."""
 
-import copy
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from framework.checkpoint import CheckpointStore
 from framework.errors import ConfigError
 from framework.estimators.compiled import keep_compiled_in
 from framework.rng import seed_sequence, seeded
-from framework.runtime import Guard
-from tests.toy_training import NETWORKS, make_trainer
+from framework.runtime import Guard, StopReason
+from framework.training.checkpoint import NodeFiles, restore
+from tests.toy_training import ADAM, NETWORKS, StopAfter, make_trainer
 
 pytestmark = pytest.mark.slow
 
@@ -46,17 +48,29 @@ def test_what_is_compiled_is_kept_in_the_cache_directory(compile_cache):
     assert any(path.suffix == ".so" for path in compile_cache.rglob("*"))
 
 
-def test_a_compiled_run_continues_exactly_where_it_was_cut():
-    whole = make_trainer("nsf", compile=True, num_epochs=3)
+@pytest.mark.parametrize("stop_at", [4, 13])
+def test_a_compiled_run_continues_exactly_where_it_was_cut(stop_at, tmp_path):
+    whole, first, second = (make_trainer("nsf", compile=True, num_epochs=3) for _ in range(3))
+    files = NodeFiles.at_start(first.estimator, np.arange(500), first.data)
     fit(whole)
-    first = make_trainer("nsf", compile=True, num_epochs=1)
-    fit(first)
-    states = copy.deepcopy({name: part.state_dict() for name, part in first.parts.items()})
-    second = make_trainer("nsf", compile=True, num_epochs=3)
-    second.load_state(states | {"progress": states["progress"] | {"finished": False}}, first.best)
+    with seeded(seed_sequence(1, "fit")):
+        assert first.fit(StopAfter(stop_at), lambda: None, lambda record: None) is StopReason.OUT_OF_TIME
+        generation = CheckpointStore(tmp_path).commit(files.of(first, {}), {})
+    restore(second, generation, files)
     fit(second)
+    assert second.progress.history == whole.progress.history
     for name, value in whole.estimator.state_dict().items():
         assert torch.equal(second.estimator.state_dict()[name], value), name
+
+
+def test_one_tensor_is_optimised_unless_the_optimizer_may_look_at_shapes():
+    joined = make_trainer("nsf", compile=True)
+    assert joined.parameters[0].ndim == 1
+    assert sum(weight.numel() for weight in joined.parameters) == sum(p.numel() for p in joined.estimator.parameters())
+    sgd = {**ADAM, "_target_": "torch.optim.SGD"}
+    apart, eager = (make_trainer(optimizer=sgd, num_epochs=2, compile=compile) for compile in (True, False))
+    assert apart.parameters == list(apart.estimator.parameters())
+    assert fit(apart) == pytest.approx(fit(eager), abs=1e-5)
 
 
 def test_two_compiled_estimators_of_one_shape_are_not_mixed_up(monkeypatch):

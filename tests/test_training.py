@@ -10,19 +10,7 @@ from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, Save, StopReason
 from framework.training import TrainingData
 from framework.training.checkpoint import NodeFiles, restore, saved_facts
-from tests.toy_training import ADAM, DROPOUT, NETWORKS, make_trainer
-
-
-class StopAfter(Guard):
-    """Asks to stop at the n-th poll, as if the time were over."""
-
-    def __init__(self, polls):
-        super().__init__()
-        self.polls = polls
-
-    def poll(self):
-        self.polls -= 1
-        return StopReason.OUT_OF_TIME if self.polls < 0 else None
+from tests.toy_training import ADAM, DROPOUT, NETWORKS, StopAfter, make_trainer
 
 
 def fit(trainer, guard=None, save=lambda: None):

@@ -5,6 +5,7 @@ import torch
 from framework.config.schema import LoopConfig
 from framework.estimators import Estimator, EstimatorSpec
 from framework.rng import seed_sequence, seeded
+from framework.runtime import Guard, StopReason
 from framework.training import Trainer, TrainingData
 
 NETWORKS = {
@@ -29,6 +30,18 @@ class NoisyEmbedding(torch.nn.Module):
 
     def forward(self, x):
         return self.dropout(x)
+
+
+class StopAfter(Guard):
+    """Asks to stop at the n-th poll, as if the time were over."""
+
+    def __init__(self, polls):
+        super().__init__()
+        self.polls = polls
+
+    def poll(self):
+        self.polls -= 1
+        return StopReason.OUT_OF_TIME if self.polls < 0 else None
 
 
 def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADAM, seed=0, **loop):

@@ -6,11 +6,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from framework.config.target import build
 from framework.errors import ConfigError
 from framework.estimators.compiled import compiled
 from framework.estimators.density import Density
+from framework.estimators.joined import JoinedWeights
 from framework.networks import EvidenceEmbedding, ResidualStandardize, Standardize
 from framework.priors import Prior, build_prior
 from framework.priors.improper import ImproperUniform
@@ -68,7 +70,8 @@ class Estimator(nn.Module):
             network, "network", latent_dim=self.prior.latent_dim, context_dim=self.embedding.output_dim
         )
         self._auxiliary_loss: AuxiliaryLoss | None = getattr(self.density, "auxiliary_loss", None)
-        self._training_nll: Callable[..., Tensor] = self._nll
+        self._training_nll: Callable[..., Tensor] = self.forward
+        self._joined: JoinedWeights | None = None
 
     def prepare(self, theta: Tensor, evidence: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return u (batch, latent_dim) and the evidence as the networks take it; done once for a data set."""
@@ -85,11 +88,31 @@ class Estimator(nn.Module):
         """Return log |dz / du|, a scalar."""
         return self.standardize.log_abs_det() + self.residual.log_abs_det()
 
+    def join_weights(self, u: Tensor, evidence: Mapping[str, Tensor]) -> None:
+        """Make one tensor of all weights that the loss of a batch like this trains: see `trainable`."""
+        self.eval()(u, evidence).backward()  # in training it might count the batch, or draw random numbers
+        used = {name: p for name, p in self.named_parameters() if p.grad is not None and p.dtype == torch.float32}
+        self.zero_grad()
+        if used:
+            self._joined = JoinedWeights(used)
+
+    def trainable(self) -> list[Tensor]:
+        """Return the tensors to optimise: the parameters, or for those that were joined what they are views of."""
+        if self._joined is None:
+            return list(self.parameters())
+        joined = set(self._joined.parameters.values())
+        return [self._joined.tensor, *(p for p in self.parameters() if p not in joined)]
+
     def compile(self, u: Tensor, evidence: Mapping[str, Tensor]) -> None:
         """Compile the training pass for batches of this shape. Raises `ConfigError` where that is impossible."""
         self.train()
-        self._training_nll = compiled(self._nll, u, evidence)
-        self.zero_grad()
+        self._training_nll = compiled(self._joined_nll if self._joined else self.forward, u, evidence)
+        for weight in self.trainable():
+            weight.grad = None
+
+    def forward(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
+        """Return the mean negative log-density of z over a prepared batch, a scalar: what training minimises."""
+        return -self.latent_log_prob(u, evidence).mean()
 
     def latent_log_prob(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return log q(z | s) for prepared data: u (batch, latent_dim) to (batch,)."""
@@ -133,8 +156,10 @@ class Estimator(nn.Module):
         """Return, for each file of a checkpoint, the prefixes of the state that it holds."""
         return getattr(self.density, "FILES", {"model": ("",)})
 
-    def _nll(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
-        return -self.latent_log_prob(u, evidence).mean()
+    def _joined_nll(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
+        assert self._joined is not None
+        nll: Tensor = functional_call(self, self._joined.parts(), (u, evidence))
+        return nll
 
     def _prepare_evidence(self, evidence: Mapping[str, Tensor]) -> dict[str, Tensor]:
         priors = self.evidence_priors

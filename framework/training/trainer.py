@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from framework.checkpoint import RandomState, load_all
 from framework.config.schema import LoopConfig
-from framework.config.target import build
+from framework.config.target import build, locate
 from framework.errors import TrainingError
 from framework.estimators import Estimator
 from framework.runtime import Guard, Save, StopReason
@@ -20,6 +20,7 @@ from framework.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
+_ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW)  # whatever the shape of a weight, the same for its entries
 _VALIDATION_ROWS = 8192  # at once: forward passes alone are cheap in memory
 
 
@@ -41,8 +42,10 @@ class Trainer:
     ) -> None:
         self.estimator, self.data, self.loop, self.seed = estimator, data, loop, seed
         self.node = estimator.spec.node
-        self.parameters = list(estimator.parameters())
         block = {name: value for name, value in optimizer.items() if name != "scheduler"}
+        if loop.compile and locate(block, "optimizer") in _ELEMENTWISE:
+            estimator.join_weights(*data.take(data.train_rows[: loop.batch_size]))
+        self.parameters = estimator.trainable()
         self.optimizer: torch.optim.Optimizer = build(block, "optimizer", params=self.parameters)
         self.scheduler = build(optimizer["scheduler"], "optimizer.scheduler", optimizer=self.optimizer)
         self.progress = Progress()
