@@ -16,7 +16,7 @@ _MAX_PENDING_END_SECONDS = 60 * 86400.0
 
 def ends(environment: Mapping[str, str], fresh: bool) -> Iterator[Reading]:
     """Yield the run limit of bjobs; last, LSB_JOB_PEND_TIME where it is a plausible end in Unix seconds."""
-    if not (job := _job(environment)):
+    if not (job := job_id(environment)):
         return
     answer = ask("bjobs", "-noheader", "-WL", job)
     if not _TIME_LEFT.search(answer.text) and "did not answer" not in answer.problem:
@@ -29,13 +29,14 @@ def ends(environment: Mapping[str, str], fresh: bool) -> Iterator[Reading]:
 
 def starts(environment: Mapping[str, str]) -> Iterator[Reading]:
     """Yield now less the run time of bjobs, as in `7203 second(s)`."""
-    if job := _job(environment):
+    if job := job_id(environment):
         text = ask("bjobs", "-noheader", "-o", "run_time", job).text
         if match := re.match(r"\s*(\d+)\s*second", text):
             yield Reading("bjobs", text, time.time() - float(match.group(1)))
 
 
-def _job(environment: Mapping[str, str]) -> str | None:
+def job_id(environment: Mapping[str, str]) -> str | None:
+    """Return the id that names this element of an array alone."""
     job, index = environment.get("LSB_JOBID"), environment.get("LSB_JOBINDEX", "0")
     return f"{job}[{index}]" if job and index != "0" else job
 
