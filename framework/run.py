@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from framework.attempt import Attempt, now
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import graph_container, node_settings
 from framework.config.schema import Config, RuntimeConfig
@@ -23,8 +24,10 @@ from framework.graph import Node, build_graph, check_shapes
 from framework.inference.finish import Finish
 from framework.loading import load
 from framework.rng import seed_sequence, seeded
-from framework.run_directory import RunDirectory, now
+from framework.run_directory import RunDirectory, origin
 from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason, process_start
+from framework.runtime.job import job_id, restart_count
+from framework.runtime.lease import Lease
 from framework.simulation import (
     SimulationStore,
     event_shapes,
@@ -48,20 +51,34 @@ def run_training(config: Config, container: Mapping[str, Any], guard: Guard) -> 
     guard.configure(_policy(config.runtime))
     directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
     run = Run(config, directory, guard)  # first, since most mistakes in the config show here
-    directory.open(container)
-    results = {key: value for key, value in container.items() if key in ("inference", "graph")}
-    run.has_results = directory.has_results(results)
-    attempt = directory.start_attempt(list(HydraConfig.get().overrides.task), results)
-    run.attempt_facts = attempt.origin
-    reason = "crashed"
-    try:
-        stopped = run.go()
-        reason = stopped.name.lower() if stopped else "finished"
-    finally:
-        attempt.end(reason)
+    with Lease(directory.lease_dir) as lease:
+        directory.open(container)
+        stopped = _attempt(run, container, lease.before.last_sign if lease.before else 0.0)
     if stopped:
         sys.exit(guard.exit_code(stopped))
     return sum(run.best_losses.values())
+
+
+def _attempt(run: "Run", container: Mapping[str, Any], last_sign: float) -> StopReason | None:
+    """Let the run go, and keep a record of it; `last_sign` is that of the attempt before."""
+    results = {key: value for key, value in container.items() if key in ("inference", "graph")}
+    run.has_results = run.directory.has_results(results)
+    facts = {
+        "overrides": list(HydraConfig.get().overrides.task),
+        "results": results,
+        "job_id": job_id(),
+        "restart_count": restart_count(),
+        "num_epochs": {name: settings.loop.num_epochs for name, settings in run.settings.items()},
+    }
+    attempt = run.directory.start_attempt(facts, last_sign)
+    run.attempt_facts = {**origin(), "run_id": run.directory.run_id()}
+    reason = "crashed"
+    try:
+        stopped = run.go(attempt)
+        reason = stopped.name.lower() if stopped else "finished"
+    finally:
+        attempt.end(reason)
+    return stopped
 
 
 class Run:
@@ -81,22 +98,22 @@ class Run:
         self.attempt_facts: dict[str, Any] = {}  # what each checkpoint says of the code that wrote it
         self.has_results = False  # samples and report of these settings, from an earlier attempt
 
-    def go(self) -> StopReason | None:
-        """Go through all phases; return why the attempt stopped early, or None when the run is complete."""
+    def go(self, attempt: Attempt) -> StopReason | None:
+        """Go through all phases and record them; return why the attempt ended early, or None if the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
         log.info(self.guard.limit(BudgetReader(self.config.runtime.wall_clock_budget)))
         try:
-            return self._go()
+            return self._go(attempt)
         except Stopped as stop:
             log.warning("⚠ %s while %s — what is done is kept in %s", stop.reason.word, self.doing, self.directory.path)
             return stop.reason
 
-    def _go(self) -> StopReason | None:
-        self._begin("starting")
+    def _go(self, attempt: Attempt) -> StopReason | None:
+        self._begin(attempt, "starting")
         self.prepare()
-        self._begin("simulating")
+        self._begin(attempt, "simulating")
         self.simulate()
-        self._begin("training")
+        self._begin(attempt, "training")
         before = self.checkpoints.latest()
         self._elapsed_before = before.manifest["run"]["elapsed_seconds"] if before else 0.0
         self._warn_of_scratch(before)
@@ -105,14 +122,15 @@ class Run:
         if before == self.checkpoints.latest() and self.has_results:
             log.info("%s has finished already; raise loop.num_epochs to train on", self.directory.path)
             return None
-        self._begin("sampling and reporting")
+        self._begin(attempt, "sampling and reporting")
         parts = (self.directory, self.graph, self.simulations, self.device, self.guard.check)
         Finish(self.config, self.settings, *parts).go(self.console)
         return None
 
-    def _begin(self, phase: str) -> None:
+    def _begin(self, attempt: Attempt, phase: str) -> None:
         self.guard.check()
         self.doing = phase
+        attempt.begin(phase)
 
     def prepare(self) -> None:
         """Check everything that can be checked before the first simulation, and open the store."""

@@ -1,17 +1,13 @@
 """The files of one run, and the rule that nothing there is overwritten by accident."""
 
 import json
-import logging
-import os
 import platform
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +16,8 @@ import numpy as np
 import torch
 import yaml
 
+from framework.attempt import Attempt, close_lost, now, write_atomically
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
-
-log = logging.getLogger(__name__)
 
 # What may change on resume: it changes no number of the training.
 _FREE = re.compile(
@@ -43,6 +38,7 @@ class RunDirectory:
         self.samples_dir = path / "samples"
         self.report_dir = path / "report"
         self.attempts_dir = path / "attempts"
+        self.lease_dir = path / "lease"
 
     def open(self, container: Mapping[str, Any]) -> None:
         """Prepare the directory for this attempt, by `resume`, `resume_from` and `overwrite` of the config.
@@ -76,6 +72,18 @@ class RunDirectory:
         except (OSError, yaml.YAMLError) as error:
             raise CheckpointError(f"{self.config_path}: cannot be read ({error}); is this a run directory?") from error
 
+    def run_id(self) -> str:
+        """Return the run's id, which experiment trackers know it by; a lost run.json is written again."""
+        files = [self.path / "run.json", *sorted(self.checkpoints_dir.glob("[0-9]*/manifest.json"), reverse=True)]
+        for path in files:
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                facts = json.loads(path.read_text(encoding="utf-8"))
+                found = str(facts.get("run", facts)["run_id"])
+                if path != files[0]:
+                    self._describe(found)
+                return found
+        return self._describe(uuid.uuid4().hex[:16])
+
     def write_arrays(self, observed: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> None:
         """Keep observations and true values with the run: their files may move or change."""
         for name, arrays in (("observed", observed), ("truth", truth)):
@@ -91,16 +99,24 @@ class RunDirectory:
         with np.load(path) as file:
             return {node: file[node] for node in file.files}
 
-    def start_attempt(self, overrides: list[str], results: Mapping[str, Any]) -> "Attempt":
-        """Record the start of an attempt; `results` is the part of the config that samples and report depend on."""
+    def start_attempt(self, facts: Mapping[str, Any], last_sign: float = 0.0) -> Attempt:
+        """Record the start of an attempt; the one before it may have died, with `last_sign` of its life.
+
+        Among the facts, `results` is the part of the config that samples and report depend on.
+        """
         self.attempts_dir.mkdir(parents=True, exist_ok=True)
         number = len(self._attempts()) + 1
-        return Attempt(self.attempts_dir / f"{number:03d}.json", overrides, results)
+        if number > 1:
+            close_lost(self.path, self._attempt_path(number - 1), last_sign)
+        return Attempt(self._attempt_path(number), {**origin(), **facts})
 
     def has_results(self, results: Mapping[str, Any]) -> bool:
         """Tell whether the last finished attempt has made samples and report with the same settings."""
         finished = [a for a in self._attempts() if a["stop_reason"] == "finished"]
         return bool(finished) and finished[-1]["results"] == results and self.samples_dir.is_dir()
+
+    def _attempt_path(self, number: int) -> Path:
+        return self.attempts_dir / f"{number:03d}.json"
 
     def _attempts(self) -> list[dict[str, Any]]:
         return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.attempts_dir.glob("*.json"))]
@@ -109,12 +125,12 @@ class RunDirectory:
         shutil.rmtree(self.simulations_dir, ignore_errors=True)  # holds no simulation, perhaps an index
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_path, yaml.safe_dump(dict(container), sort_keys=False, allow_unicode=True))
-        facts = {
-            "run_id": uuid.uuid4().hex[:8],
-            "created": now(),
-            **_origin(),
-        }
+        self._describe(uuid.uuid4().hex[:16])
+
+    def _describe(self, run_id: str) -> str:
+        facts = {"run_id": run_id, "created": now(), **origin()}
         write_atomically(self.path / "run.json", json.dumps(facts, indent=1))
+        return run_id
 
     def _check_unchanged(self, container: Mapping[str, Any]) -> None:
         old, new = _flatten(self.pinned_config()), _flatten(container)
@@ -152,35 +168,12 @@ class RunDirectory:
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
         self.path.rename(aside)
-        self.path.mkdir()
-
-
-class Attempt:
-    """One process of a run, as `attempts/NNN.json` records it."""
-
-    def __init__(self, path: Path, overrides: list[str], results: Mapping[str, Any]) -> None:
-        self.path = path
-        self.origin = _origin()
-        self.facts: dict[str, Any] = {
-            **self.origin,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "command": [sys.executable, *sys.argv],
-            "overrides": overrides,
-            "results": dict(results),
-            "start": now(),
-            "end": None,
-            "stop_reason": None,
-        }
-        write_atomically(path, json.dumps(self.facts, indent=1))
-
-    def end(self, stop_reason: str) -> None:
-        """Record the end and why; on a full disk that is left undone."""
-        self.facts |= {"end": now(), "stop_reason": stop_reason}
-        try:
-            write_atomically(self.path, json.dumps(self.facts, indent=1))
-        except OSError as error:
-            log.warning("⚠ %s: the attempt's end is not recorded (%s)", self.path, error.strerror)
+        self.path.mkdir(exist_ok=True)
+        if (lease_dir := aside / self.lease_dir.name).is_dir():  # it stays with the path that it is for
+            try:
+                lease_dir.rename(self.lease_dir)
+            except OSError as error:
+                raise ResumeRefusedError(f"{self.path}: another process has begun a run here meanwhile") from error
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -197,19 +190,12 @@ def _copy(source: Path, target: Path) -> None:
     temporary.rename(target)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that readers see the old or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     return {"framework": version("framework"), "torch": torch.__version__, "python": platform.python_version()}
 
 
-def _origin() -> dict[str, Any]:
+def origin() -> dict[str, Any]:
     """Return what code is running."""
     return {"versions": versions(), "git_commit": _git_commit()}
 
@@ -227,8 +213,3 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping) and value:
         return {k: v for name, item in value.items() for k, v in _flatten(item, f"{prefix}{name}.").items()}
     return {prefix.removesuffix("."): value}
-
-
-def now() -> str:
-    """Return the local time with its offset, to the second."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -16,7 +16,8 @@ LAYERS = [
     {"estimators", "graph", "checkpoint", "runtime", "tracking"},
     {"networks", "priors"},
     {"config"},
-    {"errors", "rng", "paths", "device", "loading", "run_directory", "streams", "__init__"},
+    {"run_directory"},
+    {"errors", "rng", "paths", "device", "loading", "streams", "attempt", "__init__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = sorted(ROOT.rglob("*.py"))

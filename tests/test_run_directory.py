@@ -68,7 +68,7 @@ def test_what_a_killed_attempt_has_copied_in_part_is_completed(tmp_path):
 def test_a_later_attempt_keeps_to_its_own(tmp_path):
     source = make_run(tmp_path / "a")
     target = start_from(source.path, tmp_path / "b")
-    target.start_attempt([], {})
+    target.start_attempt({"overrides": [], "results": {}})
     commit(target, 9)
     assert step_of(start_from(source.path, target.path)) == 9
 

@@ -1,7 +1,7 @@
 """One owner of a directory at a time, by files alone: right on NFS and Lustre, where locks may not be.
 
-Owners are numbered. `<directory>/lease/<number>.json` says who holds the directory, and its time of
-modification when the holder was last alive; the highest number is the owner. To take over from number n is
+Owners are numbered. `<directory>/<number>.json` says who the owner is, and its time of
+modification when it was last alive; the highest number is the owner. To take over from number n is
 to create n + 1, which the file system lets exactly one process do, and a process that comes late with an old
 view finds a number above its own and withdraws. The highest number is never deleted, only marked as released.
 """
@@ -14,19 +14,17 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from framework.errors import FrameworkError, ResumeRefusedError
+from framework.errors import ResumeRefusedError
 from framework.runtime.job import job_id, restart_count
 from framework.runtime.process import birth, machine
 from framework.runtime.threads import repeat
 
-LEASE_DIR = "lease"
 HEARTBEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 120.0  # of silence, after which an owner that cannot be looked at counts as dead
 
@@ -79,42 +77,38 @@ class Holding:
         return self.owner.is_alive(now, self.last_sign)
 
 
-def read_lease(directory: Path) -> Holding | None:
-    """Return who holds the directory, or held it last; None if nobody ever did."""
-    number = _highest(directory / LEASE_DIR)
+def read_lease(lease_dir: Path) -> Holding | None:
+    """Return who holds the lease, or held it last; None if nobody ever did."""
+    number = _highest(lease_dir)
     if number == 0:
         return None
     try:
-        with _path(directory / LEASE_DIR, number).open(encoding="utf-8") as file:  # to open it refreshes NFS's cache
+        with _path(lease_dir, number).open(encoding="utf-8") as file:  # to open it refreshes NFS's cache
             last_sign = os.fstat(file.fileno()).st_mtime
             text = file.read()
     except OSError:  # overtaken and removed
-        return read_lease(directory) if _highest(directory / LEASE_DIR) != number else Holding(number, None, 0.0)
+        return read_lease(lease_dir) if _highest(lease_dir) != number else Holding(number, None, 0.0)
     with suppress(ValueError, TypeError):
         return Holding(number, Owner(**json.loads(text)), last_sign)
     return Holding(number, None, last_sign)
 
 
 class Lease:
-    """Holds a directory while its context is open, and ends the process at once if another one takes it over.
+    """Holds the directory above `lease_dir` while its context is open; ends the process if another one takes it over.
 
     Entering raises `ResumeRefusedError` while another owner is alive. `before` is the one that was there before.
     """
 
-    def __init__(self, directory: Path, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
-        self.directory = directory
+    def __init__(self, lease_dir: Path, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self.before: Holding | None = None
         self.number = 0
-        self._lease_dir = directory / LEASE_DIR
+        self._lease_dir = lease_dir
         self._heartbeat_seconds = heartbeat_seconds
         self._me = Owner()
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
-        try:
-            self._acquire()
-        except OSError as error:
-            raise FrameworkError(f"{self._lease_dir}: cannot be written ({error.strerror})") from error
+        self._acquire()
         repeat(self._beat, self._heartbeat_seconds, self._closed)
         return self
 
@@ -127,7 +121,7 @@ class Lease:
 
     def successor(self) -> Holding | None:
         """Return who has taken the directory over, if somebody has."""
-        newest = read_lease(self.directory)
+        newest = read_lease(self._lease_dir)
         if newest is None or newest.owner is None:  # the directory is being moved or removed
             return newest if newest and newest.number > self.number else None
         return None if newest.owner.nonce == self._me.nonce else newest
@@ -143,9 +137,9 @@ class Lease:
             draft.remove()
 
     def _claim(self, draft: "_Draft") -> bool:
-        self.before = before = read_lease(self.directory)
+        self.before = before = read_lease(self._lease_dir)
         if before and before.is_alive(draft.now()) and not (before.owner and before.owner.was_restarted_as(self._me)):
-            raise ResumeRefusedError(_in_use(self.directory, before, draft.now()))
+            raise ResumeRefusedError(_in_use(self._lease_dir.parent, before, draft.now()))
         self.number = before.number + 1 if before else 1
         path = _path(self._lease_dir, self.number)
         if not draft.publish(path):
@@ -159,14 +153,16 @@ class Lease:
         for path in self._lease_dir.iterdir():
             match = _NAME.fullmatch(path.name)
             with suppress(OSError):
-                if (match and int(match[1]) < self.number) or (not match and now - path.stat().st_mtime > EXPIRY_SECONDS):
+                if (match and int(match[1]) < self.number) or (
+                    not match and now - path.stat().st_mtime > EXPIRY_SECONDS
+                ):
                     path.unlink()
 
     def _beat(self) -> None:
         """Show that this process is alive. A file system that hangs holds up this thread alone."""
         with suppress(OSError):  # a server that is away says nothing about who the owner is
             if (newest := self.successor()) and not self._closed.is_set():
-                _exit_at_once(self.directory, newest)
+                _exit_at_once(self._lease_dir.parent, newest)
             os.utime(_path(self._lease_dir, self.number))
 
 
@@ -227,8 +223,8 @@ def _path(lease_dir: Path, number: int) -> Path:
 def _in_use(directory: Path, holding: Holding, now: float) -> str:
     silent = max(now - holding.last_sign, 0.0)
     return (
-        f"{directory}: in use by {holding.owner or 'another process'}, last seen alive {silent:.0f} s ago; stop that "
-        f"one first (a dead one is let go {EXPIRY_SECONDS:.0f} s after its last sign), or start another run with name=..."
+        f"{directory}: in use by {holding.owner or 'another process'}, last seen alive {silent:.0f} s ago; stop it "
+        f"first (if it is dead, come back {EXPIRY_SECONDS:.0f} s after that), or start another run with name=..."
     )
 
 
@@ -236,4 +232,3 @@ def _exit_at_once(directory: Path, newest: Holding) -> None:
     text = f"✗ {directory} was taken over by {newest.owner or 'another process'}: exit at once, nothing is written"
     os.write(2, f"\n{text}\n".encode())
     os._exit(ResumeRefusedError.exit_code)
-
