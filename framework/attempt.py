@@ -14,6 +14,8 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+_KEYS = {"host", "start", "end", "stop_reason"}
+
 LOST = "lost"  # the stop reason of an attempt that ended without a word
 
 
@@ -60,10 +62,23 @@ def ending(run_dir: Path, facts: Mapping[str, Any], stop_reason: str, end: float
     return {"end": _text(end), "stop_reason": stop_reason, "lost_seconds": round(lost, 3)}
 
 
+def attempt_paths(run_dir: Path) -> list[Path]:
+    """Return the files of all attempts, the oldest first."""
+    return sorted((run_dir / "attempts").glob("[0-9]*.json"))
+
+
+def read_attempt(path: Path) -> dict[str, Any] | None:
+    """Return the facts of an attempt, or None where the file is damaged."""
+    with suppress(OSError, ValueError):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) and facts.keys() >= _KEYS else None
+    return None
+
+
 def close_lost(run_dir: Path, path: Path, last_sign: float) -> None:
     """Record the end of an earlier attempt that could not do so itself: the last sign of its life."""
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    if facts["end"] is None:
+    facts = read_attempt(path)
+    if facts and facts["end"] is None:
         end = last_sign_of(run_dir, facts, last_sign)
         write_atomically(path, json.dumps(facts | ending(run_dir, facts, LOST, end), indent=1))
 

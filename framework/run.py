@@ -6,7 +6,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +118,16 @@ class Run:
         before = self.checkpoints.latest()
         self._elapsed_before = before.manifest["run"]["elapsed_seconds"] if before else 0.0
         self._warn_of_scratch(before)
-        if reason := self.train():
-            return reason
-        if before == self.checkpoints.latest() and self.has_results:
-            log.info("%s has finished already; raise loop.num_epochs to train on", self.directory.path)
-            return None
-        self._begin(attempt, "sampling and reporting")
-        parts = (self.directory, self.graph, self.simulations, self.device, self.guard.check)
-        Finish(self.config, self.settings, *parts).go(self.console)
+        with ExitStack() as stack:  # trackers are told of the report too
+            trackers = [stack.enter_context(closing(tracker)) for tracker in self._trackers()]
+            if reason := self.train(trackers):
+                return reason
+            if before == self.checkpoints.latest() and self.has_results:
+                log.info("%s has finished already; raise loop.num_epochs to train on", self.directory.path)
+                return None
+            self._begin(attempt, "sampling and reporting")
+            parts = (self.directory, self.graph, self.simulations, self.device, self.guard.check)
+            Finish(self.config, self.settings, *parts).go(self.console)
         return None
 
     def _begin(self, attempt: Attempt, phase: str) -> None:
@@ -166,9 +169,8 @@ class Run:
         valid, invalid = store.counts()
         log.info("%d simulations%s", valid, f", {invalid} more were invalid and are left out" if invalid else "")
 
-    def train(self) -> StopReason | None:
+    def train(self, trackers: Sequence[Tracker]) -> StopReason | None:
         """Train every node's estimator, in inference order; return why training stopped early, if it did."""
-        trackers = self._trackers()
         for node, spec in self.specs.items():
             settings, seed = self.settings[node], self.config.seed
             training = NodeTraining(spec, settings, seed, self.device, self.checkpoints, self.guard, self.facts)
@@ -177,8 +179,6 @@ class Run:
             self.best_losses[node] = trainer.progress.best_loss
             if reason:
                 return reason
-        for tracker in trackers:
-            tracker.close()
         return None
 
     def facts(self) -> dict[str, Any]:

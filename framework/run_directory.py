@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import yaml
 
-from framework.attempt import Attempt, close_lost, now, write_atomically
+from framework.attempt import Attempt, attempt_paths, close_lost, now, read_attempt, write_atomically
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 
 # What may change on resume: it changes no number of the training.
@@ -105,21 +105,18 @@ class RunDirectory:
         Among the facts, `results` is the part of the config that samples and report depend on.
         """
         self.attempts_dir.mkdir(parents=True, exist_ok=True)
-        number = len(self._attempts()) + 1
-        if number > 1:
-            close_lost(self.path, self._attempt_path(number - 1), last_sign)
-        return Attempt(self._attempt_path(number), {**origin(), **facts})
+        before = attempt_paths(self.path)
+        if before:
+            close_lost(self.path, before[-1], last_sign)
+        return Attempt(self.attempts_dir / f"{len(before) + 1:03d}.json", {**origin(), **facts})
 
     def has_results(self, results: Mapping[str, Any]) -> bool:
         """Tell whether the last finished attempt has made samples and report with the same settings."""
         finished = [a for a in self._attempts() if a["stop_reason"] == "finished"]
         return bool(finished) and finished[-1]["results"] == results and self.samples_dir.is_dir()
 
-    def _attempt_path(self, number: int) -> Path:
-        return self.attempts_dir / f"{number:03d}.json"
-
     def _attempts(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.attempts_dir.glob("*.json"))]
+        return [facts for facts in map(read_attempt, attempt_paths(self.path)) if facts]
 
     def _pin(self, container: Mapping[str, Any]) -> None:
         shutil.rmtree(self.simulations_dir, ignore_errors=True)  # holds no simulation, perhaps an index

@@ -86,7 +86,7 @@ def test_a_run_cannot_begin_with_itself_or_with_nothing(tmp_path):
 
 
 def test_an_attempt_that_cannot_be_recorded_is_told_of(tmp_path, caplog):
-    attempt = make_run(tmp_path / "a").start_attempt([], {})
+    attempt = make_run(tmp_path / "a").start_attempt({"results": {}})
     attempt.path.parent.rename(tmp_path / "elsewhere")
     attempt.end("finished")
-    assert "the attempt's end is not recorded (No such file or directory)" in caplog.text
+    assert "what happens is not recorded (No such file or directory)" in caplog.text

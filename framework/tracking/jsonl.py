@@ -38,10 +38,7 @@ class JsonlTracker:
 
     def read(self) -> list[dict[str, Any]]:
         """Return all whole records."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        return read_records(self.path)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -57,3 +54,11 @@ class JsonlTracker:
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
         temporary.replace(self.path)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Return all whole records of a file, none if it does not exist."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]

@@ -1,0 +1,57 @@
+"""TensorBoard's event files, in `<run_dir>/tensorboard`."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from framework.errors import ConfigError
+from framework.tracking.jsonl import read_records
+
+log = logging.getLogger(__name__)
+
+
+class TensorBoardTracker:
+    """Writes one event file for each attempt; what is done again after a resume is purged from the earlier ones.
+
+    The step is the number of optimizer steps of all nodes together.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                "tracking.tensorboard: the package tensorboard is missing; pip install 'framework[tensorboard]'"
+            ) from error
+        self._new_writer, self._log_dir = SummaryWriter, run_dir / "tensorboard"
+        self._writer: Any = None
+        self._has_failed = False
+        self._steps = {record["node"]: record["step"] for record in read_records(run_dir / "metrics.jsonl")}
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Write a record's numbers; once a file cannot be written, no more are."""
+        before, node = sum(self._steps.values()), record["node"]
+        self._steps[node] = record["step"]
+        if self._has_failed:
+            return
+        try:
+            if self._writer is None:
+                self._writer = self._new_writer(str(self._log_dir), purge_step=before + 1)
+            for name, value in record.items():
+                if name not in ("node", "step"):
+                    self._writer.add_scalar(f"{node}/{name}", value, sum(self._steps.values()))
+        except OSError as error:
+            self._has_failed = True
+            log.warning("⚠ %s: cannot be written (%s); training goes on", self._log_dir, error.strerror)
+
+    def cut_back(self, node: str, step: int) -> None:
+        """Go on from `step`."""
+        self._steps[node] = step
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer is not None and not self._has_failed:
+            with suppress(OSError):
+                self._writer.close()

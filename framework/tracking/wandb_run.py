@@ -1,0 +1,118 @@
+"""One segment of a W&B run: what the SDK is told."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+from framework.attempt import attempt_paths, read_attempt
+
+GLOBAL_STEP = "trainer/global_step"
+_INIT_SECONDS = 60.0
+
+
+class WandbRun:
+    """Opens the run by the id in `run.json`, on from `rewind_to` lines of its history if that is given.
+
+    `num_lines` is how many lines the server has, None offline. Whatever the SDK raises passes through.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        project: str,
+        entity: str | None,
+        mode: str,
+        finish_seconds: float,
+        rewind_to: int | None = None,
+    ) -> None:
+        import wandb
+
+        with suppress(Exception):  # of an earlier try, whose process may be dead
+            wandb.teardown()
+        self._wandb, self._run_dir = wandb, run_dir
+        run_id = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["run_id"]
+        going_on: dict[str, Any] = {"resume": "allow"} if mode == "online" else {}
+        if rewind_to is not None:
+            going_on = {"resume_from": f"{run_id}?_step={rewind_to - 1}"}
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            init_timeout=_INIT_SECONDS,
+            finish_timeout=finish_seconds,
+            finish_timeout_raises=True,
+        )
+        config = _read_config(run_dir)
+        self._run = wandb.init(
+            id=run_id,
+            name=config.get("name"),
+            project=project,
+            entity=entity,
+            mode=cast(Literal["online", "offline"], mode),
+            dir=run_dir,
+            settings=settings,
+            **going_on,
+        )
+        self._run.config.update(config, allow_val_change=True)
+        self._run.define_metric(GLOBAL_STEP)
+        self._nodes: set[str] = set()
+        self.num_lines: int | None = self._run.starting_step if mode == "online" else None
+
+    @property
+    def segment(self) -> str:
+        """The name of its directory."""
+        return Path(self._run.dir).parent.name
+
+    def log(self, row: Mapping[str, Any], global_step: int, number: int) -> None:
+        """Send one row of `metrics.jsonl` as a line of the history."""
+        node = row["node"]
+        if node not in self._nodes:
+            self._run.define_metric(f"{node}/*", step_metric=GLOBAL_STEP)
+            self._nodes.add(node)
+        metrics = {f"{node}/{name}": value for name, value in row.items() if name not in ("node", "step")}
+        self._run.log({**metrics, GLOBAL_STEP: global_step}, step=number)
+
+    def report_digest(self) -> str | None:
+        """Return what tells this report from others, or None if there is none."""
+        path = self._summary_path
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+    def log_report(self, number: int) -> None:
+        """Send the figures and the tables of the report."""
+        report = json.loads(self._summary_path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = {
+            f"report/{path.stem}": self._wandb.Image(str(path))
+            for path in sorted(self._summary_path.parent.glob("*.png"))
+        }
+        for node, numbers in report["nodes"].items():
+            rows = [{"observation": i, **row} for i, rows in enumerate(numbers["observations"]) for row in rows]
+            if rows:
+                columns = list(rows[0])
+                table = self._wandb.Table(columns=columns, data=[[row[name] for name in columns] for row in rows])
+                content[f"report/{node}_posterior"] = table
+            self._run.summary.update({f"{node}/{name}": value for name, value in _numbers(numbers).items()})
+        self._run.log(content, step=number)
+
+    def finish(self) -> None:
+        """Wait until all has arrived; raises `TimeoutError`."""
+        self._run.finish()
+
+    @property
+    def _summary_path(self) -> Path:
+        return self._run_dir / "report" / "summary.json"
+
+
+def _read_config(run_dir: Path) -> dict[str, Any]:
+    """Return the run's configuration, and what is recorded of its attempts."""
+    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    attempts = {path.stem: read_attempt(path) or {} for path in attempt_paths(run_dir)}
+    kept = {number: {k: v for k, v in facts.items() if k != "results"} for number, facts in attempts.items()}
+    return {**config, "attempt": len(kept), "attempts": kept}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
