@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "framework"
 LAYERS = [
-    {"train", "sample"},
-    {"run", "cli"},
+    {"train", "sample", "status"},
+    {"run", "cli", "overview"},
     {"inference"},
     {"training"},
     {"simulation"},

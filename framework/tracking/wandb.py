@@ -38,8 +38,10 @@ class WandbTracker:
         self._finish_seconds = finish_seconds
         self._mirror: subprocess.Popen[bytes] | None = None
         if mode != "disabled":
-            options = [str(run_dir), project, entity or "", mode, str(finish_seconds)]
-            self._mirror = _start(options)
+            try:
+                self._mirror = _start([str(run_dir), project, entity or "", mode, str(finish_seconds)])
+            except OSError as error:
+                self._give_up(f"its process cannot be started ({error.strerror})")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Tell that there is a new record."""

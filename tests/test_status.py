@@ -1,0 +1,221 @@
+"""Where runs stand, from the files that they leave."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from framework.overview import read_run, read_runs
+from framework.run_directory import RunDirectory
+from framework.runtime.lease import EXPIRY_SECONDS, Lease, Owner
+
+CONFIG = {"name": "a", "resume": None, "resume_from": None, "overwrite": False}
+FACTS = {"overrides": [], "results": {}, "job_id": "812_3", "num_epochs": {"z": 300}}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    run = RunDirectory(tmp_path / "outputs/moons")
+    run.open(CONFIG)
+    return run
+
+
+def status(directory):
+    return read_run(directory.path)
+
+
+def set_time(path, seconds_ago):
+    os.utime(path, (time.time() - seconds_ago,) * 2)
+
+
+def commit_checkpoint(directory, seconds_ago=0.0):
+    manifest = directory.checkpoints_dir / "00000001/manifest.json"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text("{}")
+    set_time(manifest, seconds_ago)
+
+
+def ago(seconds):
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() - seconds))
+
+
+def rewrite(path, **facts):
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def log(directory, *losses):
+    lines = [json.dumps({"node": "z", "epoch": i, "step": i, "val_loss": loss}) for i, loss in enumerate(losses, 1)]
+    (directory.path / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_a_run_without_an_attempt_waits(directory):
+    assert status(directory).state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("phase", "state"),
+    [
+        ("starting", "simulating"),
+        ("simulating", "simulating"),
+        ("training", "training"),
+        ("sampling and reporting", "sampling"),
+    ],
+)
+def test_a_run_that_is_alive_shows_its_phase(directory, phase, state):
+    with Lease(directory.lease_dir):
+        directory.start_attempt(FACTS).begin(phase)
+        assert status(directory).state == state
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("finished", "finished"),
+        ("crashed", "failed"),
+        ("terminated", "stopped-resumable"),
+        ("interrupted", "stopped-resumable"),
+        ("requeue", "stopped-resumable"),
+        ("out_of_time", "stopped-resumable"),
+    ],
+)
+def test_a_run_that_has_ended_shows_how(directory, reason, state):
+    directory.start_attempt(FACTS).end(reason)
+    assert status(directory).state == state
+
+
+def test_a_run_whose_owner_died_without_a_word_is_lost(directory):
+    with Lease(directory.lease_dir):
+        directory.start_attempt(FACTS).begin("training")
+    assert status(directory).state == "lost"
+
+
+def test_a_run_on_another_host_is_lost_when_its_heartbeat_has_expired(directory):
+    attempt = directory.start_attempt(FACTS)
+    attempt.begin("training")
+    directory.lease_dir.mkdir()
+    owner = directory.lease_dir / "000001.json"
+    owner.write_text(json.dumps(asdict(Owner(machine="far"))))
+    assert status(directory).state == "training"
+    set_time(owner, EXPIRY_SECONDS + 1)
+    assert status(directory).state == "lost"
+
+
+def test_node_epoch_best_loss_and_job_are_shown(directory):
+    directory.start_attempt(FACTS)
+    log(directory, -1.0, -3.0, -2.0, float("nan"))
+    run = status(directory)
+    assert (run.node, run.epoch, run.num_epochs, run.best_loss, run.job_id) == ("z", 4, 300, -3.0, "812_3")
+
+
+def test_the_age_of_the_newest_checkpoint_is_shown(directory):
+    assert status(directory).checkpoint_age_seconds is None
+    commit_checkpoint(directory, seconds_ago=100)
+    assert 99 < status(directory).checkpoint_age_seconds < 130
+
+
+def test_time_trained_is_that_of_the_training_phases(directory):
+    attempt = directory.start_attempt(FACTS)
+    phases = {"simulating": ago(900), "training": ago(700), "sampling and reporting": ago(300)}
+    rewrite(attempt.path, start=ago(1000), phases=phases, end=ago(100), stop_reason="finished")
+    second = directory.start_attempt(FACTS)
+    rewrite(second.path, start=ago(90), phases={"training": ago(80)}, end=ago(30), stop_reason="terminated")
+    assert status(directory).trained_seconds == pytest.approx(400 + 50, abs=2)
+
+
+def test_time_lost_is_the_time_since_the_last_checkpoint_of_an_attempt_that_died(directory):
+    attempt = directory.start_attempt(FACTS)
+    rewrite(attempt.path, start=ago(1000), phases={"training": ago(900)})
+    commit_checkpoint(directory, seconds_ago=500)
+    log(directory, 1.0)
+    set_time(directory.path / "metrics.jsonl", 200)
+    assert status(directory).lost_seconds == pytest.approx(300, abs=2)
+    directory.start_attempt(FACTS)  # which closes the one before with the last sign of its life
+    assert json.loads(attempt.path.read_text())["stop_reason"] == "lost"
+    assert status(directory).lost_seconds == pytest.approx(300, abs=2)
+    assert status(directory).attempts == 2
+
+
+def test_a_stop_that_has_saved_loses_next_to_nothing(directory):
+    attempt = directory.start_attempt(FACTS)
+    rewrite(attempt.path, start=ago(1000))
+    attempt.facts["start"] = ago(1000)
+    commit_checkpoint(directory)
+    attempt.end("terminated")
+    assert status(directory).lost_seconds < 1
+
+
+def test_damaged_files_are_named_and_hide_nothing_else(directory):
+    directory.start_attempt(FACTS).end("terminated")
+    directory.start_attempt(FACTS).end("finished")
+    (directory.attempts_dir / "002.json").write_text('{"host": "no')
+    log(directory, 1.0, 2.0)
+    with (directory.path / "metrics.jsonl").open("a") as file:
+        file.write('\x00\x00garbage\n{"node": "z", "epo')  # the last line is one being written
+    run = status(directory)
+    assert (run.state, run.epoch, run.attempts) == ("stopped-resumable", 2, 2)
+    assert run.problems == [
+        f"{directory.attempts_dir}/002.json: damaged",
+        f"{directory.path}/metrics.jsonl: damaged in 1 of 3 lines",
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"host": 1, "start": 2, "end": 3, "stop_reason": []}'])
+def test_nonsense_in_a_record_is_survived(directory, content):
+    directory.start_attempt(FACTS).path.write_text(content)
+    assert status(directory).problems
+
+
+def test_runs_are_found_at_any_depth_and_once(tmp_path, directory):
+    for name in ("multirun/sweep/lr=0.1", "multirun/sweep/lr=0.2"):
+        RunDirectory(tmp_path / name).open(CONFIG)
+    found = read_runs([tmp_path, tmp_path / "outputs", directory.path])
+    names = [str(Path(run.run_dir).relative_to(tmp_path)) for run in found]
+    assert names == ["multirun/sweep/lr=0.1", "multirun/sweep/lr=0.2", "outputs/moons"]
+
+
+def run_command(*arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "framework.status", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_the_command_prints_a_table_and_json(tmp_path, directory):
+    directory.start_attempt(FACTS).end("terminated")
+    log(directory, 0.5)
+    shown = run_command(cwd=tmp_path).stdout.splitlines()
+    assert shown[1].split() == ["outputs/moons", "stopped", "z", "1/300", "0.5000", "–", "1", "–", "–", "812_3"]
+    assert shown[2] == "1 run: 1 stopped"
+    (run,) = json.loads(run_command("outputs", "--json", cwd=tmp_path).stdout)
+    assert (run["run_dir"], run["state"], run["epoch"]) == ("outputs/moons", "stopped-resumable", 1)
+
+
+def test_a_directory_that_is_not_there_is_bad_input(tmp_path):
+    result = run_command("elsewhere", cwd=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "elsewhere: no such directory" in result.stderr
+
+
+def test_the_command_loads_neither_torch_nor_wandb():
+    code = "import framework.status, sys; print({'torch', 'wandb', 'numpy'} & sys.modules.keys())"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip() == "set()", result.stderr
+
+
+def test_a_thousand_runs_are_read_in_seconds(tmp_path, directory):
+    attempt = directory.start_attempt(FACTS).path.read_text()
+    log(directory, *[0.1] * 100)
+    metrics = (directory.path / "metrics.jsonl").read_text()
+    for number in range(1000):
+        run_dir = tmp_path / f"multirun/{number}"
+        (run_dir / "attempts").mkdir(parents=True)
+        (run_dir / "attempts/001.json").write_text(attempt)
+        (run_dir / "metrics.jsonl").write_text(metrics)
+    started = time.process_time()
+    assert len(read_runs([tmp_path / "multirun"])) == 1000
+    assert time.process_time() - started < 10
