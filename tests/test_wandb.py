@@ -66,32 +66,15 @@ def eventually(condition, seconds=30):
     return condition()
 
 
-def sync(run_dir, server):
-    for path in sorted((run_dir / "wandb").glob("offline-run-*")):
-        command = [sys.executable, "-m", "wandb", "sync", "--yes", str(path)]
-        subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=run_dir)
-        assert eventually(lambda: server.history[RUN_ID])
-
-
-def test_a_run_that_is_resumed_is_one_run_with_each_step_once(server, run_dir):
+def test_attempts_are_one_run_with_each_step_once(server, run_dir):
     attempt(run_dir, range(1, 6))
     attempt(run_dir, range(6, 9), resume_at=5)
+    attempt(run_dir, range(7, 11), resume_at=6)  # the one before was killed after its last checkpoint
     assert list(server.history) == [RUN_ID]
-    assert steps(server) == [10, 20, 30, 40, 50, 60, 70, 80]
-    assert [row["z/val_loss"] for row in server.rows(RUN_ID)] == [1 / epoch for epoch in range(1, 9)]
-
-
-def test_config_and_attempts_are_there(server, run_dir):
-    attempt(run_dir, range(1, 2))
-    config = server.configs[RUN_ID]
-    assert config["network"]["value"] == {"hidden_dim": 64}
-    assert config["attempts"]["value"]["001"]["job_id"] == "812"
-
-
-def test_what_is_done_again_after_a_kill_is_not_sent_again(server, run_dir):
-    attempt(run_dir, range(1, 9))
-    attempt(run_dir, range(5, 11), resume_at=4)
     assert steps(server) == list(range(10, 101, 10))
+    assert [row["z/val_loss"] for row in server.rows(RUN_ID)] == [1 / epoch for epoch in range(1, 11)]
+    assert server.configs[RUN_ID]["network"]["value"] == {"hidden_dim": 64}
+    assert server.configs[RUN_ID]["attempts"]["value"]["001"]["job_id"] == "812"
 
 
 @pytest.mark.parametrize("supports_rewind", [True, False])
@@ -183,26 +166,24 @@ def test_the_process_ends_with_a_training_that_was_killed(server, run_dir):
     assert steps(server) == [10, 20, 30]
 
 
-def test_offline_segments_sync_into_one_run_in_order(server, run_dir, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY")
-    attempt(run_dir, range(1, 6), mode="offline")
-    attempt(run_dir, range(4, 9), resume_at=3, mode="offline")
-    assert not server.operations
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    sync(run_dir, server)
-    assert steps(server) == list(range(10, 81, 10))
-
-
-def test_an_offline_segment_that_was_killed_is_written_again(server, run_dir):
+def test_offline_segments_sync_into_one_run_in_order_and_one_that_was_killed_is_written_again(
+    server, run_dir, monkeypatch
+):
     def kill(tracker):
-        assert eventually(lambda: list((run_dir / "wandb").glob("offline-run-*")))
+        assert eventually(lambda: len(list((run_dir / "wandb").glob("offline-run-*"))) == 2)
         tracker._mirror.kill()
         tracker._mirror.wait()
 
+    monkeypatch.delenv("WANDB_API_KEY")
     attempt(run_dir, range(1, 3), mode="offline")
     attempt(run_dir, range(3, 5), resume_at=2, mode="offline", meanwhile=kill)
-    attempt(run_dir, range(5, 7), resume_at=4, mode="offline")
-    sync(run_dir, server)
+    attempt(run_dir, range(4, 7), resume_at=3, mode="offline")
+    assert not server.operations
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    segments = sorted((run_dir / "wandb").glob("offline-run-*"))
+    command = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, segments)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=run_dir)
+    assert len(segments) == 2
     assert steps(server) == list(range(10, 61, 10))
 
 

@@ -3,38 +3,39 @@
 import json
 import os
 import signal
-import time
 
-from tests.integration.command import run, start_training, train
+import pytest
 
-SETTINGS = ["loop.early_stop_patience=null", "inference.report=false"]
-LONG = [*SETTINGS, "loop.num_epochs=100000"]
+from tests.integration.command import run
+from tests.integration.slow_project import SlowProject
 
 
-def status(cwd):
-    (found,) = json.loads(run("framework.status", "--json", cwd=cwd).stdout)
+@pytest.fixture
+def project(tmp_path):
+    return SlowProject(tmp_path)
+
+
+def status(project):
+    result = run("framework.status", "--json", cwd=project.directory)
+    assert result.returncode == 0, result.stderr
+    (found,) = json.loads(result.stdout)
     return found
 
 
-def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
-    first = start_training(*LONG, cwd=tmp_path)
-    try:
-        metrics = tmp_path / "outputs/two_moons/metrics.jsonl"
-        while not metrics.exists() or metrics.read_text().count("\n") < 3:
-            assert first.poll() is None, first.stdout.read()
-            time.sleep(0.01)
-        assert status(tmp_path)["state"] == "training"
-        refused = train(*LONG, "overwrite=true", cwd=tmp_path)
-        assert refused.returncode == 3
-        assert f"outputs/two_moons: in use by host {os.uname().nodename}, pid {first.pid}" in refused.stderr
-        assert "Traceback" not in refused.stderr
-        assert first.poll() is None
-    finally:
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
-    assert status(tmp_path)["state"] == "lost"
-    result = train(*SETTINGS, "+resume=true", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    found = status(tmp_path)
-    assert (found["state"], found["attempts"]) == ("finished", 2)
+def test_a_second_process_is_refused_until_the_first_is_killed(project):
+    project.hold("training")
+    first = project.start()
+    project.wait_for("training", first)
+    assert status(project)["state"] == "training"
+    refused = project.run("overwrite=true")
+    assert refused.returncode == 3
+    assert f"outputs/slow: in use by host {os.uname().nodename}, pid {first.pid}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    first.send(signal.SIGKILL)
+    first.wait()
+    project.release("training")
+    assert status(project)["state"] == "lost"
+    assert project.run("+resume=true").returncode == 0
+    found = status(project)
+    assert (found["state"], found["node"], found["epoch"], found["attempts"]) == ("finished", "z", 12, 2)
     assert found["lost_seconds"] > 0

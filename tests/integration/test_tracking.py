@@ -2,14 +2,13 @@
 
 import json
 import signal
-import time
 
 import pytest
 
 from tests.fake_wandb import FakeWandb
-from tests.integration.command import start_training, train
+from tests.integration.command import train
+from tests.integration.slow_project import SlowProject
 
-LONGER = ["simulation.num_simulations=1000", "loop.num_epochs=30", "loop.early_stop_patience=null"]
 WANDB = ["tracking=[jsonl,wandb]", "tracking.wandb.mode=online"]
 
 
@@ -25,19 +24,14 @@ def server(monkeypatch):
 
 @pytest.mark.slow
 def test_an_interrupted_run_is_one_run_at_wandb_with_each_step_once_and_the_report(server, tmp_path):
-    process = start_training(*LONGER, *WANDB, cwd=tmp_path)
-    metrics = tmp_path / "outputs/two_moons/metrics.jsonl"
-    while not metrics.exists() or metrics.read_text().count("\n") < 5:
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 99, out
-    result = train(*LONGER, *WANDB, "+resume=true", cwd=tmp_path)
+    project = SlowProject(tmp_path)
+    result = project.stop("training", signal.SIGTERM, *WANDB)
+    assert result.returncode == 99, result.stderr
+    result = project.run(*WANDB, "+resume=true")
     assert result.returncode == 0, result.stderr
-    run_id = json.loads((tmp_path / "outputs/two_moons/run.json").read_text())["run_id"]
+    run_id = json.loads((project.run_dir / "run.json").read_text())["run_id"]
     assert list(server.history) == [run_id]
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    rows = [json.loads(line) for line in (project.run_dir / "metrics.jsonl").read_text().splitlines()]
     sent = [row for row in server.rows(run_id) if "trainer/global_step" in row]
     assert [row["trainer/global_step"] for row in sent] == [row["step"] for row in rows]
     assert [row["z/val_loss"] for row in sent] == [row["val_loss"] for row in rows]
@@ -48,7 +42,7 @@ def test_an_interrupted_run_is_one_run_at_wandb_with_each_step_once_and_the_repo
 def test_wandb_is_offline_by_default_and_needs_neither_login_nor_network(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    result = train("tracking=wandb", "inference.report=false", cwd=tmp_path)
+    result = train("tracking=wandb", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "W&B" not in result.stdout + result.stderr
     assert len(list((tmp_path / "outputs/two_moons/wandb").glob("offline-run-*/*.wandb"))) == 1
