@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def run_training(config: Config, container: Mapping[str, Any], guard: Guard) -> 
     run = Run(config, directory, guard)  # first, since most mistakes in the config show here
     with Lease(directory.lease_dir) as lease:
         directory.open(container)
+        run.check_owner = lease.check
         stopped = _attempt(run, container, lease.before.last_sign if lease.before else 0.0)
     if stopped:
         sys.exit(guard.exit_code(stopped))
@@ -97,6 +98,7 @@ class Run:
         self.best_losses: dict[str, float] = {}
         self.doing = "starting"  # the phase under way
         self.attempt_facts: dict[str, Any] = {}  # what each checkpoint says of the code that wrote it
+        self.check_owner: Callable[[], None] = lambda: None  # ends the process if the run is another's by now
         self.has_results = False  # samples and report of these settings, from an earlier attempt
 
     def go(self, attempt: Attempt) -> StopReason | None:
@@ -183,6 +185,7 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """Return what every checkpoint tells of the run and the moment; the wall time is that of all attempts."""
+        self.check_owner()
         elapsed = self._elapsed_before + time.time() - process_start()
         return {**self.attempt_facts, "saved_at": now(), "elapsed_seconds": elapsed}
 

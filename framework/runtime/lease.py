@@ -158,11 +158,16 @@ class Lease:
                 ):
                     path.unlink()
 
-    def _beat(self) -> None:
-        """Show that this process is alive. A file system that hangs holds up this thread alone."""
+    def check(self) -> None:
+        """End the process if another one has taken the directory over while this one was frozen; for before a write."""
         with suppress(OSError):  # a server that is away says nothing about who the owner is
             if (newest := self.successor()) and not self._closed.is_set():
                 _exit_at_once(self._lease_dir.parent, newest)
+
+    def _beat(self) -> None:
+        """Show that this process is alive. A file system that hangs holds up this thread alone."""
+        self.check()
+        with suppress(OSError):
             os.utime(_path(self._lease_dir, self.number))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from framework.checkpoint import CheckpointStore, CheckpointWriter, Generation, SaveError
+from framework.checkpoint import CheckpointStore, CheckpointWriter, Generation, SaveError, Snapshot
 from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
 from framework.errors import ConfigError, FrameworkError
@@ -125,7 +125,8 @@ class NodeTraining:
         try:
             with self.guard.saving():
                 writer.wait()
-                generation = self.checkpoints.commit(*content(), emergency=True)
+                files, facts = Snapshot().take(content())
+                generation = self.checkpoints.commit(files, facts, emergency=True)
         except Exception as error:  # whatever is wrong here must not hide what was wrong first
             log.error("✗ No emergency checkpoint: %s", error)
             return
