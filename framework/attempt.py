@@ -101,6 +101,14 @@ def last_checkpoint(run_dir: Path) -> float | None:
     return max((t for t in times if t is not None), default=None)
 
 
+def saved_state(run_dir: Path) -> list[Any]:
+    """Return what differs as soon as weights, simulations or samples are saved that were not there before."""
+    manifests = sorted(run_dir.glob("checkpoints/[0-9]*/manifest.json"))[-1:]
+    files = [json.loads(path.read_text(encoding="utf-8"))["files"] for path in manifests]
+    weights = [{name: entry for name, entry in each.items() if name.endswith(".pth")} for each in files]
+    return weights + [sum(1 for _ in run_dir.glob(pattern)) for pattern in ("simulations/*.npy", "samples/**/*")]
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that readers see the old or the new one, whole."""
     temporary = path.with_name(f".{path.name}.tmp")

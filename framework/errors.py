@@ -49,3 +49,7 @@ class CheckpointError(FrameworkError):
     """No usable checkpoint where one is needed."""
 
     exit_code = 4
+
+
+class StuckError(FrameworkError):
+    """Another attempt would end as this one and the one before did."""

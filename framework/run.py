@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import logging
 import math
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from framework.attempt import Attempt, now
+from framework.attempt import Attempt, now, saved_state
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import graph_container, node_settings
 from framework.config.schema import Config, RuntimeConfig
@@ -26,7 +28,7 @@ from framework.inference.finish import Finish
 from framework.loading import load
 from framework.rng import seed_sequence, seeded
 from framework.run_directory import RunDirectory, origin
-from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason, process_start
+from framework.runtime import BudgetReader, Guard, Policy, Requeue, Stopped, StopReason, deaf, process_start
 from framework.runtime.job import job_id, restart_count
 from framework.runtime.lease import Lease
 from framework.simulation import (
@@ -54,9 +56,13 @@ def run_training(config: Config, container: Mapping[str, Any], guard: Guard) -> 
     run = Run(config, directory, guard)  # first, since most mistakes in the config show here
     with Lease(directory.lease_dir) as lease:
         directory.open(container)
+        before = saved_state(directory.path)
         run.check_owner = lease.check
         stopped = _attempt(run, container, lease.before.last_sign if lease.before else 0.0)
     if stopped:
+        launcher = guard.previous_handler(signal.SIGUSR2)
+        requeue = Requeue(config.runtime.requeue, directory.path / "attempts/stuck", launcher, config.runtime.exit_code)
+        requeue.after(stopped, saved_state(directory.path) != before)
         sys.exit(guard.exit_code(stopped))
     return sum(run.best_losses.values())
 
@@ -105,6 +111,8 @@ class Run:
         """Go through all phases and record them; return why the attempt ended early, or None if the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
         log.info(self.guard.limit(BudgetReader(self.config.runtime.wall_clock_budget)))
+        if problem := deaf(os.environ):
+            log.warning("⚠ %s", problem)
         try:
             return self._go(attempt)
         except Stopped as stop:

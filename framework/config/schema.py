@@ -64,6 +64,7 @@ class RuntimeConfig:
     compress: bool = False
     second_signal_window: float = _key(5.0, duration=True)
     exit_code: int = _key(99, minimum=1, maximum=255)
+    requeue: str = _key("auto", choices=("auto", "scontrol", "exit_code", "chain", "never"))
 
 
 @dataclass

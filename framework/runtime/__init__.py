@@ -4,6 +4,8 @@ from framework.runtime.budget import Budget, BudgetReader
 from framework.runtime.guard import Guard
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
 from framework.runtime.process import process_start
+from framework.runtime.requeue import Requeue
+from framework.runtime.schedulers.slurm_job import deaf
 from framework.runtime.signals import ignore_signals
 
 __all__ = [
@@ -11,9 +13,11 @@ __all__ = [
     "BudgetReader",
     "Guard",
     "Policy",
+    "Requeue",
     "Save",
     "StopReason",
     "Stopped",
+    "deaf",
     "ignore_signals",
     "process_start",
 ]

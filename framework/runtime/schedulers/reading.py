@@ -30,11 +30,11 @@ class Answer:
     problem: str = ""
 
 
-def ask(*command: str) -> Answer:
-    """Run a command for at most `COMMAND_SECONDS`, out of the terminal's reach."""
-    name = command[0]
+def ask(*command: str, seconds: float | None = None) -> Answer:
+    """Run a command for at most so many seconds, `COMMAND_SECONDS` if not told, out of the terminal's reach."""
+    name, seconds = command[0], seconds or COMMAND_SECONDS
     environment = {**os.environ, "SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:  # in a session of its own: Ctrl+C is not for it, and its children can be ended with it
         process = subprocess.Popen(
             command, env=environment, start_new_session=True, text=True, errors="replace", **pipes
@@ -42,12 +42,13 @@ def ask(*command: str) -> Answer:
     except OSError as error:
         return Answer("", f"{name} cannot be run ({error.strerror})")
     try:
-        text, _ = process.communicate(timeout=COMMAND_SECONDS)
+        text, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         _kill(process)
-        return Answer("", f"{name} did not answer within {COMMAND_SECONDS:g} s")
+        return Answer("", f"{name} did not answer within {seconds:g} s")
     if process.returncode:
-        return Answer("", f"{name} failed with exit code {process.returncode}")
+        last_line = f": {errors.strip().splitlines()[-1]}" if errors.strip() else ""
+        return Answer("", f"{name} failed with exit code {process.returncode}{last_line}")
     return Answer(text.strip())
 
 
@@ -73,7 +74,8 @@ def read_command(source: str, command: Sequence[str], convert: Callable[[str], f
 def _kill(process: "subprocess.Popen[str]") -> None:
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
-    assert process.stdout is not None
+    assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
+    process.stderr.close()
     with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left behind
         process.wait(timeout=0.5)

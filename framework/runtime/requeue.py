@@ -1,0 +1,92 @@
+"""Another attempt for a job that ran out of time or was preempted, asked for once all is saved.
+
+Slurm requeues a preempted job itself only if it has to kill it: one that saves and ends within its grace time
+counts as ended. SIGTERM without preemption is `scancel`, or an end without a warning, and asks for no attempt.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from framework.errors import StuckError
+from framework.runtime.policy import StopReason
+from framework.runtime.schedulers import slurm, slurm_job
+from framework.runtime.signals import Handler
+
+log = logging.getLogger(__name__)
+
+_MAX_STUCK = 2  # attempts in a row that may end as they began
+
+
+@dataclass(frozen=True)
+class Requeue:
+    """Follows `runtime.requeue` in a Slurm job; does nothing elsewhere.
+
+    `record_path` is a file kept between attempts: how many in a row brought nothing new. `launcher` is the
+    handler of SIGUSR2 that was there before the guard's: submitit's requeues, and keeps its own records.
+    """
+
+    mode: str
+    record_path: Path
+    launcher: Handler = None
+    exit_code: int = 99
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def after(self, reason: StopReason, has_progressed: bool) -> None:
+        """Ask for another attempt if the stop calls for one; `has_progressed` if this one has saved anything new.
+
+        Raises `StuckError` instead if neither this attempt nor the one before has, unless it was preempted.
+        A launcher may end the process.
+        """
+        job, rank = slurm.job_id(self.environment), self.environment.get("SLURM_PROCID", "0")
+        if (
+            self.mode == "never"
+            or reason is StopReason.INTERRUPTED
+            or rank != "0"
+            or not (job or callable(self.launcher))
+        ):
+            return
+        facts = slurm_job.facts(job) if job else {}
+        is_preempted = facts.get("JobState") == "RUNNING" and facts.get("PreemptTime") != "None"
+        if reason is StopReason.TERMINATED and not is_preempted:
+            return
+        if not is_preempted:
+            self._count(has_progressed)
+        if callable(self.launcher) and self.mode == "auto":
+            self.launcher(signal.SIGUSR2, None)
+        elif facts.get("BatchFlag") == "0":
+            log.warning("⚠ An interactive allocation ends for good: go on with +resume=true in another")
+        elif job and not self._is_asked_for(job):
+            line = f"rc=$?; [ $rc -eq {self.exit_code} ] && scontrol requeue {slurm_job.ID_IN_SCRIPT}; exit $rc"
+            log.warning("⚠ Exit code %d is for the job script, which needs after srun:\n    %s", self.exit_code, line)
+
+    def _is_asked_for(self, job: str) -> bool:
+        """Try the ways that the mode allows, in order; say how each went."""
+        ways = {
+            "scontrol": ("is requeued", lambda: slurm_job.requeue(job)),
+            "chain": ("is followed by job", lambda: slurm_job.follow_up(job, self.environment)),
+        }
+        for name, (words, ask) in ways.items():
+            if self.mode not in ("auto", name):
+                continue
+            answer = ask()
+            if not answer.problem:
+                log.warning("↻ Job %s %s: the run goes on by itself", job, f"{words} {answer.text}".strip())
+                return True
+            log.warning("⚠ Job %s could not be given another attempt: %s", job, answer.problem)
+        return False
+
+    def _count(self, has_progressed: bool) -> None:
+        """Keep the number of attempts in a row that brought nothing new."""
+        before = int(self.record_path.read_text()) if self.record_path.exists() else 0
+        num_stuck = 0 if has_progressed else before + 1
+        is_stuck = num_stuck >= _MAX_STUCK
+        self.record_path.write_text(str(0 if is_stuck else num_stuck))
+        if is_stuck:
+            raise StuckError(
+                f"{self.record_path.parent}: {num_stuck} attempts in a row ended without a newer checkpoint, "
+                "so the job is not requeued; give it more time (sbatch --time), then go on with +resume=true"
+            )

@@ -1,0 +1,92 @@
+"""What a Slurm job can do to itself: be requeued, be followed by another, and see whether its signals arrive.
+
+Source: the manual pages of sbatch and scontrol; tried on 22.05.
+"""
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+
+from framework.runtime.schedulers.reading import Answer, ask
+from framework.runtime.schedulers.slurm import job_id
+
+# The id as a job script writes it: of an array, the bare id means all tasks.
+ID_IN_SCRIPT = '"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"'
+
+_SECONDS = 30.0  # a busy controller takes its time
+_NUM_TRIES = 3
+_PASSING = re.compile("did not answer|[Uu]nable to contact|timed out")  # as while the controller restarts
+# What a follow-up job takes over from `scontrol show job`, beside the script with its #SBATCH lines.
+_KEPT = {
+    "JobName": "job-name",
+    "Partition": "partition",
+    "Account": "account",
+    "QOS": "qos",
+    "TimeLimit": "time",
+    "WorkDir": "chdir",
+    "StdOut": "output",
+    "StdErr": "error",
+}
+_NONE = ("(null)", "N/A", "UNLIMITED")
+
+
+def facts(job: str) -> dict[str, str]:
+    """Return what `scontrol show job` says, by its own names; empty if it cannot be asked."""
+    return _facts(ask("scontrol", "show", "job", job, seconds=_SECONDS))
+
+
+def requeue(job: str) -> Answer:
+    """Put the job back into the queue; Slurm then ends this process with SIGTERM and SIGKILL."""
+    for _ in range(_NUM_TRIES):
+        answer = ask("scontrol", "requeue", job, seconds=_SECONDS)
+        if not _PASSING.search(answer.problem):
+            break
+        time.sleep(2)
+    return answer
+
+
+def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
+    """Submit the job's script again, to start when this job has ended; the answer is the new job's id."""
+    script = ask("scontrol", "write", "batch_script", job, "-", seconds=_SECONDS)
+    shown = ask("scontrol", "show", "job", job, seconds=_SECONDS)
+    if problem := script.problem or shown.problem:
+        return Answer("", problem)
+    old = _facts(shown)
+    options = [f"--{option}={old[key]}" for key, option in _KEPT.items() if old.get(key, "N/A") not in _NONE]
+    if task := environment.get("SLURM_ARRAY_TASK_ID"):
+        options.append(f"--array={task}")
+    options += [f"--dependency=afterany:{job}", "--export=ALL,FRAMEWORK_REQUEUED=1", "--open-mode=append"]
+    arguments = re.search(r"Command=\S+ (.+)", shown.text)
+    of_this_job = [name for name in environment if name.startswith(("SLURM", "SBATCH")) and name != "SLURM_CONF"]
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script.text + "\n")
+        file.flush()
+        command = ["env", *(f"--unset={name}" for name in of_this_job), "sbatch", "--parsable", *options, file.name]
+        return ask(*command, *(arguments[1].split() if arguments else ()), seconds=_SECONDS)
+
+
+def deaf(environment: Mapping[str, str]) -> str:
+    """Return what to tell a person whose job's `--signal` does not reach this process, empty where it does."""
+    job, script_pid = job_id(environment), environment.get("SLURM_TASK_PID")
+    if job is None or environment.get("SLURM_PROCID", "0") != "0" or script_pid is None:
+        return ""
+    is_step = "SLURM_STEP_ID" in environment
+    if not is_step and script_pid != str(os.getpid()):
+        return (
+            "Slurm's signals do not reach Python here, only the shell that runs it: it is killed without a save, "
+            "unless runtime.wall_clock_budget=auto ends it before. In the job script, write: srun python ..."
+        )
+    script = ask("scontrol", "write", "batch_script", job, "-").text
+    asked = re.search(r"^#SBATCH.*--signal[= ](\S+)", script, re.M)
+    flags, _, name = asked[1].rpartition(":") if asked else ("", "", "")
+    if not asked or ("B" in flags) != is_step or re.search(r"^\s*trap\s", script, re.M):
+        return ""
+    if is_step:
+        return f"--signal={asked[1]} reaches the job script alone, not srun's steps; write: #SBATCH --signal={name}"
+    return f"--signal={asked[1]} reaches srun's steps alone, not the job script; write: srun python ..."
+
+
+def _facts(shown: Answer) -> dict[str, str]:
+    return dict(re.findall(r"(\S+?)=(\S*)", shown.text))

@@ -1,0 +1,58 @@
+"""The live cluster as tests see it."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts/slurm-cluster"
+WAIT_SECONDS = 240
+GONE = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
+
+
+class Cluster:
+    """Runs Slurm's commands; jobs find this Python and this code first."""
+
+    def __init__(self, state_dir):
+        self.state_dir = state_dir
+        python = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+        self.environment = {**os.environ, **python, "OMP_NUM_THREADS": "1", "FRAMEWORK_SLURM_DIR": str(state_dir)}
+        self.environment["SLURM_CONF"] = f"{state_dir}/etc/slurm.conf"
+
+    def manage(self, *arguments):
+        """Run `scripts/slurm-cluster`; raises if it fails."""
+        return self.run(SCRIPT, *arguments)
+
+    def run(self, *command, cwd=None, **variables):
+        environment = {**self.environment, **variables}
+        result = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+        return result.stdout.strip()
+
+    def submit(self, *arguments, cwd, **variables):
+        """Return the id of the new job."""
+        return self.run("sbatch", "--parsable", *arguments, cwd=cwd, **variables)
+
+    def facts(self, job):
+        """Return what `scontrol show job` says, by its own names."""
+        return dict(re.findall(r"(\S+?)=(\S*)", self.run("scontrol", "show", "job", job)))
+
+    def state(self, job):
+        return self.facts(job)["JobState"]
+
+    def wait(self, job, *states):
+        """Wait until the job is in one of the states, or, if none is given, over."""
+        wait_for(lambda: self.state(job) in (states or GONE), f"job {job} to be {states or 'over'}")
+        return self.facts(job)
+
+
+def wait_for(condition, what="it"):
+    """Return what the condition returns, as soon as that is true."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited {WAIT_SECONDS} s for {what}"
+        time.sleep(0.1)
+    return result

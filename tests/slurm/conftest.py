@@ -1,0 +1,36 @@
+"""A cluster for the tests here: brought up once, by the one test process that runs them all, and taken down."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+
+FOLDER = "FRAMEWORK_SLURM_DIR"  # set it to use a cluster of one's own, which is left as it is
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The live cluster; without root or apt the test is skipped, which is a failure where CI=1."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        missing = "a Slurm cluster on this machine needs root and apt-get"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    state_dir = Path(os.environ.get(FOLDER) or tempfile.mkdtemp(prefix="framework-slurm-", dir="/tmp"))
+    cluster = Cluster(state_dir)
+    try:
+        cluster.manage("up")
+        yield cluster
+    finally:
+        if FOLDER not in os.environ:
+            cluster.manage("down")
+            shutil.rmtree(state_dir)

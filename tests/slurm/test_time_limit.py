@@ -1,0 +1,48 @@
+"""Time limits of a live cluster, which counts them in minutes."""
+
+from datetime import datetime
+
+import pytest
+
+from tests.slurm.project import Project
+
+pytestmark = pytest.mark.campaign
+
+
+@pytest.fixture(scope="module")
+def project(cluster, tmp_path_factory):
+    """Has an uninterrupted run, `whole`, and all jobs on their way: the tests wait for them together."""
+    project = Project(tmp_path_factory.mktemp("time_limit"), cluster)
+    warned = ["--time=1", "--signal=USR2@20", "--array=0-1", "--output=%x-%a.out"]
+    budget = ["runtime.wall_clock_budget=auto", "runtime.requeue=never"]
+    project.jobs = {
+        "warned": project.submit("warned", *warned, step_seconds=0.2),  # 40 s, of which the warning leaves at most 36
+        "budget": project.submit("budget", "--time=1", script="bare.sh", overrides=budget, step_seconds=1),
+    }
+    project.run_here("whole")
+    return project
+
+
+def test_an_array_whose_tasks_take_longer_than_the_limit_finishes_through_requeues(cluster, project):
+    for task in (0, 1):
+        name, facts = f"warned-{task}", cluster.wait(f"{project.jobs['warned']}_{task}")
+        assert facts["JobState"] == "COMPLETED" and int(facts["Restarts"]) >= 1, project.log(name)
+        assert project.stop_reasons(name) == ["requeue"] * int(facts["Restarts"]) + ["finished"]
+        assert project.steps(name) == project.steps("whole")  # no step is taken twice
+        assert project.numbers(name) == project.numbers("whole")
+
+
+def test_a_job_stops_by_itself_before_a_limit_that_only_squeue_tells(cluster, project):
+    facts = cluster.wait(project.jobs["budget"])
+    log = project.log("budget")
+    assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "99:0"), log
+    assert "1m00s (from squeue)" in log
+    assert project.stop_reasons("budget") == ["out_of_time"]
+    limit = datetime.fromisoformat(facts["StartTime"]).timestamp() + 60
+    assert 0 < limit - project.manifest("budget").stat().st_mtime < 15
+
+
+def test_a_job_whose_signals_do_not_reach_python_is_told_what_to_write(cluster, project):
+    cluster.wait(project.jobs["budget"])
+    assert "In the job script, write: srun python" in project.log("budget")
+    assert "srun python" not in project.log("warned-0")
