@@ -14,24 +14,6 @@ from framework.runtime.schedulers import reading
 HOUR = 3600.0
 
 
-@pytest.fixture
-def commands(tmp_path, monkeypatch):
-    """Return a function that puts a program on PATH, which prints `answers[arguments]`; the rest fails."""
-    bin_dir = tmp_path / "bin"
-    bin_dir.mkdir()
-    monkeypatch.setenv("PATH", f"{bin_dir}:/usr/bin:/bin")
-
-    def put(name, answers=None, script=""):
-        cases = "".join(f"{arguments!r}) cat <<'END'\n{text}\nEND\n;;\n" for arguments, text in (answers or {}).items())
-        log_call = f'echo "{name} $*" >> {tmp_path}/calls\n'
-        body = script or f'case "$*" in\n{cases}*) echo unknown request >&2; exit 1;;\nesac\n'
-        (bin_dir / name).write_text(f"#!/bin/sh\n{log_call}{body}")
-        (bin_dir / name).chmod(0o755)
-
-    put.calls = lambda: (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
-    return put
-
-
 def budget(environment, wall_clock_budget="auto", **options):
     return BudgetReader(wall_clock_budget, environment).read(**options)
 

@@ -1,7 +1,7 @@
 """Another attempt for a job that ran out of time or was preempted, asked for once all is saved.
 
 Slurm requeues a preempted job itself only if it has to kill it: one that saves and ends within its grace time
-counts as ended. SIGTERM without preemption is `scancel`, or an end without a warning, and asks for no attempt.
+counts as ended. SIGTERM is also sent at the time limit and by `scancel`; only the last asks for no other attempt.
 """
 
 import logging
@@ -51,7 +51,7 @@ class Requeue:
             return
         facts = slurm_job.facts(job) if job else {}
         is_preempted = facts.get("JobState") == "RUNNING" and facts.get("PreemptTime") != "None"
-        if reason is StopReason.TERMINATED and not is_preempted:
+        if reason is StopReason.TERMINATED and not is_preempted and facts.get("Reason") != "TimeLimit":
             return
         if not is_preempted:
             self._count(has_progressed)

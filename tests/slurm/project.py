@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from tests.integration.command import TINY
+from tests.slurm.cluster import wait_for
 
 SIMULATOR = """
 import os
@@ -70,6 +71,12 @@ class Project:
         arguments = (f"--job-name={name}", *options, script, *overrides)
         return self.cluster.submit(*arguments, cwd=self.directory, STEP_SECONDS=str(step_seconds))
 
+    def interrupt(self, **commands):
+        """Run the command under each job's name once that job is in the middle of its training."""
+        while commands:
+            name = wait_for(lambda: next((n for n in commands if len(self.steps(n)) > NUM_STEPS / 4), None), "training")
+            self.cluster.run(*commands.pop(name))
+
     def run_here(self, name):
         """Run without Slurm and without a limit."""
         command = ["python", "-m", "framework.train", *OVERRIDES, f"name={name}"]
@@ -79,6 +86,11 @@ class Project:
         """What tells each training step from others, in the order in which they were taken in all attempts."""
         path = self.directory / f"{name}.steps"
         return path.read_text().split() if path.exists() else []
+
+    def assert_same(self, name, other):
+        """Require that a run has taken every step once, and has ended with the same numbers as another."""
+        assert self.steps(name) == self.steps(other), self.log(name)
+        assert self.numbers(name) == self.numbers(other), self.log(name)
 
     def numbers(self, name):
         """All numbers that a finished run leaves: the loss of each epoch, and the samples."""

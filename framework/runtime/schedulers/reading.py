@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 COMMAND_SECONDS = 5.0
+ADDED = {"SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"}  # to the environment of the commands
 
 _UNLIMITED = {"", "-", "NOT_SET", "UNLIMITED", "INFINITE", "INF", "N/A", "NONE", "UNKNOWN", "INVALID"}
 
@@ -33,7 +34,7 @@ class Answer:
 def ask(*command: str, seconds: float | None = None) -> Answer:
     """Run a command for at most so many seconds, `COMMAND_SECONDS` if not told, out of the terminal's reach."""
     name, seconds = command[0], seconds or COMMAND_SECONDS
-    environment = {**os.environ, "SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"}
+    environment = {**os.environ, **ADDED}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:  # in a session of its own: Ctrl+C is not for it, and its children can be ended with it
         process = subprocess.Popen(

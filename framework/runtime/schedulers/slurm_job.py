@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 
-from framework.runtime.schedulers.reading import Answer, ask
+from framework.runtime.schedulers.reading import ADDED, Answer, ask
 from framework.runtime.schedulers.slurm import job_id
 
 # The id as a job script writes it: of an array, the bare id means all tasks.
@@ -63,7 +63,14 @@ def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script.text + "\n")
         file.flush()
-        command = ["env", *(f"--unset={name}" for name in of_this_job), "sbatch", "--parsable", *options, file.name]
+        command = [
+            "env",
+            *(f"--unset={name}" for name in (*of_this_job, *ADDED)),
+            "sbatch",
+            "--parsable",
+            *options,
+            file.name,
+        ]
         return ask(*command, *(arguments[1].split() if arguments else ()), seconds=_SECONDS)
 
 

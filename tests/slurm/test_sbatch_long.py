@@ -1,4 +1,4 @@
-"""Time limits of a live cluster, which counts them in minutes."""
+"""Plain sbatch scripts at the time limit of a live cluster, in minutes, and other ways to another attempt."""
 
 from datetime import datetime
 
@@ -12,13 +12,16 @@ pytestmark = pytest.mark.campaign
 @pytest.fixture(scope="module")
 def project(cluster, tmp_path_factory):
     """Has an uninterrupted run, `whole`, and all jobs on their way: the tests wait for them together."""
-    project = Project(tmp_path_factory.mktemp("time_limit"), cluster)
+    project = Project(tmp_path_factory.mktemp("sbatch_long"), cluster)
     warned = ["--time=1", "--signal=USR2@20", "--array=0-1", "--output=%x-%a.out"]
     budget = ["runtime.wall_clock_budget=auto", "runtime.requeue=never"]
     project.jobs = {
         "warned": project.submit("warned", *warned, step_seconds=0.2),  # 40 s, of which the warning leaves at most 36
         "budget": project.submit("budget", "--time=1", script="bare.sh", overrides=budget, step_seconds=1),
+        "teardown": project.submit("teardown", script="teardown.sh", overrides=["runtime.requeue=exit_code"]),
+        "chain": project.submit("chain", "--no-requeue"),
     }
+    project.interrupt(**{n: ["scancel", "--signal=USR2", project.jobs[n]] for n in ("teardown", "chain")})
     project.run_here("whole")
     return project
 
@@ -28,8 +31,7 @@ def test_an_array_whose_tasks_take_longer_than_the_limit_finishes_through_requeu
         name, facts = f"warned-{task}", cluster.wait(f"{project.jobs['warned']}_{task}")
         assert facts["JobState"] == "COMPLETED" and int(facts["Restarts"]) >= 1, project.log(name)
         assert project.stop_reasons(name) == ["requeue"] * int(facts["Restarts"]) + ["finished"]
-        assert project.steps(name) == project.steps("whole")  # no step is taken twice
-        assert project.numbers(name) == project.numbers("whole")
+        project.assert_same(name, "whole")
 
 
 def test_a_job_stops_by_itself_before_a_limit_that_only_squeue_tells(cluster, project):
@@ -46,3 +48,17 @@ def test_a_job_whose_signals_do_not_reach_python_is_told_what_to_write(cluster, 
     cluster.wait(project.jobs["budget"])
     assert "In the job script, write: srun python" in project.log("budget")
     assert "srun python" not in project.log("warned-0")
+
+
+def test_a_job_script_can_requeue_by_the_exit_code(cluster, project):
+    facts = cluster.wait(project.jobs["teardown"])
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("teardown")
+    project.assert_same("teardown", "whole")
+
+
+def test_a_job_that_may_not_be_requeued_is_followed_by_another(cluster, project):
+    facts = cluster.wait(project.jobs["chain"])
+    assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "99:0"), project.log("chain")
+    follower = project.log("chain").partition("is followed by job ")[2].partition(":")[0]
+    assert cluster.wait(follower)["JobState"] == "COMPLETED", project.log("chain")
+    project.assert_same("chain", "whole")

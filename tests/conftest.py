@@ -1,0 +1,30 @@
+"""Programs of a scheduler, replaced by ones that replay recorded answers."""
+
+import shutil
+
+import pytest
+
+TOOLS = ["cat", "cp", "env", "sleep", "touch"]  # what those programs are made of
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Return a function that puts a program on PATH, which prints `answers[arguments]`; the rest fails.
+
+    The machine's own are out of reach.
+    """
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    for tool in TOOLS:
+        (bin_dir / tool).symlink_to(shutil.which(tool))
+    monkeypatch.setenv("PATH", str(bin_dir))
+
+    def put(name, answers=None, script=""):
+        cases = "".join(f"{arguments!r}) cat <<'END'\n{text}\nEND\n;;\n" for arguments, text in (answers or {}).items())
+        log_call = f'echo "{name} $*" >> {tmp_path}/calls\n'
+        body = script or f'case "$*" in\n{cases}*) echo unknown request >&2; exit 1;;\nesac\n'
+        (bin_dir / name).write_text(f"#!/bin/sh\n{log_call}{body}")
+        (bin_dir / name).chmod(0o755)
+
+    put.calls = lambda: (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
+    return put

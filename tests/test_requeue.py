@@ -1,0 +1,189 @@
+"""What a stopped run asks of Slurm: recorded answers, replayed by programs on PATH."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from framework.errors import StuckError
+from framework.runtime import Requeue, StopReason, deaf
+
+JOB = {"SLURM_JOB_ID": "7"}
+SHOWN = """JobId=7 JobName=two_moons
+   Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:0
+   JobState=RUNNING Account=lab QOS=N/A Partition=gpu TimeLimit=04:00:00 PreemptTime=None
+   Command=/home/me/job.sh seed=3 loop.num_epochs=9
+   WorkDir=/home/me StdErr=/home/me/log StdOut=/home/me/log"""
+PREEMPTED = SHOWN.replace("PreemptTime=None", "PreemptTime=2026-11-20T13:12:08")
+SCRIPT = "#!/bin/sh\n#SBATCH --signal=USR2@120\nsrun python -m framework.train"
+TAKEN = {"show job 7": SHOWN, "requeue 7": ""}
+
+
+@pytest.fixture
+def stop(tmp_path):
+    """Return a function that has a run stop, in one job after the other."""
+
+    def stop(reason=StopReason.REQUEUE, mode="auto", environment=JOB, launcher=None, has_progressed=True):
+        Requeue(mode, tmp_path / "stuck", launcher, 99, environment).after(reason, has_progressed)
+
+    return stop
+
+
+def asked(commands):
+    """What was asked for, beside looks at the job."""
+    return [call for call in commands.calls() if "show job" not in call and "write batch_script" not in call]
+
+
+@pytest.mark.parametrize("reason", [StopReason.REQUEUE, StopReason.OUT_OF_TIME])
+def test_a_job_that_runs_out_of_time_is_requeued(commands, stop, reason):
+    commands("scontrol", TAKEN)
+    stop(reason)
+    assert asked(commands) == ["scontrol requeue 7"]
+
+
+def test_of_an_array_only_the_own_task_is_requeued(commands, stop):
+    commands("scontrol", {"show job 5_3": SHOWN, "requeue 5_3": ""})
+    stop(environment={**JOB, "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"})
+    assert asked(commands) == ["scontrol requeue 5_3"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_requeued"),
+    [
+        (SHOWN, False),  # someone has sent it
+        (SHOWN.replace("RUNNING", "COMPLETING"), False),
+        (SHOWN.replace("RUNNING", "COMPLETING Reason=TimeLimit"), True),
+        (PREEMPTED, True),
+        (PREEMPTED.replace("RUNNING", "COMPLETING"), False),
+    ],
+    ids=["sent", "cancelled", "limit", "preempted", "cancelled while preempted"],
+)
+def test_after_sigterm_slurm_tells_whether_the_job_is_wanted_again(commands, stop, shown, is_requeued):
+    commands("scontrol", {"show job 7": shown, "requeue 7": ""})
+    stop(StopReason.TERMINATED)
+    assert asked(commands) == ["scontrol requeue 7"] * is_requeued
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"reason": StopReason.INTERRUPTED},
+        {"mode": "never"},
+        {"environment": {}},
+        {"environment": {**JOB, "SLURM_PROCID": "1"}},
+    ],
+    ids=["interrupted", "never", "no job", "another rank"],
+)
+def test_otherwise_nothing_is_asked(commands, stop, how):
+    commands("scontrol", TAKEN)
+    stop(**how)
+    assert commands.calls() == []
+
+
+def test_a_controller_that_restarts_is_asked_again(commands, stop, monkeypatch, tmp_path):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    up = tmp_path / "up"
+    complain = f"touch {up}; echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1"
+    commands("scontrol", script=f"[ $1 = show ] || [ -e {up} ] || {{ {complain}; }}")
+    stop()
+    assert asked(commands) == ["scontrol requeue 7"] * 2
+
+
+def test_where_requeue_is_forbidden_another_job_follows_with_the_same_script(commands, stop, caplog, tmp_path):
+    commands("scontrol", {"show job 7": SHOWN, "write batch_script 7 -": SCRIPT})
+    commands(
+        "sbatch",
+        script=f"for last; do [ -f $last ] && cp $last {tmp_path}/submitted; done; env > {tmp_path}/env; echo 8",
+    )
+    stop(environment={**JOB, "SLURM_CPUS_PER_TASK": "4"})
+    (_, submitted) = asked(commands)
+    assert re.sub(r"/\S*/tmp\S+", "FILE", submitted) == (
+        "sbatch --parsable --job-name=two_moons --partition=gpu --account=lab --time=04:00:00 --chdir=/home/me "
+        "--output=/home/me/log --error=/home/me/log --dependency=afterany:7 --export=ALL,FRAMEWORK_REQUEUED=1 "
+        "--open-mode=append FILE seed=3 loop.num_epochs=9"
+    )
+    assert (tmp_path / "submitted").read_text() == SCRIPT + "\n"
+    assert "Job 7 is followed by job 8" in caplog.text
+
+
+def test_what_is_set_for_one_job_does_not_reach_the_next(commands, stop, monkeypatch, tmp_path):
+    environment = {**JOB, "SLURM_CPUS_PER_TASK": "4", "SLURM_CONF": "here", "SBATCH_QOS": "low"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    commands("scontrol", {"show job 7": SHOWN, "write batch_script 7 -": SCRIPT})
+    commands("sbatch", script=f"env > {tmp_path}/env")
+    stop(mode="chain", environment=os.environ)
+    left = re.findall(r"^((?:SLURM|SBATCH)_\w+)=", (tmp_path / "env").read_text(), re.M)
+    assert left == ["SLURM_CONF"]
+
+
+@pytest.mark.parametrize("mode", ["exit_code", "auto"])
+def test_where_slurm_cannot_be_asked_the_job_script_is_told_what_to_do(commands, stop, caplog, mode):
+    stop(mode=mode)
+    assert 'rc=$?; [ $rc -eq 99 ] && scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}' in caplog.text
+
+
+def test_an_interactive_allocation_is_not_requeued(commands, stop, caplog):
+    commands("scontrol", {"show job 7": SHOWN.replace("BatchFlag=1", "BatchFlag=0")})
+    stop()
+    assert asked(commands) == [] and "go on with +resume=true" in caplog.text
+
+
+def test_a_launcher_requeues_its_jobs_itself(commands, stop):
+    calls = []
+    stop(environment={}, launcher=lambda *arguments: calls.append(arguments))
+    assert calls == [(signal.SIGUSR2, None)]
+
+
+def test_two_attempts_in_a_row_without_anything_new_end_the_job(commands, stop):
+    commands("scontrol", TAKEN)
+    for has_progressed in (False, True, False):
+        stop(has_progressed=has_progressed)
+    with pytest.raises(StuckError, match="2 attempts in a row ended without a newer checkpoint"):
+        stop(has_progressed=False)
+    assert len(asked(commands)) == 3
+    stop(has_progressed=False)  # someone has given it more time: it counts from the beginning
+
+
+def test_preemptions_that_leave_no_time_for_anything_are_borne(commands, stop):
+    commands("scontrol", {"show job 7": PREEMPTED, "requeue 7": ""})
+    for _ in range(5):
+        stop(StopReason.TERMINATED, has_progressed=False)
+    assert asked(commands) == ["scontrol requeue 7"] * 5
+
+
+# Signals that do not arrive
+
+STEP = {**JOB, "SLURM_STEP_ID": "0", "SLURM_TASK_PID": "1", "SLURM_PROCID": "0"}
+BARE = {**JOB, "SLURM_TASK_PID": "1", "SLURM_PROCID": "0"}
+EXEC = {**BARE, "SLURM_TASK_PID": str(os.getpid())}
+
+
+@pytest.mark.parametrize(
+    ("environment", "option", "words"),
+    [
+        (STEP, "--signal=USR2@120", ""),
+        (STEP, "--signal=B:USR2@120", "write: #SBATCH --signal=USR2@120"),
+        (STEP, "--time=1", ""),
+        (BARE, "--signal=USR2@120", "write: srun python"),
+        (BARE, "--signal=B:USR2@120", "write: srun python"),
+        (EXEC, "--signal=USR2@120", "write: srun python"),
+        (EXEC, "--signal=B:USR2@120", ""),
+        ({**STEP, "SLURM_PROCID": "1"}, "--signal=B:USR2@120", ""),
+        (JOB, "--signal=USR2@120", ""),  # the shell of salloc
+        ({}, "--signal=USR2@120", ""),
+    ],
+    ids=["step", "step B", "step none", "bare", "bare B", "exec", "exec B", "another rank", "salloc", "no job"],
+)
+def test_a_job_whose_signal_does_not_reach_python_is_told_the_line_to_write(commands, environment, option, words):
+    commands("scontrol", {"write batch_script 7 -": f"#!/bin/bash\n#SBATCH {option}\n"})
+    said = deaf(environment)
+    assert words in said and bool(words) == bool(said)
+
+
+def test_a_script_that_passes_the_signal_on_is_fine(commands):
+    script = "#!/bin/bash\n#SBATCH --signal=B:USR2@120\ntrap 'kill -USR2 $pid' USR2\n"
+    commands("scontrol", {"write batch_script 7 -": script})
+    assert deaf(STEP) == ""
