@@ -22,6 +22,11 @@ class Cluster:
         self.environment = {**os.environ, **python, "OMP_NUM_THREADS": "1", "FRAMEWORK_SLURM_DIR": str(state_dir)}
         self.environment["SLURM_CONF"] = f"{state_dir}/etc/slurm.conf"
 
+    def bring_up(self):
+        """Return why there is no cluster, empty if there is one."""
+        result = subprocess.run([SCRIPT, "up"], env=self.environment, capture_output=True, text=True)
+        return result.stderr if result.returncode else ""
+
     def manage(self, *arguments):
         """Run `scripts/slurm-cluster`; raises if it fails."""
         return self.run(SCRIPT, *arguments)

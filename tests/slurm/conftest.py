@@ -12,6 +12,7 @@ from tests.slurm.cluster import Cluster
 FOLDER = "FRAMEWORK_SLURM_DIR"  # set it to use a cluster of one's own, which is left as it is
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -21,16 +22,20 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def cluster():
-    """The live cluster; without root or apt the test is skipped, which is a failure where CI=1."""
+    """The live cluster; where there can be none the tests are skipped, which is a failure where CI=1."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        missing = "a Slurm cluster on this machine needs root and apt-get"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+        give_up("a Slurm cluster on this machine needs root and apt-get")
     state_dir = Path(os.environ.get(FOLDER) or tempfile.mkdtemp(prefix="framework-slurm-", dir="/tmp"))
     cluster = Cluster(state_dir)
     try:
-        cluster.manage("up")
+        if problem := cluster.bring_up():
+            give_up(problem)
         yield cluster
     finally:
         if FOLDER not in os.environ:
             cluster.manage("down")
             shutil.rmtree(state_dir)
+
+
+def give_up(reason):
+    pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)

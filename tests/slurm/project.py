@@ -42,6 +42,7 @@ OVERRIDES = [
     "loop.early_stop_patience=null",
 ]
 NUM_STEPS = 200
+URGENT = ["sbatch", "--partition=urgent", "--nodelist=node2", "--exclusive", "--output=/dev/null", "--wrap=true"]
 SCRIPT = f"""#!/usr/bin/env bash
 #SBATCH --requeue --open-mode=append --output=%x.out --ntasks=1 --nodes=1
 run=$SLURM_JOB_NAME${{SLURM_ARRAY_TASK_ID:+-$SLURM_ARRAY_TASK_ID}}

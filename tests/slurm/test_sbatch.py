@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.slurm.project import Project
+from tests.slurm.project import URGENT, Project
 
 
 @pytest.fixture(scope="module")
@@ -14,11 +14,10 @@ def project(cluster, tmp_path_factory):
         "cancelled": project.submit("cancelled", "--nodelist=node1"),
         "preempted": project.submit("preempted", "--nodelist=node2"),
     }
-    urgent = ["--partition=urgent", "--nodelist=node2", "--exclusive", "--output=/dev/null", "--wrap=true"]
     project.interrupt(
         asked=["scancel", "--signal=USR2", project.jobs["asked"]],
         cancelled=["scancel", project.jobs["cancelled"]],
-        preempted=["sbatch", *urgent],
+        preempted=URGENT,
     )
     project.run_here("whole")
     return project

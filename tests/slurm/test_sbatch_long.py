@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.slurm.project import Project
+from tests.slurm.project import URGENT, Project
 
 pytestmark = pytest.mark.campaign
 
@@ -12,18 +12,23 @@ pytestmark = pytest.mark.campaign
 @pytest.fixture(scope="module")
 def project(cluster, tmp_path_factory):
     """Has an uninterrupted run, `whole`, and all jobs on their way: the tests wait for them together."""
+    cluster.manage("up", "SlurmctldParameters=preempt_send_user_signal")
     project = Project(tmp_path_factory.mktemp("sbatch_long"), cluster)
-    warned = ["--time=1", "--signal=USR2@20", "--array=0-1", "--output=%x-%a.out"]
+    node1, minute = "--nodelist=node1", ["--nodelist=node1", "--time=1"]
+    warned = [*minute, "--signal=USR2@20", "--array=0-1", "--output=%x-%a.out"]
     budget = ["runtime.wall_clock_budget=auto", "runtime.requeue=never"]
     project.jobs = {
         "warned": project.submit("warned", *warned, step_seconds=0.2),  # 40 s, of which the warning leaves at most 36
-        "budget": project.submit("budget", "--time=1", script="bare.sh", overrides=budget, step_seconds=1),
-        "teardown": project.submit("teardown", script="teardown.sh", overrides=["runtime.requeue=exit_code"]),
-        "chain": project.submit("chain", "--no-requeue"),
+        "budget": project.submit("budget", *minute, script="bare.sh", overrides=budget, step_seconds=1),
+        "teardown": project.submit("teardown", node1, script="teardown.sh", overrides=["runtime.requeue=exit_code"]),
+        "chain": project.submit("chain", node1, "--no-requeue"),
+        "preempted": project.submit("preempted", "--nodelist=node2", "--signal=USR2@20"),
     }
-    project.interrupt(**{n: ["scancel", "--signal=USR2", project.jobs[n]] for n in ("teardown", "chain")})
+    asked = {name: ["scancel", "--signal=USR2", project.jobs[name]] for name in ("teardown", "chain")}
+    project.interrupt(**asked, preempted=URGENT)
     project.run_here("whole")
-    return project
+    yield project
+    cluster.manage("up")
 
 
 def test_an_array_whose_tasks_take_longer_than_the_limit_finishes_through_requeues(cluster, project):
@@ -62,3 +67,10 @@ def test_a_job_that_may_not_be_requeued_is_followed_by_another(cluster, project)
     follower = project.log("chain").partition("is followed by job ")[2].partition(":")[0]
     assert cluster.wait(follower)["JobState"] == "COMPLETED", project.log("chain")
     project.assert_same("chain", "whole")
+
+
+def test_a_preempted_job_may_be_warned_by_the_signal_that_it_asked_for(cluster, project):
+    facts = cluster.wait(project.jobs["preempted"])
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("preempted")
+    assert project.stop_reasons("preempted") == ["requeue", "finished"]
+    project.assert_same("preempted", "whole")

@@ -82,8 +82,8 @@ def deaf(environment: Mapping[str, str]) -> str:
     is_step = "SLURM_STEP_ID" in environment
     if not is_step and script_pid != str(os.getpid()):
         return (
-            "Slurm's signals do not reach Python here, only the shell that runs it: it is killed without a save, "
-            "unless runtime.wall_clock_budget=auto ends it before. In the job script, write: srun python ..."
+            "Slurm's signals reach only the shell that runs this, not Python, which is killed without a save; "
+            "in the job script, write: srun python ..."
         )
     script = ask("scontrol", "write", "batch_script", job, "-").text
     asked = re.search(r"^#SBATCH.*--signal[= ](\S+)", script, re.M)
