@@ -1,4 +1,4 @@
-"""A cluster for the tests here: brought up once, by the one test process that runs them all, and taken down."""
+"""A cluster for the tests here, brought up by the test process that runs them and taken down by it."""
 
 import os
 import shutil
@@ -12,12 +12,12 @@ from tests.slurm.cluster import Cluster
 FOLDER = "FRAMEWORK_SLURM_DIR"  # set it to use a cluster of one's own, which is left as it is
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items):
+    """Put what waits for Slurm first, so that one test process begins with it and others take over its other tests."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slurm)
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
 
 
 @pytest.fixture(scope="session")

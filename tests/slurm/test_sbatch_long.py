@@ -51,7 +51,7 @@ def test_a_job_stops_by_itself_before_a_limit_that_only_squeue_tells(cluster, pr
 
 def test_a_job_whose_signals_do_not_reach_python_is_told_what_to_write(cluster, project):
     cluster.wait(project.jobs["budget"])
-    assert "In the job script, write: srun python" in project.log("budget")
+    assert "in the job script, write: srun python" in project.log("budget")
     assert "srun python" not in project.log("warned-0")
 
 
