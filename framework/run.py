@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import logging
 import math
-import os
 import signal
 import sys
 import time
@@ -29,7 +28,7 @@ from framework.loading import load
 from framework.rng import seed_sequence, seeded
 from framework.run_directory import RunDirectory, origin
 from framework.runtime import BudgetReader, Guard, Policy, Requeue, Stopped, StopReason, deaf, process_start
-from framework.runtime.job import job_id, restart_count
+from framework.runtime.job import is_requeued, job_id, restart_count
 from framework.runtime.lease import Lease
 from framework.simulation import (
     SimulationStore,
@@ -54,14 +53,16 @@ def run_training(config: Config, container: Mapping[str, Any], guard: Guard) -> 
     guard.configure(_policy(config.runtime))
     directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
     run = Run(config, directory, guard)  # first, since most mistakes in the config show here
+    if is_requeued() and directory.holds_work():
+        container = {**container, "resume": True, "overwrite": False}
     with Lease(directory.lease_dir) as lease:
         directory.open(container)
         before = saved_state(directory.path)
         run.check_owner = lease.check
         stopped = _attempt(run, container, lease.before.last_sign if lease.before else 0.0)
     if stopped:
-        launcher = guard.previous_handler(signal.SIGUSR2)
-        requeue = Requeue(config.runtime.requeue, directory.path / "attempts/stuck", launcher, config.runtime.exit_code)
+        options, launcher = config.runtime, guard.previous_handler(signal.SIGUSR2)
+        requeue = Requeue(options.requeue, directory.attempts_dir / "stuck", launcher, options.exit_code)
         requeue.after(stopped, saved_state(directory.path) != before)
         sys.exit(guard.exit_code(stopped))
     return sum(run.best_losses.values())
@@ -111,7 +112,7 @@ class Run:
         """Go through all phases and record them; return why the attempt ended early, or None if the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
         log.info(self.guard.limit(BudgetReader(self.config.runtime.wall_clock_budget)))
-        if problem := deaf(os.environ):
+        if problem := deaf():
             log.warning("⚠ %s", problem)
         try:
             return self._go(attempt)

@@ -47,8 +47,7 @@ SCRIPT = f"""#!/usr/bin/env bash
 #SBATCH --requeue --open-mode=append --output=%x.out --ntasks=1 --nodes=1
 run=$SLURM_JOB_NAME${{SLURM_ARRAY_TASK_ID:+-$SLURM_ARRAY_TASK_ID}}
 export STEPS=$run.steps
-resume=${{SLURM_RESTART_COUNT:-$FRAMEWORK_REQUEUED}}
-srun python -u -m framework.train {" ".join(OVERRIDES)} name=$run ${{resume:+ +resume=true}} "$@"
+srun python -u -m framework.train {" ".join(OVERRIDES)} name=$run "$@"
 """
 BARE_SCRIPT = SCRIPT.replace("srun python", "python")
 TEARDOWN = 'rc=$?; [ $rc -eq 99 ] && scontrol requeue "$SLURM_JOB_ID"; exit $rc\n'

@@ -74,7 +74,7 @@ def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
         return ask(*command, *(arguments[1].split() if arguments else ()), seconds=_SECONDS)
 
 
-def deaf(environment: Mapping[str, str]) -> str:
+def deaf(environment: Mapping[str, str] = os.environ) -> str:
     """Return what to tell a person whose job's `--signal` does not reach this process, empty where it does."""
     job, script_pid = job_id(environment), environment.get("SLURM_TASK_PID")
     if job is None or environment.get("SLURM_PROCID", "0") != "0" or script_pid is None:
