@@ -3,16 +3,13 @@
 import dataclasses
 import functools
 import logging
-import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
 
 from framework.attempt import Attempt, now, saved_state
 from framework.checkpoint import CheckpointStore, Generation
@@ -20,15 +17,16 @@ from framework.config.parse import graph_container, node_settings
 from framework.config.schema import Config, RuntimeConfig
 from framework.config.target import build
 from framework.device import choose_device
-from framework.estimators import Estimator, EstimatorSpec
+from framework.estimators import Estimator, EstimatorSpec, spec_of
 from framework.estimators.compiled import keep_compiled_in
-from framework.graph import Node, build_graph, check_shapes
+from framework.graph import build_graph, check_shapes
 from framework.inference.finish import Finish
 from framework.loading import load
+from framework.resume import Plan
+from framework.resume.pinned import mend_config
 from framework.rng import seed_sequence, seeded
-from framework.run_directory import RunDirectory, origin
+from framework.run_directory import CONFIG_FILE, RunDirectory, origin
 from framework.runtime import BudgetReader, Guard, Policy, Requeue, Stopped, StopReason, deaf, process_start
-from framework.runtime.job import is_requeued, job_id, restart_count
 from framework.runtime.lease import Lease
 from framework.simulation import (
     SimulationStore,
@@ -44,41 +42,32 @@ from framework.training.node import NodeTraining
 log = logging.getLogger(__name__)
 
 
-def run_training(config: Config, container: Mapping[str, Any], guard: Guard) -> float | None:
-    """Take the run in Hydra's run directory as far as it goes; return the sum of the nodes' best validation losses.
+def run_training(plan: Plan, directory: RunDirectory, guard: Guard) -> float | None:
+    """Take the run in `directory` as far as it goes; return the sum of the nodes' best validation losses.
 
-    `container` is the config as it was written. Ends the process with the stop reason's exit code if the guard has
-    it stop early.
+    Ends the process with the stop reason's exit code if the guard has it stop early.
     """
-    guard.configure(_policy(config.runtime))
-    directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
-    run = Run(config, directory, guard)  # first, since most mistakes in the config show here
-    if is_requeued() and directory.holds_work():
-        container = {**container, "resume": True, "overwrite": False}
+    guard.configure(_policy(plan.config.runtime))
+    run = Run(plan.config, directory, guard)  # before anything is written, since most mistakes in the config show here
     with Lease(directory.lease_dir) as lease:
-        directory.open(container)
+        plan.open(directory)
+        mend_config(directory)
         before = saved_state(directory.path)
         run.check_owner = lease.check
-        stopped = _attempt(run, container, lease.before.last_sign if lease.before else 0.0)
+        stopped = _attempt(run, plan, lease.before.last_sign if lease.before else 0.0)
     if stopped:
-        options, launcher = config.runtime, guard.previous_handler(signal.SIGUSR2)
+        options, launcher = plan.config.runtime, guard.previous_handler(signal.SIGUSR2)
         requeue = Requeue(options.requeue, directory.attempts_dir / "stuck", launcher, options.exit_code)
         requeue.after(stopped, saved_state(directory.path) != before)
         sys.exit(guard.exit_code(stopped))
     return sum(run.best_losses.values())
 
 
-def _attempt(run: "Run", container: Mapping[str, Any], last_sign: float) -> StopReason | None:
+def _attempt(run: "Run", plan: Plan, last_sign: float) -> StopReason | None:
     """Let the run go, and keep a record of it; `last_sign` is that of the attempt before."""
-    results = {key: value for key, value in container.items() if key in ("inference", "graph")}
-    run.has_results = run.directory.has_results(results)
-    facts = {
-        "overrides": list(HydraConfig.get().overrides.task),
-        "results": results,
-        "job_id": job_id(),
-        "restart_count": restart_count(),
-        "num_epochs": {name: settings.loop.num_epochs for name, settings in run.settings.items()},
-    }
+    run.has_results = run.directory.has_results(plan.record.config)
+    num_epochs = {name: settings.loop.num_epochs for name, settings in run.settings.items()}
+    facts = {**plan.facts(run.device.type), "num_epochs": num_epochs}
     attempt = run.directory.start_attempt(facts, last_sign)
     run.attempt_facts = {**origin(), "run_id": run.directory.run_id()}
     reason = "crashed"
@@ -99,7 +88,8 @@ class Run:
         self.build_graph = functools.partial(build_graph, graph_container(config), config.priors, self._presimulated())
         self.graph = self.build_graph()
         self.settings = {node.name: node_settings(config, node.name) for node in self.graph.inferred}
-        self.checkpoints = CheckpointStore(directory.checkpoints_dir, runtime.keep, runtime.compress)
+        constant = {CONFIG_FILE: dataclasses.asdict(config)}  # what this attempt trains with
+        self.checkpoints = CheckpointStore(directory.checkpoints_dir, runtime.keep, runtime.compress, constant)
         self.console = Console()
         self._elapsed_before = 0.0  # in earlier attempts
         self.best_losses: dict[str, float] = {}
@@ -150,7 +140,7 @@ class Run:
         """Check everything that can be checked before the first simulation, and open the store."""
         shapes = self._event_shapes()
         self.graph = check_shapes(self.graph, shapes)
-        self.specs = {node.name: self._spec(node, shapes) for node in self.graph.inferred}
+        self.specs = {node.name: spec_of(self.config, node.name, shapes) for node in self.graph.inferred}
         for spec in self.specs.values():
             self._check_parts(spec)
         if any(settings.loop.compile for settings in self.settings.values()):
@@ -160,7 +150,10 @@ class Run:
             observed={n.name: n.observed for n in nodes if n.observed is not None and n.is_drawn},
             truth={n.name: n.truth for n in nodes if n.truth is not None},
         )
-        self.simulations = SimulationStore(self.directory.simulations_dir, self.config.seed, shapes)
+        where, seed = self.directory.simulations_dir, self.config.seed
+        if SimulationStore.exists(where):  # what was begun goes on with its own seed, if the run's has changed
+            seed = SimulationStore.open(where).seed
+        self.simulations = SimulationStore(where, seed, shapes)
 
     def simulate(self) -> None:
         """Fill the simulation store, from the simulator or from a file."""
@@ -168,7 +161,7 @@ class Run:
         if config.from_file is not None:
             import_simulations(Path(config.from_file), self.graph, store, config.max_invalid_fraction)
         else:
-            total, seed, limit = config.num_simulations, self.config.seed, config.max_invalid_fraction
+            total, seed, limit = config.num_simulations, store.seed, config.max_invalid_fraction
             done = total - sum(stop - start for start, stop in store.missing(total))
 
             def show(done: int, invalid: int) -> None:
@@ -221,17 +214,6 @@ class Run:
             return imported_shapes(Path(self.config.simulation.from_file), self.graph)
         shapes = event_shapes(self.graph, self.config.seed)
         return {name: shapes[name] for name in self.graph.training_nodes}
-
-    def _spec(self, node: Node, shapes: Mapping[str, tuple[int, ...]]) -> EstimatorSpec:
-        settings, priors = self.settings[node.name], self.config.priors
-        return EstimatorSpec(
-            node=node.name,
-            network=settings.network,
-            embedding=settings.embedding,
-            dim=math.prod(shapes[node.name]),
-            evidence_shapes={name: shapes[name] for name in node.evidence},
-            priors={name: priors[name] for name in (node.name, *node.evidence) if name in priors},
-        )
 
     def _check_parts(self, spec: EstimatorSpec) -> None:
         """Find mistakes in network, embedding and optimizer before the first simulation."""

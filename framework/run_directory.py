@@ -2,28 +2,34 @@
 
 import json
 import platform
-import re
 import shutil
 import subprocess
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import xxhash
 import yaml
 
 from framework.attempt import Attempt, attempt_paths, close_lost, now, read_attempt, write_atomically
-from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
+from framework.errors import CheckpointError, ResumeRefusedError
 
-# What may change on resume: it changes no number of the training.
-_FREE = re.compile(
-    r"(loop\.num_epochs|runtime|inference|tracking|simulation\.(workers|max_invalid_fraction)|device|name|resume|resume_from|overwrite"
-    r"|graph\.\w+\.(inference|loop\.num_epochs|observed|truth))(\.|$)"
-)
+CONFIG_FILE = "config.json"  # in every checkpoint: the config that it was trained with
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run is, as its last attempt went on with it; the config is in plain containers."""
+
+    config: dict[str, Any]
+    code: dict[str, str]  # digest of the user's code, by `_target_`
+    versions: dict[str, str]
+    attempts: list[dict[str, Any]]  # all of them, as recorded
 
 
 class RunDirectory:
@@ -40,37 +46,55 @@ class RunDirectory:
         self.attempts_dir = path / "attempts"
         self.lease_dir = path / "lease"
 
-    def open(self, container: Mapping[str, Any]) -> None:
-        """Prepare the directory for this attempt, by `resume`, `resume_from` and `overwrite` of the config.
+    def open(self, record: RunRecord, resume_from: Path | None, overwrite: bool, pinned: bool) -> None:
+        """Prepare the directory for an attempt with the record's config.
 
-        Raises `ResumeRefusedError` where going on would overwrite work or break the run.
+        `resume_from` is copied into an empty directory, `overwrite` moves a run that is here aside,
+        and `pinned` keeps the config of an earlier attempt that ended before it had anything to keep.
         """
-        if container["resume_from"] is not None:
-            self._copy_from(Path(container["resume_from"]), container)
-        elif container["overwrite"] and self.holds_work():
+        if resume_from is not None:
+            self._copy_from(resume_from)
+        elif overwrite and self.holds_work():
             self._move_aside()
-        if not self.holds_work():
-            if container["resume"] and not self.config_path.exists():
-                raise CheckpointError(f"{self.path}: nothing to resume here; start without resume=true")
-            self._pin(container)
-            return
-        if not (container["resume"] or container["resume_from"]):
-            raise ResumeRefusedError(
-                f"{self.path} already holds a run. Go on with it: +resume=true · start another: name=... · "
-                "move it aside and start afresh: overwrite=true"
-            )
-        self._check_unchanged(container)
+        if not self.holds_work() and not (pinned and self.config_path.exists()):
+            shutil.rmtree(self.simulations_dir, ignore_errors=True)  # holds no simulation, perhaps an index
+            self._pin(record)
 
     def holds_work(self) -> bool:
         """Tell whether a checkpoint or a simulation is here."""
         return any(self.checkpoints_dir.glob("*/manifest.json")) or any(self.simulations_dir.glob("*.npy"))
 
+    def record(self) -> RunRecord:
+        """Return what the run is now: the record of its last attempt, or else of its first start."""
+        attempts, first = self.attempts(), self.facts()
+        last = next((a for a in reversed(attempts) if "config" in a), None)
+        config = last["config"] if last else self.pinned_config()
+        return RunRecord(
+            config, **{name: (last or first).get(name, {}) for name in ("code", "versions")}, attempts=attempts
+        )
+
     def pinned_config(self) -> dict[str, Any]:
         """Return the config of the run's first start, as plain containers."""
         try:
-            return yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+            text = self.config_path.read_text(encoding="utf-8")
+            if self.facts().get("config_digest", _digest(text)) != _digest(text):
+                raise ValueError("it is not what the run has written")
+            return dict(yaml.safe_load(text))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
             raise CheckpointError(f"{self.config_path}: cannot be read ({error}); is this a run directory?") from error
+
+    def pin(self, config: Mapping[str, Any]) -> None:
+        """Write `config.yaml`; what the run's first start wrote is never changed, only mended."""
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        facts = {**self.facts(), "config_digest": _digest(text)}
+        write_atomically(self.config_path, text)
+        write_atomically(self.path / "run.json", json.dumps(facts, indent=1))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `run.json` holds, nothing if it cannot be read."""
+        with suppress(OSError, ValueError, TypeError):
+            return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+        return {}
 
     def run_id(self) -> str:
         """Return the run's id, which experiment trackers know it by; a lost run.json is written again."""
@@ -100,9 +124,9 @@ class RunDirectory:
             return {node: file[node] for node in file.files}
 
     def start_attempt(self, facts: Mapping[str, Any], last_sign: float = 0.0) -> Attempt:
-        """Record the start of an attempt; the one before it may have died, with `last_sign` of its life.
+        """Record the start of an attempt, with what it was told and goes on with.
 
-        Among the facts, `results` is the part of the config that samples and report depend on.
+        The one before it may have died, with `last_sign` of its life.
         """
         self.attempts_dir.mkdir(parents=True, exist_ok=True)
         before = attempt_paths(self.path)
@@ -110,51 +134,36 @@ class RunDirectory:
             close_lost(self.path, before[-1], last_sign)
         return Attempt(self.attempts_dir / f"{len(before) + 1:03d}.json", {**origin(), **facts})
 
-    def has_results(self, results: Mapping[str, Any]) -> bool:
+    def has_results(self, config: Mapping[str, Any]) -> bool:
         """Tell whether the last finished attempt has made samples and report with the same settings."""
-        finished = [a for a in self._attempts() if a["stop_reason"] == "finished"]
-        return bool(finished) and finished[-1]["results"] == results and self.samples_dir.is_dir()
+        finished = [a["config"] for a in self.attempts() if a["stop_reason"] == "finished" and "config" in a]
+        same = bool(finished) and all(finished[-1][key] == config[key] for key in ("inference", "graph"))
+        return same and self.samples_dir.is_dir()
 
-    def _attempts(self) -> list[dict[str, Any]]:
+    def attempts(self) -> list[dict[str, Any]]:
+        """Return the records of all attempts, without those that a crash has left unreadable."""
         return [facts for facts in map(read_attempt, attempt_paths(self.path)) if facts]
 
-    def _pin(self, container: Mapping[str, Any]) -> None:
-        shutil.rmtree(self.simulations_dir, ignore_errors=True)  # holds no simulation, perhaps an index
+    def _pin(self, record: RunRecord, **facts: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config_path, yaml.safe_dump(dict(container), sort_keys=False, allow_unicode=True))
-        self._describe(uuid.uuid4().hex[:16])
+        facts |= {"created": now(), **origin(), "versions": record.versions, "code": record.code}
+        write_atomically(self.path / "run.json", json.dumps({"run_id": uuid.uuid4().hex[:16], **facts}, indent=1))
+        self.pin(record.config)
 
     def _describe(self, run_id: str) -> str:
-        facts = {"run_id": run_id, "created": now(), **origin()}
+        facts = {"created": now(), **origin(), **self.facts(), "run_id": run_id}
         write_atomically(self.path / "run.json", json.dumps(facts, indent=1))
         return run_id
 
-    def _check_unchanged(self, container: Mapping[str, Any]) -> None:
-        old, new = _flatten(self.pinned_config()), _flatten(container)
-        changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not _FREE.match(key)]
-        if changed:
-            lines = [f"  {key}: {old.get(key)} → {new.get(key)}" for key in sorted(changed)]
-            raise ResumeRefusedError(
-                f"{self.path}: incompatible config; put these back, or start another run with name=...\n"
-                + "\n".join(lines)
-            )
-
-    def _copy_from(self, path: Path, container: Mapping[str, Any]) -> None:
-        """Begin with what another run has, or with one checkpoint of it; `path` is either's directory."""
-        is_generation = path.parent.name == "checkpoints"
-        source = RunDirectory(path.parents[1] if is_generation else path)
-        if not source.holds_work() or not path.is_dir():
-            raise CheckpointError(f"resume_from={path}: holds no run")
-        if source.path.resolve() == self.path.resolve():
-            hint = "set name=..." if is_generation else "use +resume=true, or set name=..."
-            raise ConfigError(f"resume_from={path}: lies in the run directory itself; {hint}")
-        if self._attempts():
+    def _copy_from(self, path: Path) -> None:
+        """Begin with what another run has, or with one checkpoint of it, and with its config."""
+        if self.attempts():
             return  # copied by an earlier attempt
-        self._pin(container)
-        shutil.copy2(source.config_path, self.config_path)
-        if is_generation:
-            number = path.resolve().name.removeprefix("emergency-")
-            _copy(path.resolve(), self.checkpoints_dir / number)
+        source, generation = source_of(path)
+        self._pin(source.record(), resumed_from=str(path))
+        if generation:
+            number = generation.name.removeprefix("emergency-")
+            _copy(generation, self.checkpoints_dir / number)
         else:
             _copy(source.checkpoints_dir, self.checkpoints_dir)
         _copy(source.simulations_dir, self.simulations_dir)
@@ -173,6 +182,13 @@ class RunDirectory:
                 raise ResumeRefusedError(f"{self.path}: another process has begun a run here meanwhile") from error
 
 
+def source_of(path: Path) -> tuple[RunDirectory, Path | None]:
+    """Return the run that `resume_from` names, and the checkpoint if it names one of it."""
+    if path.parent.name == "checkpoints":
+        return RunDirectory(path.parents[1]), path.resolve()
+    return RunDirectory(path), None
+
+
 def _copy(source: Path, target: Path) -> None:
     """Copy a file or directory, if it exists and was not copied before; what is half copied has another name."""
     temporary = target.with_name(f"{target.name}.tmp")
@@ -189,7 +205,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    return {"framework": version("framework"), "torch": torch.__version__, "python": platform.python_version()}
+    return {"framework": version("framework"), "torch": version("torch"), "python": platform.python_version()}
 
 
 def origin() -> dict[str, Any]:
@@ -206,7 +222,5 @@ def _git_commit() -> str | None:
         return None
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        return {k: v for name, item in value.items() for k, v in _flatten(item, f"{prefix}{name}.").items()}
-    return {prefix.removesuffix("."): value}
+def _digest(text: str) -> str:
+    return xxhash.xxh3_128(text.encode()).hexdigest()

@@ -1,12 +1,16 @@
 """Command line: compose the configuration, then train."""
 
+from pathlib import Path
+
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from framework.cli import exit_codes, run_command
-from framework.config.parse import from_container, resolve
 from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle
+from framework.resume import plan_attempt
+from framework.run_directory import RunDirectory
 from framework.runtime import Guard, ignore_signals
 
 register_bundle()
@@ -16,12 +20,12 @@ register_bundle()
 def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
     with exit_codes(), Guard() as guard:  # before the rest loads, so that no signal is ever missed
-        container = resolve(cfg)
-        config = from_container(container)
-        load("framework.run")  # torch, too; only now, so that --help and mistakes in the config answer at once
+        directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
+        plan = plan_attempt(directory, cfg, HydraConfig.get())
+        load("framework.run")  # torch, too; only now, so that --help, mistakes in the config and refusals come at once
         from framework.run import run_training
 
-        return run_training(config, container, guard)
+        return run_training(plan, directory, guard)
 
 
 def command() -> None:

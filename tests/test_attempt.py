@@ -2,15 +2,15 @@
 
 import json
 
-from framework.run_directory import RunDirectory
+from framework.run_directory import RunDirectory, RunRecord
 from framework.runtime.lease import Lease, read_lease
 
-CONFIG = {"name": "a", "resume": None, "resume_from": None, "overwrite": False}
+RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
 
 
 def make_run(path):
     directory = RunDirectory(path)
-    directory.open(CONFIG)
+    directory.open(RECORD, None, overwrite=False, pinned=False)
     (path / "simulations").mkdir()
     (path / "simulations/0-10.npy").touch()
     return directory
@@ -39,8 +39,8 @@ def test_the_next_attempt_closes_one_that_died(tmp_path):
 def test_a_damaged_record_does_not_stop_the_next_attempt(tmp_path):
     directory = make_run(tmp_path)
     directory.start_attempt({}).path.write_text('{"host": ')
-    directory.start_attempt({"results": {}}).end("finished")
-    assert not directory.has_results({})
+    directory.start_attempt({"config": {"graph": {}, "inference": {"report": True}}}).end("finished")
+    assert not directory.has_results({"graph": {}, "inference": {}})
     assert len(list(directory.attempts_dir.iterdir())) == 2
 
 
@@ -60,7 +60,7 @@ def test_overwriting_moves_the_run_aside_but_not_the_lease(tmp_path):
     make_run(tmp_path / "a")
     directory = RunDirectory(tmp_path / "a")
     with Lease(directory.lease_dir) as lease:
-        directory.open({**CONFIG, "overwrite": True})
+        directory.open(RECORD, None, overwrite=True, pinned=False)
         assert (tmp_path / "a.old-1/simulations/0-10.npy").exists()
         assert read_lease(directory.lease_dir).number == lease.number
         assert lease.successor() is None

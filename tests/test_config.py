@@ -61,6 +61,8 @@ def test_every_option_of_a_group_composes(group):
         ("+graph.z.loop={num_epoch: 3}", "graph.z.loop.num_epoch=3: no such key"),
         ("+graph.z.loop={batch_size: 0}", "graph.z.loop.batch_size=0: expected at least 1"),
         ("loop.num_epochs=${nothing}", "loop.num_epochs: Interpolation key 'nothing' not found"),
+        ("+network.options={3: 4}", "network.options.3=4: a key must be text"),
+        ("resume_allow=optimizer.lr", "resume_allow=optimizer.lr: expected a list"),
         ("name=null", "name=null: expected text"),
         ("+graph={a-b: {}}", "graph.a-b: a node's name must be a Python identifier"),
     ],

@@ -220,15 +220,6 @@ def test_outside_of_training_there_is_nothing_to_drain():
 # Signals
 
 
-@pytest.fixture
-def deaf_to_nothing():
-    """A test run in the background may be deaf to Ctrl+C, under nohup to SIGHUP, and so would the guard be."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize(
     ("number", "reason", "exit_code"),
     [
@@ -238,7 +229,7 @@ def deaf_to_nothing():
         (signal.SIGHUP, StopReason.TERMINATED, 99),
     ],
 )
-def test_a_signal_asks_for_a_stop(number, reason, exit_code, deaf_to_nothing):
+def test_a_signal_asks_for_a_stop(number, reason, exit_code):
     before = signal.getsignal(number)
     with Guard() as guard:
         assert guard.poll() is None
@@ -374,7 +365,7 @@ with Guard(Policy(grace=0.3)) as guard:
     send(signal.SIGTERM, after=0)
     with guard.saving():
         time.sleep(1)
-        print("saved", flush=True)
+    print("saved", flush=True)
 """)
     assert result.stdout == "saved\n"
 

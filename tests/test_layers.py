@@ -8,10 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "framework"
 LAYERS = [
-    {"train", "sample", "status"},
+    {"train", "sample", "diff", "status"},
     {"run", "cli", "overview"},
     {"inference"},
-    {"training"},
+    {"training", "resume"},
     {"simulation"},
     {"estimators", "graph", "checkpoint", "runtime", "tracking"},
     {"networks", "priors"},

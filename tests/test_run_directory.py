@@ -5,14 +5,15 @@ import torch
 
 from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError, ConfigError
-from framework.run_directory import RunDirectory
+from framework.run_directory import RunDirectory, RunRecord
+from tests.toy_run import plan
 
-CONFIG = {"name": "a", "resume": None, "resume_from": None, "overwrite": False}
+RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
 
 
 def make_run(path, steps=(1, 2)):
     directory = RunDirectory(path)
-    directory.open(CONFIG)
+    directory.open(RECORD, None, overwrite=False, pinned=False)
     directory.simulations_dir.mkdir()
     (directory.simulations_dir / "0-10.npy").write_text("simulations")
     (path / "metrics.jsonl").write_text("{}\n")
@@ -27,7 +28,7 @@ def commit(directory, step, emergency=False):
 
 def start_from(path, target):
     directory = RunDirectory(target)
-    directory.open({**CONFIG, "resume_from": str(path)})
+    directory.open(RECORD, path, overwrite=False, pinned=False)
     return directory
 
 
@@ -68,25 +69,28 @@ def test_what_a_killed_attempt_has_copied_in_part_is_completed(tmp_path):
 def test_a_later_attempt_keeps_to_its_own(tmp_path):
     source = make_run(tmp_path / "a")
     target = start_from(source.path, tmp_path / "b")
-    target.start_attempt({"overrides": [], "results": {}})
+    target.start_attempt({})
     commit(target, 9)
     assert step_of(start_from(source.path, target.path)) == 9
 
 
-def test_a_run_cannot_begin_with_itself_or_with_nothing(tmp_path):
-    source = make_run(tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"lies in the run directory itself; use \+resume=true"):
-        start_from(source.path, source.path)
-    with pytest.raises(ConfigError, match=r"lies in the run directory itself; set name="):
-        start_from(source.checkpoints_dir / "00000001", source.path)
-    with pytest.raises(CheckpointError, match=r"resume_from=.*nothing: holds no run"):
-        start_from(tmp_path / "nothing", tmp_path / "b")
-    with pytest.raises(CheckpointError, match=r"resume_from=.*00000007: holds no run"):
-        start_from(source.checkpoints_dir / "00000007", tmp_path / "b")
+@pytest.mark.parametrize(
+    ("named", "target", "error", "message"),
+    [
+        ("a", "a", ConfigError, r"lies in the run directory itself; use \+resume=true"),
+        ("a/checkpoints/00000001", "a", ConfigError, r"lies in the run directory itself; set name="),
+        ("nothing", "b", CheckpointError, r"resume_from=.*nothing: holds no run"),
+        ("a/checkpoints/00000007", "b", CheckpointError, r"resume_from=.*00000007: holds no run"),
+    ],
+)
+def test_a_run_cannot_begin_with_itself_or_with_nothing(tmp_path, named, target, error, message):
+    make_run(tmp_path / "a")
+    with pytest.raises(error, match=message):
+        plan(RunDirectory(tmp_path / target), f"resume_from={tmp_path / named}")
 
 
 def test_an_attempt_that_cannot_be_recorded_is_told_of(tmp_path, caplog):
-    attempt = make_run(tmp_path / "a").start_attempt({"results": {}})
+    attempt = make_run(tmp_path / "a").start_attempt({})
     attempt.path.parent.rename(tmp_path / "elsewhere")
     attempt.end("finished")
     assert "what happens is not recorded (No such file or directory)" in caplog.text

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from framework.overview import read_run, read_runs
-from framework.run_directory import RunDirectory
+from framework.run_directory import RunDirectory, RunRecord
 from framework.runtime.lease import EXPIRY_SECONDS, Lease, Owner
 
-CONFIG = {"name": "a", "resume": None, "resume_from": None, "overwrite": False}
-FACTS = {"overrides": [], "results": {}, "job_id": "812_3", "num_epochs": {"z": 300}}
+RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
+FACTS = {"overrides": [], "job_id": "812_3", "num_epochs": {"z": 300}}
 
 
 @pytest.fixture
 def directory(tmp_path):
     run = RunDirectory(tmp_path / "outputs/moons")
-    run.open(CONFIG)
+    run.open(RECORD, None, overwrite=False, pinned=False)
     return run
 
 
@@ -172,7 +172,7 @@ def test_nonsense_in_a_record_is_survived(directory, content):
 
 def test_runs_are_found_at_any_depth_and_once(tmp_path, directory):
     for name in ("multirun/sweep/lr=0.1", "multirun/sweep/lr=0.2"):
-        RunDirectory(tmp_path / name).open(CONFIG)
+        RunDirectory(tmp_path / name).open(RECORD, None, overwrite=False, pinned=False)
     found = read_runs([tmp_path, tmp_path / "outputs", directory.path])
     names = [str(Path(run.run_dir).relative_to(tmp_path)) for run in found]
     assert names == ["multirun/sweep/lr=0.1", "multirun/sweep/lr=0.2", "outputs/moons"]

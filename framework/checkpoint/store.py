@@ -29,10 +29,14 @@ class CheckpointStore:
 
     `keep` generations are kept, two at least: the newest, and the one to fall back on if it is damaged.
     With `compress`, files are about a tenth smaller and take several times longer to write.
+    `constant` files are part of every generation.
     """
 
-    def __init__(self, root: Path | str, keep: int = 2, compress: bool = False) -> None:
+    def __init__(
+        self, root: Path | str, keep: int = 2, compress: bool = False, constant: Mapping[str, Any] | None = None
+    ) -> None:
         self.root = Path(root)
+        self.constant = dict(constant or {})
         self.keep = max(keep, 2)
         self.compress = compress
         self._newest: Generation | None = None  # committed or verified by this object
@@ -87,7 +91,7 @@ class CheckpointStore:
         Raises `SaveError` (an `OSError`); then the older generations are as they were.
         """
         try:
-            return self._commit(files, facts, _EMERGENCY if emergency else "")
+            return self._commit({**self.constant, **files}, facts, _EMERGENCY if emergency else "")
         except SaveError:
             raise
         except OSError as error:

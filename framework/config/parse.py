@@ -35,6 +35,7 @@ def parse_config(composed: DictConfig) -> Config:
 
 def from_container(container: Mapping[str, Any]) -> Config:
     """Build the configuration from plain resolved containers, as `config.yaml` of a run holds them."""
+    _check_names(container, "")
     config = _dataclass(Config, container, "")
     for name in config.graph:
         if not name.isidentifier():
@@ -184,6 +185,14 @@ def _plain(hint: Any, metadata: Mapping[str, Any]) -> Any:
         return hint
     options = [option for option in typing.get_args(hint) if option is not types.NoneType]
     return next(option for option in options if option is not str or len(options) == 1)
+
+
+def _check_names(value: Any, key: str) -> None:
+    """Check that every key is text, at any depth: a run's records are JSON, which has no other keys."""
+    for name, item in value.items() if isinstance(value, Mapping) else ():
+        if not isinstance(name, str):
+            raise ConfigError(f"{_join(key, name)}={item}: a key must be text; write it in quotes")
+        _check_names(item, _join(key, name))
 
 
 def _join(key: str, name: object) -> str:

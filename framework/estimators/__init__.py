@@ -1,7 +1,7 @@
 """Neural estimators of q(theta | evidence)."""
 
-from framework.estimators.estimator import Estimator, EstimatorSpec
+from framework.estimators.estimator import Estimator, EstimatorSpec, spec_of
 from framework.estimators.flow import Flow
 from framework.estimators.gaussian import Gaussian
 
-__all__ = ["Estimator", "EstimatorSpec", "Flow", "Gaussian"]
+__all__ = ["Estimator", "EstimatorSpec", "Flow", "Gaussian", "spec_of"]

@@ -1,5 +1,6 @@
 """From evidence to a density over the user's parameters: what every node's estimator shares."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from framework.config.parse import node_settings
+from framework.config.schema import Config
 from framework.config.target import build
 from framework.errors import ConfigError
 from framework.estimators.compiled import compiled
@@ -34,6 +37,19 @@ class EstimatorSpec:
     def to_container(self) -> dict[str, Any]:
         """Return the fields as plain containers."""
         return asdict(self)
+
+
+def spec_of(config: Config, node: str, shapes: Mapping[str, tuple[int, ...]]) -> EstimatorSpec:
+    """Return the spec of one node of a run, by the event shapes of its simulations."""
+    settings, evidence, priors = node_settings(config, node), config.graph[node].evidence, config.priors
+    return EstimatorSpec(
+        node=node,
+        network=settings.network,
+        embedding=settings.embedding,
+        dim=math.prod(shapes[node]),
+        evidence_shapes={name: shapes[name] for name in evidence},
+        priors={name: priors[name] for name in (node, *evidence) if name in priors},
+    )
 
 
 class Estimator(nn.Module):

@@ -24,14 +24,14 @@ class LoadedRun:
 
     def __init__(self, run_dir: str | Path) -> None:
         self.directory = RunDirectory(Path(run_dir))
-        self.config: Config = from_container(self.directory.pinned_config())
+        self.config: Config = from_container(self.directory.record().config)
 
     @cached_property
     def joint_posterior(self) -> Posterior:
         """The posterior of all nodes that have been trained, with the best weights of the newest checkpoint."""
         generation = self._generation()
         trained = generation.manifest["nodes"]
-        known = targets_in(self.directory.pinned_config())
+        known = targets_in(self.directory.record().config)
         estimators = [load_estimator(generation, node, known) for node in trained]
         return Posterior(estimators, self.directory.read_arrays("observed"), self.config.seed)
 

@@ -50,7 +50,7 @@ def _override(run: LoadedRun, overrides: Sequence[str]) -> Config:
                 "and graph.<node>.observed; everything else is fixed by the run"
             )
     try:
-        merged = OmegaConf.merge(run.directory.pinned_config(), OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(run.directory.record().config, OmegaConf.from_dotlist(list(overrides)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{' '.join(overrides)}: {error}") from error
     return from_container(resolve(merged))  # type: ignore[arg-type]

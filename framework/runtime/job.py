@@ -16,8 +16,3 @@ def restart_count(environment: Mapping[str, str] = os.environ) -> int:
     """Return how often the job was requeued, where the scheduler tells it (Slurm)."""
     text = environment.get("SLURM_RESTART_COUNT", "")
     return int(text) if text.isdigit() else 0
-
-
-def is_requeued(environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether this process goes on for an earlier one of the same job, or of the job that this one follows."""
-    return restart_count(environment) > 0 or environment.get("FRAMEWORK_REQUEUED") == "1"

@@ -110,7 +110,7 @@ def _read_config(run_dir: Path) -> dict[str, Any]:
     """Return the run's configuration, and what is recorded of its attempts."""
     config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
     attempts = {path.stem: read_attempt(path) or {} for path in attempt_paths(run_dir)}
-    kept = {number: {k: v for k, v in facts.items() if k != "results"} for number, facts in attempts.items()}
+    kept = {number: {k: v for k, v in facts.items() if k != "config"} for number, facts in attempts.items()}
     return {**config, "attempt": len(kept), "attempts": kept}
 
 

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from framework.checkpoint import Generation, check_classes, class_paths
+from framework.config.parse import from_container
 from framework.estimators import Estimator
 from framework.estimators.files import INIT_FILE, init_parameters, read_weights, weight_files
+from framework.run_directory import CONFIG_FILE
+from framework.training.changed import adapted
 from framework.training.data import TrainingData
 from framework.training.trainer import Trainer
 
@@ -54,9 +57,12 @@ def restore(trainer: Trainer, generation: Generation, files: NodeFiles) -> NodeF
     """
     node = trainer.node
     states = generation.load(f"{node}/{_STATE}")
-    check_classes(trainer.parts, states.pop("classes"))
+    classes = states.pop("classes")
     del states[_FACTS]
     states |= generation.load(f"{node}/{_OPTIMIZER}")
+    if CONFIG_FILE in generation.files:
+        states, classes = adapted(states, classes, trainer, from_container(generation.load(CONFIG_FILE)))
+    check_classes(trainer.parts, classes)
     states["estimator"] = read_weights(trainer.estimator, generation)
     trainer.load_state(states, best=read_weights(trainer.estimator, generation, "_best"))
     trained_on = generation.load(f"{node}/{_SIMULATIONS}")

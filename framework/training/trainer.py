@@ -42,6 +42,7 @@ class Trainer:
     ) -> None:
         self.estimator, self.data, self.loop, self.seed = estimator, data, loop, seed
         self.node = estimator.spec.node
+        self.optimizer_block = optimizer
         block = {name: value for name, value in optimizer.items() if name != "scheduler"}
         if loop.compile and locate(block, "optimizer") in _ELEMENTWISE:
             estimator.join_weights(*data.take(data.train_rows[: loop.batch_size]))

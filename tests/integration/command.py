@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,10 +51,9 @@ class Command:
         return self.process.poll()
 
     def send(self, number):
-        """Send a signal; a process that has just ended misses it."""
-        if self.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        """Send a signal to the process, which has to be there."""
+        assert self.poll() is None, self.output
+        os.kill(self.pid, number)
 
     def wait(self, timeout=120):
         """Wait for the end, and kill it when that is too late; return all that `subprocess.run` does."""

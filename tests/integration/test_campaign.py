@@ -75,7 +75,8 @@ class Campaign:
         deadline = time.monotonic() + delay
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.002)
-        process.send(number)
+        if process.poll() is None:
+            process.send(number)
         result = process.wait()
         when = f"{'start' if early else 'attempt'} + {delay:.2f} s, drain={drain}, {start.__name__}"
         self.log.append(f"{signal.Signals(number).name} at {when}: {result.returncode}, step {self.step}")

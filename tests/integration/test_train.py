@@ -122,7 +122,8 @@ def test_another_network_cannot_resume_a_run(copied):
     result = train("+resume=true", "network.hidden_dim=9", cwd=copied)
     assert result.returncode == 3
     assert "incompatible config" in result.stderr
-    assert "network.hidden_dim: 8 → 9" in result.stderr
+    assert "  network.hidden_dim: 8 → 9  (" in result.stderr
+    assert "(8, 4) → (9, 4)" in result.stdout
 
 
 def test_a_run_goes_on_in_a_new_directory(copied):

@@ -1,0 +1,85 @@
+"""Command line: what would change if a run went on with another configuration, without starting anything."""
+
+import shutil
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import flag_override
+
+from framework.cli import exit_codes, run_command
+from framework.errors import ResumeRefusedError
+from framework.paths import CONF_DIR, register_bundle
+
+
+def main() -> None:
+    """Parse the arguments, compare and print; exit code 3 if the resume would be refused."""
+    register_bundle()
+    parser = ArgumentParser(
+        prog="python -m framework.diff",
+        formatter_class=RawDescriptionHelpFormatter,
+        description="Tell whether a run could go on with a configuration, and what would change.",
+        epilog="""\
+examples:
+  python -m framework.diff outputs/two_moons network.hidden_dim=128     what framework.train +resume=true would say
+  python -m framework.diff outputs/mine --config-dir conf experiment=mine
+  python -m framework.diff outputs/two_moons outputs/other              one run against another
+
+exit code: 0 if the run could go on, 3 if it would be refused""",
+    )
+    parser.add_argument("run_dir", help="the directory of the run, such as outputs/two_moons")
+    parser.add_argument(
+        "others", nargs="*", metavar="KEY=VALUE | RUN_DIR", help="overrides as for framework.train, or another run"
+    )
+    parser.add_argument("--config-dir", "-cd", help="your own conf directory, as for framework.train")
+    parser.add_argument("--format", default="text", choices=("text", "json", "markdown"), help="default: text")
+    arguments = parser.parse_intermixed_args()
+    others = arguments.others
+    composed = None if len(others) == 1 and "=" not in others[0] else _compose(others, arguments.config_dir)
+    with exit_codes():
+        _compare(arguments, composed)
+
+
+def _compose(overrides: list[str], config_dir: str | None) -> Any:
+    """Compose as framework.train does, Hydra's own part included."""
+    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose("config", overrides=[*overrides, *search], return_hydra_config=True)
+
+
+def _compare(arguments: Namespace, composed: Any) -> None:
+    from framework.resume import compare_runs, plan_resume, report
+    from framework.run_directory import RunDirectory
+
+    directory, refusal = RunDirectory(Path(arguments.run_dir)), None
+    if composed is None:
+        result = compare_runs(directory, RunDirectory(Path(arguments.others[0])))
+        is_refused = any(change.verdict == "refused" for change in result[1])
+    else:
+        hydra = composed.hydra
+        with flag_override(composed, ["struct", "readonly"], False):
+            del composed["hydra"]
+        composed.resume, composed.overwrite = True, False
+        plan = plan_resume(directory, composed, hydra)
+        if plan.source is None:
+            raise ResumeRefusedError(f"{directory.path}: holds no run yet, so that nothing can be compared")
+        result, refusal = (plan.title, plan.changes, plan.notes), plan.refusal
+        is_refused = refusal is not None
+    if arguments.format == "text":
+        print(report.text(*result, width=shutil.get_terminal_size((120, 24)).columns))
+    else:
+        print({"json": report.as_json, "markdown": report.markdown}[arguments.format](*result))
+    if refusal and arguments.format == "text":
+        raise refusal
+    sys.exit(ResumeRefusedError.exit_code if is_refused else 0)
+
+
+def command() -> None:
+    """Run as `framework-diff`."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    command()

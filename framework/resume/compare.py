@@ -1,0 +1,68 @@
+"""What differs between two records of a run: its configuration, its code and its versions."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from framework.config.parse import from_container
+from framework.config.schema import FREE, SHAPE, TRAJECTORY
+from framework.errors import ConfigError
+from framework.resume.diff import Change, differences
+from framework.resume.pinned import run_record
+from framework.resume.policy import VERSION, judge
+from framework.run_directory import RunDirectory, RunRecord
+
+INEXACT = "from here on, not bit for bit what it would have been"
+
+
+def run_changes(source: RunDirectory, old: RunRecord, new: RunRecord, allow: list[str]) -> list[Change]:
+    """Return all changes from the run in `source`, judged; those of shape come first."""
+    changes = version_changes(old, new)
+    if changes and VERSION not in allow:  # another version may not even know the same keys
+        judge(changes, allow)
+        return changes
+    changes += differences(parsed(source, old.config), new.config)
+    changes += code_changes(old, new)
+    changes.sort(key=lambda change: [SHAPE, TRAJECTORY, FREE].index(change.kind))
+    judge(changes, allow)
+    return changes
+
+
+def version_changes(old: RunRecord, new: RunRecord) -> list[Change]:
+    """Return the change of the framework's version, if it is more than a correction of bugs."""
+    before, after = (record.versions.get("framework") for record in (old, new))
+    if before is None or after is None or before.split(".")[:2] == after.split(".")[:2]:
+        return []
+    return [Change((VERSION,), TRAJECTORY, before, after, reason="another version of the framework")]
+
+
+def code_changes(old: RunRecord, new: RunRecord) -> list[Change]:
+    """Return the targets in both whose code differs; a target that is new shows as a changed key."""
+    return [
+        Change(("code", target), TRAJECTORY, old.code[target][:8], new.code[target][:8], reason="its code has changed")
+        for target in sorted(old.code.keys() & new.code.keys())
+        if old.code[target] != new.code[target]
+    ]
+
+
+def torch_note(old: RunRecord, new: RunRecord) -> list[str]:
+    """Return what to say of another torch: CUDA's version is part of its own."""
+    before, after = (record.versions.get("torch") for record in (old, new))
+    if before in (None, after):
+        return []
+    return [f"⚠ torch {before} → {after}: {INEXACT}"]
+
+
+def parsed(directory: RunDirectory, container: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run's config as this version of the framework reads it."""
+    try:
+        return dataclasses.asdict(from_container(container))
+    except ConfigError as error:
+        raise ConfigError(f"{directory.path}: its config is not one of this version ({error})") from error
+
+
+def compare_runs(first: RunDirectory, second: RunDirectory) -> tuple[str, list[Change], list[str]]:
+    """Return title, changes and notes of one run against another, judged as if one went on with the other's config."""
+    old, new = run_record(first), run_record(second)
+    changes = run_changes(first, old, dataclasses.replace(new, config=parsed(second, new.config)), [])
+    return f"{first.path} → {second.path}", changes, torch_note(old, new)

@@ -1,0 +1,118 @@
+"""The difference between two parsed configurations, element by element."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from framework.config.resume_class import INSTRUCTIONS, resume_class
+from framework.config.schema import FREE, SHAPE, ResumeClass
+
+Path = tuple[str | int, ...]
+Verdict = Literal["", "refused", "allowed", "ignored"]
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "—"
+
+
+ABSENT = _Absent()
+
+
+@dataclass
+class Change:
+    """One key whose value differs, what that means for the run, and where both values come from."""
+
+    path: Path
+    kind: ResumeClass
+    old: Any
+    new: Any
+    verdict: Verdict = ""
+    reason: str = ""
+    old_origin: str = ""
+    new_origin: str = ""
+    tensors: list[tuple[str, str, str]] = field(default_factory=list)  # name, old and new shape
+
+    @property
+    def key(self) -> str:
+        """The key as people type it."""
+        return ".".join(map(str, self.path))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """Return the keys that differ between two parsed configurations, those of the gravest class first.
+
+    Both are plain containers, `dataclasses.asdict` of a `Config`: durations are seconds, and keys left out
+    have their defaults. What is only said to one attempt (`resume`, `overwrite`, ...) is left out.
+    """
+    rank = ("shape", "trajectory", "free").index
+    changes = [
+        Change(path, _kind(path, old, new), before, after)
+        for path, before, after in _walk(old, new, ())
+        if path[0] not in INSTRUCTIONS
+    ]
+    return sorted(changes, key=lambda change: rank(change.kind))
+
+
+def _kind(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> ResumeClass:
+    kind = resume_class(path)
+    if kind == FREE and path[0] == "graph" and path[-1] == "observed":
+        drawn = all(_is_drawn(str(path[1]), config) for config in (old, new))
+        return FREE if drawn else SHAPE  # a node that is never drawn enters every simulation by its observation
+    return kind
+
+
+def _is_drawn(node: str, config: Mapping[str, Any]) -> bool:
+    from_file = config["simulation"]["from_file"] is not None
+    return from_file or node in config["priors"] or config["graph"][node]["simulator"] is not None
+
+
+def _walk(old: Any, new: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:
+    """Yield (path, old, new) of every element that differs."""
+    if _is_group(old, new) and not _is_node(old, new, path):
+        old, new = _mapping(old), _mapping(new)
+        for name in [*old, *(name for name in new if name not in old)]:
+            yield from _walk(old.get(name, ABSENT), new.get(name, ABSENT), (*path, name))
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _walk_lists(old, new, path) if not _equal(old, new) else ()
+    elif not _equal(old, new):
+        yield path, old, new
+
+
+def _walk_lists(old: list[Any], new: list[Any], path: Path) -> Iterator[tuple[Path, Any, Any]]:
+    from deepdiff import DeepDiff  # takes longer to load than most diffs to make
+    from deepdiff.helper import NotPresent
+
+    tree = DeepDiff(_plain(old), _plain(new), view="tree", ignore_nan_inequality=True, threshold_to_diff_deeper=0)
+    for items in tree.values():
+        for item in items:
+            before, after = (ABSENT if isinstance(v, NotPresent) else v for v in (item.t1, item.t2))
+            yield (*path, *item.path(output_format="list")), before, after
+
+
+def _is_group(old: Any, new: Any) -> bool:
+    """Tell whether both are groups of keys, as far as they are there; an absent group is an empty one."""
+    both = [value for value in (old, new) if value is not None and value is not ABSENT]
+    return bool(both) and all(isinstance(value, Mapping) for value in both)
+
+
+def _is_node(old: Any, new: Any, path: Path) -> bool:
+    """Tell whether a node is there in one of the two only: that is one change, not one for each of its keys."""
+    return path[:1] == ("graph",) and len(path) == 2 and (old is ABSENT or new is ABSENT)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _equal(old: Any, new: Any) -> bool:
+    return repr(_plain(old)) == repr(_plain(new))  # unlike ==, it tells true from 1, and finds nan equal to itself
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` with whole numbers written in one way: 1.0 as 1."""
+    if isinstance(value, Mapping):
+        return {name: _plain(value[name]) for name in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

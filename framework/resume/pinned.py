@@ -1,0 +1,65 @@
+"""What a run is, even where part of its records is lost: the checkpoints hold its configuration too."""
+
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from framework.errors import CheckpointError
+from framework.run_directory import CONFIG_FILE, RunDirectory, RunRecord
+
+log = logging.getLogger(__name__)
+
+
+def run_record(directory: RunDirectory) -> RunRecord:
+    """Return the run's record; raises `CheckpointError` where neither attempts nor checkpoints tell its config."""
+    try:
+        return directory.record()
+    except CheckpointError:
+        config, _ = _checkpointed(directory)
+        if config is None:
+            raise
+        facts = directory.facts()
+        return RunRecord(config, facts.get("code", {}), facts.get("versions", {}), directory.attempts())
+
+
+def mend_config(directory: RunDirectory) -> None:
+    """Write `config.yaml` again where it is missing or damaged, from the newest checkpoint, and say so."""
+    try:
+        directory.pinned_config()
+    except CheckpointError:
+        config, path = _checkpointed(directory)
+        if config is None:
+            config, path = run_record(directory).config, directory.attempts_dir
+        with suppress(FileNotFoundError):
+            directory.config_path.rename(directory.config_path.with_suffix(".yaml.damaged"))
+        log.warning("⚠ %s was missing or damaged: rebuilt from %s", directory.config_path, path)
+        directory.pin(config)
+
+
+def newest_generation(directory: RunDirectory) -> Path | None:
+    """Return the newest committed checkpoint, unread: enough to say where the run is."""
+    manifests = directory.checkpoints_dir.glob("[0-9]*[0-9]/manifest.json")
+    return max((path.parent for path in manifests), default=None)
+
+
+def progress_in(generation: Path | None) -> dict[str, dict[str, Any]]:
+    """Return each node's progress in a checkpoint, without loading torch."""
+    progress = {}
+    for path in sorted(generation.glob("*/checkpoint.json")) if generation else ():
+        with suppress(OSError, ValueError, KeyError):
+            progress[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))["progress"]
+    return progress
+
+
+def _checkpointed(directory: RunDirectory) -> tuple[dict[str, Any] | None, Path]:
+    """Return the config in the newest checkpoint that is whole, and its file."""
+    from framework.checkpoint import CheckpointStore  # torch, which nothing else here needs
+
+    for generation in reversed(CheckpointStore(directory.checkpoints_dir).generations()):
+        try:
+            return generation.load(CONFIG_FILE), generation.path / CONFIG_FILE
+        except CheckpointError:
+            continue
+    return None, directory.checkpoints_dir

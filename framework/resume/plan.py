@@ -1,0 +1,223 @@
+"""How an attempt begins: afresh, or on from what is there, with which configuration. Changes nothing."""
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from framework.config.parse import from_container, node_settings, resolve
+from framework.config.schema import SHAPE, Config
+from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
+from framework.loading import load
+from framework.resume import report
+from framework.resume.code import code_digests
+from framework.resume.compare import INEXACT, code_changes, parsed, run_changes, torch_note, version_changes
+from framework.resume.diff import ABSENT, Change, differences
+from framework.resume.origin import Origins, override_of
+from framework.resume.pinned import newest_generation, progress_in, run_record
+from framework.resume.policy import explain, judge
+from framework.resume.refusal import describe
+from framework.resume.requeue import is_requeued
+from framework.run_directory import RunDirectory, RunRecord, source_of, versions
+from framework.runtime.job import job_id, restart_count
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Plan:
+    """What an attempt goes on with."""
+
+    config: Config
+    pinned: dict[str, Any]  # what `config.yaml` of a new run holds
+    record: RunRecord  # of the run as this attempt takes it on
+    overrides: list[str]
+    source: RunDirectory | None = None  # the run to go on with; None for a new one
+    old: RunRecord | None = None  # of that run
+    requeued: bool = False
+    seen: tuple[int, str] = (0, "")  # the directory's state when it was planned
+    title: str = ""
+    changes: list[Change] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def refusal(self) -> ResumeRefusedError | None:
+        """The error that names each change that breaks the run, and what to type instead."""
+        refused = [change for change in self.changes if change.verdict == "refused"]
+        if not refused or self.source is None or self.old is None:
+            return None
+        return ResumeRefusedError(describe(self.source.path, refused, self.old, self.overrides))
+
+    def open(self, directory: RunDirectory) -> None:
+        """Prepare the run directory, which is this process's by now; refused if it was another's since the plan."""
+        if self.seen != _state_of(directory):
+            raise ResumeRefusedError(f"{directory.path}: another process has been at work here meanwhile; start again")
+        config, first = self.config, not self.requeued
+        origin = Path(config.resume_from) if config.resume_from and first else None
+        record = dataclasses.replace(self.record, config=self.pinned)
+        directory.open(record, origin, overwrite=config.overwrite and first, pinned=self.requeued)
+
+    def facts(self, device: str) -> dict[str, Any]:
+        """Return what `attempts/NNN.json` records of the plan; warn where another kind of device takes over."""
+        before = self.old.attempts[-1].get("device", device) if self.old and self.old.attempts else device
+        if before != device:
+            log.warning("⚠ device %s → %s: %s", before, device, INEXACT)
+        return {
+            "overrides": self.overrides,
+            "requeued": self.requeued,
+            "device": device,
+            "job_id": job_id(),
+            "restart_count": restart_count(),
+            **{name: getattr(self.record, name) for name in ("config", "code", "versions")},
+            "resume_diff": report.records(self.changes),
+        }
+
+
+def plan_attempt(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Plan:
+    """Plan an attempt at the run in `directory` with what was composed; `hydra` is Hydra's part of that.
+
+    What a resume changes is logged. Raises `ResumeRefusedError` where going on would overwrite
+    work or break the run, before anything of it is built.
+    """
+    seen, attempts = _state_of(directory), directory.attempts()
+    if attempts and is_requeued(attempts[-1]):
+        plan = _requeued(directory, composed)
+    else:
+        plan = plan_resume(directory, composed, hydra)
+    plan.seen = seen
+    if plan.source:
+        log.info(report.text(plan.title, plan.changes, plan.notes, shutil.get_terminal_size((120, 24)).columns))
+    if plan.refusal:
+        raise plan.refusal
+    return plan
+
+
+def _state_of(directory: RunDirectory) -> tuple[int, str]:
+    newest = newest_generation(directory)
+    return len(directory.attempts()), newest.name if newest else ""
+
+
+def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Plan:
+    """Plan an attempt that was not requeued, and judge what it changes."""
+    container = resolve(composed)
+    config = from_container(container)
+    overrides = list(hydra.overrides.task)
+    record = _record(container, config)
+    source, generation = _source(directory, config)
+    if source is None:
+        return Plan(config, container, record, overrides)
+    old = run_record(source)
+    plan = Plan(config, container, record, overrides, source, old)
+    plan.changes = run_changes(source, old, record, config.resume_allow)
+    unresolved: Any = OmegaConf.to_container(composed, resolve=False)
+    progress = progress_in(generation)
+    explain(plan.changes, {node: p["epoch"] for node, p in progress.items()}, unresolved)
+    origins = Origins(hydra)
+    for change in plan.changes:
+        change.old_origin = "" if change.old is ABSENT else _origin_of_old(old, change)
+        change.new_origin = "" if change.new is ABSENT else origins.of(change.path)
+    plan.title = (
+        f"↻ Resuming {source.path}{_position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
+    )
+    plan.notes = torch_note(old, record)
+    _add_tensors(plan, generation)
+    return plan
+
+
+def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
+    """Plan to go on with the config of the last attempt, whatever has been edited since, and say what is ignored."""
+    old = run_record(directory)
+    pinned = parsed(directory, old.config)
+    config = dataclasses.replace(from_container(pinned), resume=True)
+    record = _record(pinned, config)
+    plan = Plan(config, pinned, record, old.attempts[-1]["overrides"], directory, old, requeued=True)
+    try:
+        edits = differences(pinned, dataclasses.asdict(from_container(resolve(composed))))
+    except ConfigError as error:
+        plan.notes.append(f"the files as they are now would not run ({error}); ignored")
+        edits = []
+    for change in edits:
+        change.verdict = "ignored"
+    changed = code_changes(old, record)
+    for change in changed:
+        change.reason = "⚠ its code has changed, and a requeued job goes on all the same"
+    versions_changed = version_changes(old, record)
+    judge(versions_changed, config.resume_allow)
+    plan.changes = [*versions_changed, *changed, *edits]
+    position = _position(directory, old, progress_in(newest_generation(directory))) if directory.holds_work() else ""
+    plan.title = f"↻ Resuming {directory.path}{position}: requeued, with the config that it had"
+    plan.notes += torch_note(old, record)
+    return plan
+
+
+def _source(directory: RunDirectory, config: Config) -> tuple[RunDirectory | None, Path | None]:
+    """Return the run to go on with and its checkpoint, None for a new one.
+
+    Raises where that would overwrite work or is impossible.
+    """
+    if config.resume_from is not None:
+        path = Path(config.resume_from)
+        source, generation = source_of(path)
+        if not source.holds_work() or not path.is_dir():
+            raise CheckpointError(f"resume_from={path}: holds no run")
+        if source.path.resolve() == directory.path.resolve():
+            hint = "set name=..." if generation else "use +resume=true, or set name=..."
+            raise ConfigError(f"resume_from={path}: lies in the run directory itself; {hint}")
+        if not directory.attempts():  # or else it was copied by an earlier attempt
+            return source, generation or newest_generation(source)
+        return directory, newest_generation(directory)
+    if config.overwrite:
+        return None, None
+    if not directory.holds_work():
+        if config.resume and not directory.config_path.exists():
+            raise CheckpointError(f"{directory.path}: nothing to resume here; start without resume=true")
+        return None, None
+    if not config.resume:
+        raise ResumeRefusedError(
+            f"{directory.path} already holds a run. Go on with it: +resume=true · start another: name=... · "
+            "move it aside and start afresh: overwrite=true"
+        )
+    return directory, newest_generation(directory)
+
+
+def _record(container: Mapping[str, Any], config: Config) -> RunRecord:
+    return RunRecord(dataclasses.asdict(config), code_digests(container), versions(), [])
+
+
+def _position(source: RunDirectory, old: RunRecord, progress: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return ` from epoch 47/300` of the node under training."""
+    if not progress:
+        return " from its simulations"
+    try:
+        config = from_container(parsed(source, old.config))
+    except ConfigError:  # of another version, and refused for that
+        return ""
+    node = next((name for name, p in progress.items() if not p["finished"]), list(progress)[-1])
+    of = f" of {node}" if sum(bool(n.evidence) for n in config.graph.values()) > 1 else ""
+    return f" from epoch {progress[node]['epoch']}/{node_settings(config, node).loop.num_epochs}{of}"
+
+
+def _origin_of_old(old: RunRecord, change: Change) -> str:
+    for number in range(len(old.attempts), 0, -1):
+        if override := override_of(old.attempts[number - 1].get("overrides", []), change.path):
+            return f"{override} in attempt {number}"
+    return "config.yaml"
+
+
+def _add_tensors(plan: Plan, generation: Path | None) -> None:
+    """Attach to the last change of shape which weights do not fit; without torch where no shape changes."""
+    shapes = [change for change in plan.changes if change.kind == SHAPE]
+    if not shapes or generation is None or plan.source is None:
+        return
+    try:
+        load("framework.resume.tensors")
+        from framework.resume.tensors import changed_tensors
+
+        shapes[-1].tensors = changed_tensors(plan.config, generation, plan.source.simulations_dir)
+    except Exception as error:  # what cannot be built is refused all the same
+        plan.notes.append(f"(tensors not compared: {' '.join(str(error).split())[:200]})")

@@ -1,0 +1,78 @@
+"""Which weights of a checkpoint a changed configuration has no place for; nothing is allocated to find out."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from framework.config.schema import Config
+from framework.estimators import Estimator, spec_of
+from framework.estimators.files import INIT_FILE
+from framework.simulation import SimulationStore
+
+log = logging.getLogger(__name__)
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def changed_tensors(config: Config, generation: Path, simulations_dir: Path) -> list[tuple[str, str, str]]:
+    """Return (name, stored shape, new shape) of every tensor that differs, for the nodes in the checkpoint.
+
+    Raises whatever the parts raise that cannot be built of the new configuration.
+    """
+    event_shapes = SimulationStore.open(simulations_dir).event_shapes
+    changed = []
+    for path in sorted(generation.glob(f"*/{INIT_FILE}")):
+        node = path.parent.name
+        if node not in config.graph:
+            continue
+        for name in (node, *config.graph[node].evidence):
+            if name not in event_shapes:
+                raise LookupError(f"no stored simulation tells the shape of '{name}'")
+        old, new = stored_shapes(path), estimator_shapes(config, node, event_shapes)
+        names = [*old, *(name for name in new if name not in old)]
+        changed += [
+            (f"{node}.{name}", _text(old.get(name)), _text(new.get(name)))
+            for name in names
+            if old.get(name) != new.get(name)
+        ]
+    return changed
+
+
+def stored_shapes(path: Path) -> Shapes:
+    """Return the shapes in an `init_parameters.pth`, without reading its numbers."""
+    content = torch.load(path, mmap=True, weights_only=True, map_location="cpu")
+    return {name: tuple(value.shape) for name, value in content["weights"].items()}
+
+
+def estimator_shapes(config: Config, node: str, event_shapes: Mapping[str, tuple[int, ...]]) -> Shapes:
+    """Return the shapes of a node's estimator."""
+    with _WeightsOnMeta():
+        estimator = Estimator(spec_of(config, node, event_shapes))
+    return {name: tuple(value.shape) for name, value in estimator.state_dict().items()}
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Puts weights on the meta device, where they have a shape only.
+
+    `torch.device("meta")` would do for most layers, but priors and masks compute with real numbers
+    while they are built. So what is created without values goes there, and takes along what meets it.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.empty, torch.rand, torch.randn) and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        if any(isinstance(value, torch.Tensor) and value.is_meta for value in tree_leaves((args, kwargs))):
+            args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+        return func(*args, **kwargs)
+
+
+def _text(shape: tuple[int, ...] | None) -> str:
+    return "—" if shape is None else str(shape)

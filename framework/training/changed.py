@@ -1,0 +1,71 @@
+"""A checkpoint's state under settings that have changed since, as the user has consented to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from framework.checkpoint import class_paths
+from framework.config.parse import node_settings
+from framework.config.schema import Config
+from framework.config.target import build
+from framework.training.trainer import Trainer
+
+
+def adapted(
+    states: dict[str, Any], classes: dict[str, str], trainer: Trainer, trained_with: Config
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the states of `trainer`'s parts, and the classes that they are of, as they are under its own settings.
+
+    Optimizer and schedule store their settings in their state, so that loading it would undo the
+    change: what a new object of the new settings has otherwise than one of the old is put into the
+    state. What the schedule has made of the learning rate so far is kept as a factor, except that a
+    schedule of another class begins anew. Batches of another size have the epoch under way begin again.
+    """
+    settings = node_settings(trained_with, trainer.node)
+    old, new = settings.optimizer, trainer.optimizer_block
+    if old != new:
+        states = {**states, **_optimizer_states(states, trainer, old, new)}
+        if old["scheduler"]["_target_"] != new["scheduler"]["_target_"]:
+            classes = {**classes, "scheduler": class_paths(trainer.parts)["scheduler"]}
+    if settings.loop.batch_size != trainer.loop.batch_size:
+        states = {**states, "progress": {**states["progress"], "batch": 0, "loss_sum": 0.0}}
+    return states, classes
+
+
+def _optimizer_states(
+    states: Mapping[str, Any], trainer: Trainer, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> dict[str, Any]:
+    before, after = (_fresh(block, trainer) for block in (old, new))
+    optimizer = _carried(states["optimizer"], before["optimizer"], after["optimizer"])
+    same_schedule = old["scheduler"]["_target_"] == new["scheduler"]["_target_"]
+    for saved, first, last, group in zip(
+        *(state["param_groups"] for state in (states["optimizer"], before["optimizer"], after["optimizer"], optimizer)),
+        strict=True,
+    ):
+        base = [g.get("initial_lr", g["lr"]) for g in (first, last)]
+        group["lr"] = saved["lr"] * base[1] / base[0] if same_schedule and base[0] else last["lr"]
+    scheduler = _carried(states["scheduler"], before["scheduler"], after["scheduler"])
+    if not same_schedule:
+        scheduler = after["scheduler"]
+    elif "_last_lr" in scheduler:
+        scheduler["_last_lr"] = [group["lr"] for group in optimizer["param_groups"]]
+    return {"optimizer": optimizer, "scheduler": scheduler}
+
+
+def _fresh(block: Mapping[str, Any], trainer: Trainer) -> dict[str, Any]:
+    """Return the states of an optimizer and a schedule that have not taken a step."""
+    arguments = {name: value for name, value in block.items() if name != "scheduler"}
+    optimizer = build(arguments, "optimizer", params=trainer.parameters)
+    scheduler = build(block["scheduler"], "optimizer.scheduler", optimizer=optimizer)
+    return {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+
+
+def _carried(saved: Any, before: Any, after: Any) -> Any:
+    """Return `saved`, with what `after` has otherwise than `before`."""
+    if isinstance(saved, dict) and isinstance(before, dict) and isinstance(after, dict):
+        return {
+            name: _carried(saved.get(name, after.get(name)), before.get(name), after.get(name))
+            for name in [*saved, *(name for name in after if name not in saved)]
+        }
+    if isinstance(saved, list) and isinstance(after, list) and isinstance(before, list) and len(saved) == len(after):
+        return [_carried(*items) for items in zip(saved, before, after, strict=True)]
+    return saved if before == after else after
