@@ -282,3 +282,16 @@ def test_a_requeued_job_goes_on_with_other_code_and_says_so(user_code, tmp_path,
 def test_installed_code_and_the_frameworks_own_have_versions_instead(user_code):
     targets = ["torch.nn.Flatten", "framework.networks.MLP", "physics_package.simulator.f", "json.dumps", "nowhere.f"]
     assert list(code_digests({"network": [{"_target_": t} for t in targets]})) == ["physics_package.simulator.f"]
+
+
+def test_packages_of_a_clusters_module_system_are_installed_code(user_code, tmp_path, monkeypatch):
+    loaded = tmp_path / "opt/pytorch/lib/python3.11/site-packages"
+    loaded.mkdir(parents=True)
+    (loaded / "loaded_by_module.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(loaded))
+    assert code_digests({"network": {"_target_": "loaded_by_module.f"}}) == {}
+    before = code_digests({"network": {"_target_": "physics_package.simulator.f"}})
+    (user_code / "constants.py").write_text("C = 3\nimport loaded_by_module\n")
+    changed = code_digests({"network": {"_target_": "physics_package.simulator.f"}})
+    (loaded / "loaded_by_module.py").write_text("x = 2\n")
+    assert before != changed == code_digests({"network": {"_target_": "physics_package.simulator.f"}})

@@ -5,6 +5,7 @@ import site
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import xxhash
 
+_PACKAGES = {"site-packages", "dist-packages"}
+_MAX_FILES = 500  # of the user's, for each target: what lies deeper in a large library is not followed
 _GROUPS = ("graph", "priors", "network", "embedding", "optimizer")  # what the training depends on
 
 
@@ -50,7 +53,7 @@ def _digest(target: str) -> str | None:
 def _collect(name: str, files: dict[str, Path]) -> None:
     """Add the user's modules along the dotted `name`, and what they import, to `files`."""
     for module, path in _modules(name):
-        if module in files:
+        if module in files or len(files) >= _MAX_FILES:
             continue
         files[module] = path
         try:
@@ -92,10 +95,16 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
 def _is_users(spec: ModuleSpec) -> bool:
     if spec.name.partition(".")[0] in sys.stdlib_module_names:
         return False
-    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or [])
-    return bool(places) and not any(Path(place).is_relative_to(root) for place in places for root in _installed())
+    places = [Path(place) for place in ([spec.origin] if spec.origin else spec.submodule_search_locations or [])]
+    return bool(places) and not any(_is_installed(place) for place in places)
 
 
+def _is_installed(place: Path) -> bool:
+    """Tell whether code there has a version; clusters also add other directories of packages to Python's path."""
+    return not _PACKAGES.isdisjoint(place.parts) or any(place.is_relative_to(root) for root in _installed())
+
+
+@cache
 def _installed() -> list[Path]:
     """Return the directories of code that has a version: installed packages, and the framework itself."""
     paths = sysconfig.get_paths()
