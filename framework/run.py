@@ -30,11 +30,13 @@ from framework.runtime import BudgetReader, Guard, Policy, Requeue, Stopped, Sto
 from framework.runtime.lease import Lease
 from framework.simulation import (
     SimulationStore,
+    changed_nodes,
     event_shapes,
     import_simulations,
     imported_names,
     imported_shapes,
     run_simulations,
+    set_aside,
 )
 from framework.tracking import Console, Tracker
 from framework.training.node import NodeTraining
@@ -92,6 +94,7 @@ class Run:
         self.checkpoints = CheckpointStore(directory.checkpoints_dir, runtime.keep, runtime.compress, constant)
         self.console = Console()
         self._elapsed_before = 0.0  # in earlier attempts
+        self._simulations_before: Path | None = None  # those of before the graph got another node
         self.best_losses: dict[str, float] = {}
         self.doing = "starting"  # the phase under way
         self.attempt_facts: dict[str, Any] = {}  # what each checkpoint says of the code that wrote it
@@ -138,6 +141,7 @@ class Run:
 
     def prepare(self) -> None:
         """Check everything that can be checked before the first simulation, and open the store."""
+        self._simulations_before = set_aside(self.directory.simulations_dir, self.graph.training_nodes)
         shapes = self._event_shapes()
         self.graph = check_shapes(self.graph, shapes)
         self.specs = {node.name: spec_of(self.config, node.name, shapes) for node in self.graph.inferred}
@@ -170,6 +174,8 @@ class Run:
 
             with self.console.phase("simulating", total, done):
                 run_simulations(self.build_graph, store, total, seed, config.workers, limit, show)
+        if self._simulations_before and (names := changed_nodes(self._simulations_before, store)):
+            log.warning("⚠ %s came out differently this time: what was trained on them goes on with others", names)
         valid, invalid = store.counts()
         log.info("%d simulations%s", valid, f", {invalid} more were invalid and are left out" if invalid else "")
 
@@ -202,8 +208,11 @@ class Run:
         from_file = self.config.simulation.from_file
         if from_file is None:
             return []
+        nodes = {n for name, node in self.config.graph.items() if node.evidence for n in (name, *node.evidence)}
         if SimulationStore.exists(self.directory.simulations_dir):
-            return list(SimulationStore.open(self.directory.simulations_dir).event_shapes)
+            stored = SimulationStore.open(self.directory.simulations_dir).event_shapes
+            if nodes <= stored.keys():
+                return list(stored)
         return imported_names(Path(from_file))
 
     def _event_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -1,8 +1,13 @@
-"""Programs of a scheduler, replaced by ones that replay recorded answers."""
+"""What many tests share: programs of a scheduler that replay recorded answers, and how properties are tested."""
 
 import shutil
 
+import hypothesis
 import pytest
+
+# The same examples each time, however long they take: a run of the tests tells of the code, not of chance or load.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("suite")
 
 TOOLS = ["cat", "cp", "env", "sleep", "touch"]  # what those programs are made of
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
@@ -240,7 +240,6 @@ def test_bounds_have_a_finite_place_in_the_unconstrained_space(case, dtype):
     assert case.prior.to_unconstrained(bounds[bounds.isfinite()][:, None]).isfinite().all()
 
 
-@settings(deadline=None, derandomize=True)
 @given(low=st.floats(-1e4, 1e4, width=32), width=st.floats(1.0, 1e4, width=32), u=st.floats(-50, 50))
 def test_float32_rounding_never_leaves_an_interval(low, width, u):
     prior = Uniform(low, low + width)

@@ -184,10 +184,17 @@ def test_lists_and_groups_differ_by_element(old, new, found):
 JSON = (bool, int, float, str, list, dict)
 
 
-def test_a_node_that_is_new_is_one_change():
-    node = dataclasses.asdict(NodeConfig(parents=["signal"]))
-    (change,) = differences(CONFIG, {**CONFIG, "graph": {**CONFIG["graph"], "extra": node}})
-    assert (change.key, change.kind) == ("graph.extra", "shape")
+def test_a_node_that_comes_or_goes_is_one_change_and_its_prior_another():
+    node, prior = dataclasses.asdict(NodeConfig(evidence=["data"])), {"_target_": "framework.priors.Fixed", "value": 1}
+    more = {"graph": {**CONFIG["graph"], "extra": node}, "priors": {**CONFIG["priors"], "extra": prior}}
+    for old, new in ((CONFIG, CONFIG | more), (CONFIG | more, CONFIG)):
+        assert [(c.key, c.kind) for c in differences(old, new)] == [("graph.extra", "free"), ("priors.extra", "free")]
+
+
+def test_the_prior_of_a_node_that_stays_is_part_of_every_simulation():
+    node = next(iter(CONFIG["priors"]))
+    fewer = {**CONFIG, "priors": {name: prior for name, prior in CONFIG["priors"].items() if name != node}}
+    assert {c.kind for c in differences(CONFIG, fewer)} == {"shape"}
 
 
 def test_the_observation_of_a_node_that_is_never_drawn_is_part_of_every_simulation():

@@ -242,6 +242,25 @@ def test_the_difference_is_also_for_programs_and_pages(run):
     assert "| free | `inference.num_samples` | `10000` | `3` |  |" in report.markdown(*parts)
 
 
+NODE = "{parents: [z], evidence: [x], simulator: {_target_: framework.priors.Uniform}}"
+
+
+def test_a_node_that_comes_or_goes_is_allowed_and_said(run):
+    (change,) = plan(run, RESUME, f"+graph.w={NODE}").changes
+    assert (change.key, change.verdict, change.reason) == ("graph.w", "", "added: training from scratch")
+    begin(run, RESUME, f"+graph.w={NODE}")
+    (change,) = plan(run, RESUME).changes
+    assert (change.key, change.verdict, change.reason) == ("graph.w", "", "removed: its files stay")
+
+
+def test_a_node_with_another_name_is_told_apart_by_a_hint(tmp_path):
+    run = new_run(tmp_path / "run", f"+graph.w={NODE}")
+    assert plan(run, RESUME, f"+graph.v={NODE}").notes == [
+        "graph.v is graph.w under another name? What is trained goes by the name: as w it goes on, as v it begins anew"
+    ]
+    assert plan(run, RESUME, f"+graph.v={NODE}", "graph.v.parents=[x]").notes == []
+
+
 @pytest.fixture
 def user_code(tmp_path, monkeypatch):
     """A user's own package and module, importable, with an experiment."""

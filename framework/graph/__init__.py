@@ -2,7 +2,7 @@
 
 from framework.graph.arrays import check_shapes, load_array
 from framework.graph.build import build_graph
-from framework.graph.graph import Graph
+from framework.graph.graph import Graph, inference_order
 from framework.graph.node import Node
 
-__all__ = ["Graph", "Node", "build_graph", "check_shapes", "load_array"]
+__all__ = ["Graph", "Node", "build_graph", "check_shapes", "inference_order", "load_array"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from typing import Protocol
 
 from framework.errors import ConfigError
 from framework.graph.checks import check_node, check_num_observations, paired_arrays
@@ -25,11 +26,9 @@ class Graph:
             check_node(node, self.nodes)
         order = _sorted({node.name: node.parents for node in nodes}, _parent_cycle)
         self.simulation_order = [self.nodes[name] for name in order if self.nodes[name].is_drawn]
-        inferred = [node.name for node in self.simulation_order if node.is_inferred]
-        if not inferred:
+        self.inferred = [self.nodes[name] for name in inference_order(self.nodes)]
+        if not self.inferred:
             raise ConfigError("graph: no node is inferred; give the node to be learned its evidence: [<node>, ...]")
-        needs = {name: [other for other in self.nodes[name].evidence if other in inferred] for name in inferred}
-        self.inferred = [self.nodes[name] for name in _sorted(needs, _evidence_cycle)]
         check_num_observations(nodes)
 
     @property
@@ -57,6 +56,28 @@ class Graph:
         """Return a picture of the graph for a terminal, with one line for each node."""
         covariates = [node for node in self.nodes.values() if not node.is_drawn]
         return picture(covariates + self.simulation_order)
+
+
+class HasEvidence(Protocol):
+    """A node, or what the configuration says of it."""
+
+    @property
+    def parents(self) -> Sequence[str]:
+        """Names of the nodes that it is simulated from."""
+        ...
+
+    @property
+    def evidence(self) -> Sequence[str]:
+        """Names of the nodes that it is inferred from."""
+        ...
+
+
+def inference_order(nodes: Mapping[str, HasEvidence]) -> list[str]:
+    """Return the names of the inferred nodes, each after the inferred ones among its evidence."""
+    order = _sorted({name: node.parents for name, node in nodes.items()}, _parent_cycle)
+    inferred = [name for name in order if nodes[name].evidence]
+    needs = {name: [other for other in nodes[name].evidence if other in inferred] for name in inferred}
+    return _sorted(needs, _evidence_cycle)
 
 
 def _sorted(needs: Mapping[str, Sequence[str]], message: Callable[[list[str]], str]) -> list[str]:

@@ -11,7 +11,7 @@ from framework.config.schema import Config
 from framework.config.target import targets_in
 from framework.errors import CheckpointError, ConfigError
 from framework.estimators.files import load_estimator
-from framework.graph import Graph, build_graph
+from framework.graph import Graph, build_graph, inference_order
 from framework.inference.posterior import NodePosterior, Posterior
 from framework.inference.samples import read_samples
 from framework.paths import register_bundle
@@ -30,7 +30,7 @@ class LoadedRun:
     def joint_posterior(self) -> Posterior:
         """The posterior of all nodes that have been trained, with the best weights of the newest checkpoint."""
         generation = self._generation()
-        trained = generation.manifest["nodes"]
+        trained = [node for node in inference_order(self.config.graph) if node in generation.manifest["nodes"]]
         known = targets_in(self.directory.record().config)
         estimators = [load_estimator(generation, node, known) for node in trained]
         return Posterior(estimators, self.directory.read_arrays("observed"), self.config.seed)

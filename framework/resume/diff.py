@@ -55,11 +55,24 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 
 def _kind(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> ResumeClass:
+    if is_whole_node(path) and (node_of(old, path) is None or node_of(new, path) is None):
+        return FREE  # what it changes for the nodes that stay shows in keys of theirs
     kind = resume_class(path)
     if kind == FREE and path[0] == "graph" and path[-1] == "observed":
         drawn = all(_is_drawn(str(path[1]), config) for config in (old, new))
         return FREE if drawn else SHAPE  # a node that is never drawn enters every simulation by its observation
     return kind
+
+
+def is_whole_node(path: Path) -> bool:
+    """Tell whether `path` is that of a node, or of its prior."""
+    return len(path) == 2 and path[0] in ("graph", "priors")
+
+
+def node_of(config: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
+    """Return the node in `config` that `path` is about, or None where there is none."""
+    node: Mapping[str, Any] | None = config["graph"].get(path[1])
+    return node
 
 
 def _is_drawn(node: str, config: Mapping[str, Any]) -> bool:
@@ -83,7 +96,7 @@ def _walk_lists(old: list[Any], new: list[Any], path: Path) -> Iterator[tuple[Pa
     from deepdiff import DeepDiff  # takes longer to load than most diffs to make
     from deepdiff.helper import NotPresent
 
-    tree = DeepDiff(_plain(old), _plain(new), view="tree", ignore_nan_inequality=True, threshold_to_diff_deeper=0)
+    tree = DeepDiff(plain(old), plain(new), view="tree", ignore_nan_inequality=True, threshold_to_diff_deeper=0)
     for items in tree.values():
         for item in items:
             before, after = (ABSENT if isinstance(v, NotPresent) else v for v in (item.t1, item.t2))
@@ -98,7 +111,7 @@ def _is_group(old: Any, new: Any) -> bool:
 
 def _is_node(old: Any, new: Any, path: Path) -> bool:
     """Tell whether a node is there in one of the two only: that is one change, not one for each of its keys."""
-    return path[:1] == ("graph",) and len(path) == 2 and (old is ABSENT or new is ABSENT)
+    return is_whole_node(path) and (old is ABSENT or new is ABSENT)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -106,13 +119,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _equal(old: Any, new: Any) -> bool:
-    return repr(_plain(old)) == repr(_plain(new))  # unlike ==, it tells true from 1, and finds nan equal to itself
+    return repr(plain(old)) == repr(plain(new))  # unlike ==, it tells true from 1, and finds nan equal to itself
 
 
-def _plain(value: Any) -> Any:
-    """Return `value` with whole numbers written in one way: 1.0 as 1."""
+def plain(value: Any) -> Any:
+    """Return `value` with its keys in order and whole numbers written in one way: 1.0 as 1."""
     if isinstance(value, Mapping):
-        return {name: _plain(value[name]) for name in sorted(value, key=str)}
+        return {name: plain(value[name]) for name in sorted(value, key=str)}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

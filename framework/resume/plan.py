@@ -17,7 +17,8 @@ from framework.loading import load
 from framework.resume import report
 from framework.resume.code import code_digests
 from framework.resume.compare import INEXACT, code_changes, parsed, run_changes, torch_note, version_changes
-from framework.resume.diff import ABSENT, Change, differences
+from framework.resume.diff import ABSENT, Change, differences, is_whole_node
+from framework.resume.nodes import explain_nodes
 from framework.resume.origin import Origins, override_of
 from framework.resume.pinned import newest_generation, progress_in, run_record
 from framework.resume.policy import explain, judge
@@ -116,6 +117,8 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     plan.changes = run_changes(source, old, record, config.resume_allow)
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
     progress = progress_in(generation)
+    came_or_went = any(is_whole_node(change.path) for change in plan.changes)
+    hints = explain_nodes(plan.changes, parsed(source, old.config), record.config) if came_or_went else []
     explain(plan.changes, {node: p["epoch"] for node, p in progress.items()}, unresolved)
     origins = Origins(hydra)
     for change in plan.changes:
@@ -124,7 +127,7 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     plan.title = (
         f"↻ Resuming {source.path}{_position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
     )
-    plan.notes = torch_note(old, record)
+    plan.notes = [*hints, *torch_note(old, record)]
     _add_tensors(plan, generation)
     return plan
 

@@ -83,7 +83,7 @@ class NodeTraining:
         console: Console,
     ) -> StopReason | None:
         """Train; at the end, and when the guard asks, save. Leaving it waits until the last save is durable."""
-        nodes = sorted({self.spec.node, *(newest.manifest["nodes"] if newest else ())})
+        nodes = list(dict.fromkeys([*(newest.manifest["nodes"] if newest else ()), self.spec.node]))
 
         def content() -> tuple[dict[str, Any], dict[str, Any]]:
             facts = dict(self.facts())

@@ -1,0 +1,35 @@
+"""Simulating once more, for nodes that the stored simulations lack."""
+
+import numpy as np
+
+from framework.simulation import SimulationStore, changed_nodes, set_aside
+from framework.simulation.draw import Block
+
+
+def store(directory, seed=0, first=0, **values):
+    made = SimulationStore(directory, seed, {name: value.shape[1:] for name, value in values.items()})
+    num_rows = len(next(iter(values.values())))
+    made.commit(first, first + num_rows, Block(np.arange(first, first + num_rows), values, []))
+    return made
+
+
+def numbers(num_rows, start=0.0):
+    return np.arange(start, start + num_rows, dtype=np.float32)[:, None]
+
+
+def test_a_store_that_lacks_a_node_is_set_aside(tmp_path):
+    directory = tmp_path / "simulations"
+    assert set_aside(directory, ["z"]) is None
+    store(directory, z=numbers(3))
+    assert set_aside(directory, ["z"]) is None and directory.exists()
+    assert set_aside(directory, ["z", "w"]) == tmp_path / "simulations.old-1"
+    store(directory, z=numbers(3))
+    assert set_aside(directory, ["w"]) == tmp_path / "simulations.old-2"
+    assert SimulationStore.open(tmp_path / "simulations.old-1").counts() == (3, 0)
+
+
+def test_values_are_compared_where_both_have_a_simulation(tmp_path):
+    old = store(tmp_path / "old", z=numbers(4), x=numbers(4))
+    assert changed_nodes(old.directory, store(tmp_path / "same", z=numbers(9), x=numbers(9), w=numbers(9))) == []
+    assert changed_nodes(old.directory, store(tmp_path / "other", z=numbers(9), x=numbers(9, start=1))) == ["x"]
+    assert changed_nodes(old.directory, store(tmp_path / "apart", first=4, z=numbers(5), x=numbers(5))) == []
