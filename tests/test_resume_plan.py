@@ -85,6 +85,10 @@ def test_a_change_that_no_number_of_the_training_depends_on_resumes(run, overrid
     assert set(verdicts(run, *overrides).values()) == {""}
 
 
+def test_the_epoch_under_way_is_said(tmp_path):
+    assert "from epoch 48/300" in plan(new_run(tmp_path / "run", batch=3), RESUME).title
+
+
 def test_nothing_changed_is_said(run, caplog):
     caplog.set_level("INFO")
     plan(run, RESUME)

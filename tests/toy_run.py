@@ -26,13 +26,13 @@ def plan(directory, *overrides):
     return plan_attempt(directory, *composed(*overrides))
 
 
-def new_run(path, *overrides, epoch=47, finished=False):
-    """Start a run and leave a checkpoint of one node that has come to `epoch`."""
+def new_run(path, *overrides, epoch=47, batch=0, finished=False):
+    """Start a run and leave a checkpoint of one node that has completed `epoch` epochs, and `batch` batches."""
     directory = RunDirectory(path)
     begin(directory, *overrides)
     node = directory.checkpoints_dir / "00000001/z"
     node.mkdir(parents=True)
-    progress = {"epoch": epoch, "finished": finished}
+    progress = {"epoch": epoch, "batch": batch, "finished": finished}
     (node / "checkpoint.json").write_text(json.dumps({"progress": progress}))
     (node.parent / "manifest.json").write_text("{}")
     return directory

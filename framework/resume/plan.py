@@ -202,7 +202,8 @@ def _position(source: RunDirectory, old: RunRecord, progress: Mapping[str, Mappi
         return ""
     node = next((name for name, p in progress.items() if not p["finished"]), list(progress)[-1])
     of = f" of {node}" if sum(bool(n.evidence) for n in config.graph.values()) > 1 else ""
-    return f" from epoch {progress[node]['epoch']}/{node_settings(config, node).loop.num_epochs}{of}"
+    epoch = progress[node]["epoch"] + (progress[node]["batch"] > 0)  # the one under way, as training says it
+    return f" from epoch {epoch}/{node_settings(config, node).loop.num_epochs}{of}"
 
 
 def _origin_of_old(old: RunRecord, change: Change) -> str:

@@ -52,7 +52,7 @@ class NodeTraining:
                 raise
             if newest and node in newest.manifest["nodes"]:
                 files = restore(trainer, newest, files)
-                saved_at = saved_facts(newest, node)["saved_at"]
+                saved_at = saved_facts(newest, node)["saved_at"][:16]  # to the minute
                 log.info("↻ Resuming %s from %s (last saved %s)", node, _position(trainer), saved_at)
             for tracker in trackers:
                 tracker.cut_back(node, trainer.progress.step)
