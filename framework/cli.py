@@ -31,6 +31,9 @@ def run_command(main: Callable[[], Any]) -> None:
     except Exception as error:  # all that Hydra raises while composing; what a job raises ends in `exit_codes`
         if show_traceback:
             traceback.print_exc()
+        if isinstance(error, FrameworkError):  # of a launcher
+            print(f"✗ {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
         print(f"✗ {explain_composition(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(ConfigError.exit_code)
 
@@ -98,7 +101,7 @@ def _valid_keys(overrides: list[str]) -> list[str]:
     for choices in ([o for o in overrides if re.match(r"[\w/]+=\w+$", o)], []):
         try:
             with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-                composed = compose("config", overrides=choices)
+                composed = compose("config", overrides=choices, return_hydra_config=True)
         except (HydraException, ValueError):
             continue
         return list(_flatten(OmegaConf.to_container(composed), ""))

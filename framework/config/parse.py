@@ -44,6 +44,11 @@ def from_container(container: Mapping[str, Any]) -> Config:
     return config
 
 
+def parse_group(kind: type[T], values: Mapping[str, Any], key: str) -> T:
+    """Build a dataclass from the group at `key`."""
+    return _dataclass(kind, values, key)
+
+
 def resolve(composed: DictConfig) -> dict[str, Any]:
     """Return plain containers with all interpolations resolved."""
     try:

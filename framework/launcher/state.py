@@ -1,0 +1,144 @@
+"""How far a run is, told from the files of its directory alone: from any machine, and without loading torch."""
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from framework.launcher.names import is_free, key_of
+
+JOB_FILE = "job.json"  # the job that was submitted last for the run
+_EXIT_FILE = "exit.json"  # how the last job's process ended
+_NOT_FAILED = {0, 99, 130}
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What the files say. `status` is new, running, finished, failed or stopped; stopped ones can go on."""
+
+    status: str
+    reason: str = ""  # the last attempt's, or why it failed
+    num_attempts: int = 0
+    overrides: tuple[str, ...] = ()  # of the last attempt
+    epoch: int = 0
+    best_loss: float = float("nan")  # the sum over the nodes
+    seconds: float = 0.0  # that attempts have taken
+
+
+def read_state(run_dir: Path) -> RunState:
+    """Return the state of the run in `run_dir`."""
+    attempts = _attempts(run_dir)
+    epoch, best_loss = _progress(run_dir)
+    return RunState(
+        *_status(attempts, read_json(run_dir / _EXIT_FILE) or {}),
+        num_attempts=len(attempts),
+        overrides=tuple(attempts[-1].get("overrides", ())) if attempts else (),
+        epoch=epoch,
+        best_loss=best_loss,
+        seconds=sum(map(_seconds, attempts)),
+    )
+
+
+def holds_work(run_dir: Path) -> bool:
+    """Tell whether a checkpoint or simulations are there to go on from."""
+    found = (run_dir / "checkpoints").glob("*/manifest.json"), (run_dir / "simulations").glob("*.npy")
+    return any(any(paths) for paths in found)
+
+
+def newest_commit(run_dir: Path) -> str:
+    """Name the newest of what the run has committed, checkpoints and simulations; "" for nothing."""
+    checkpoints = [path.parent.name for path in (run_dir / "checkpoints").glob("[0-9]*/manifest.json")]
+    num_shards = len(list((run_dir / "simulations").glob("*.npy")))
+    return f"{max(checkpoints, default='')}:{num_shards}" if checkpoints or num_shards else ""
+
+
+def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Tell whether two lists of overrides ask for the same: what only says how to run it does not count."""
+    return _asked(first) == _asked(second)
+
+
+def record_exit(run_dir: Path, code: int, reason: str = "") -> None:
+    """Record how a job's process ended: there are errors before an attempt begins."""
+    exit_facts = {"code": code, "reason": reason, "num_attempts": len(_attempts(run_dir))}
+    write_json(run_dir / _EXIT_FILE, exit_facts)
+
+
+def end_as_failed(run_dir: Path, reason: str) -> None:
+    """Record that the run cannot go on by itself."""
+    record_exit(run_dir, 1, reason)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small file so that readers see the old or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Return what the file holds, None if it cannot be read."""
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
+def last_attempt(run_dir: Path) -> dict[str, Any] | None:
+    """Return the record of the last attempt."""
+    attempts = _attempts(run_dir)
+    return attempts[-1] if attempts else None
+
+
+def _attempts(run_dir: Path) -> list[dict[str, Any]]:
+    records = [read_json(path) for path in sorted((run_dir / "attempts").glob("[0-9]*.json"))]
+    return [record for record in records if isinstance(record, dict)]
+
+
+def _status(attempts: Sequence[dict[str, Any]], last_exit: dict[str, Any]) -> tuple[str, str]:
+    failed = last_exit.get("code", 0) not in _NOT_FAILED and last_exit["num_attempts"] == len(attempts)
+    if failed:
+        return "failed", last_exit["reason"] or f"exit code {last_exit['code']}"
+    if not attempts:
+        return "new", ""
+    reason = attempts[-1]["stop_reason"]
+    if reason is None:
+        return ("running", "") if _is_alive(attempts[-1]) else ("stopped", "lost")
+    if reason in ("finished", "crashed"):
+        return {"finished": "finished", "crashed": "failed"}[reason], ""
+    return "stopped", reason
+
+
+def _is_alive(attempt: dict[str, Any]) -> bool:
+    """Tell whether the attempt's process is there, as far as this machine can tell."""
+    if attempt["host"] != socket.gethostname():
+        return True
+    with suppress(ProcessLookupError):
+        os.kill(attempt["pid"], 0)
+        return True
+    return False
+
+
+def _progress(run_dir: Path) -> tuple[int, float]:
+    """Return the epochs of the node trained last, and the sum of the nodes' best losses."""
+    generations = [path.parent for path in (run_dir / "checkpoints").glob("[0-9]*/manifest.json")]
+    if not generations:
+        return 0, float("nan")
+    nodes = [read_json(path) for path in sorted(max(generations).glob("*/checkpoint.json"))]
+    progress = [node["progress"] for node in nodes if node]
+    return max((p["epoch"] for p in progress), default=0), sum(p["best_loss"] for p in progress)
+
+
+def _seconds(attempt: dict[str, Any]) -> float:
+    end = datetime.fromisoformat(attempt["end"]) if attempt["end"] else datetime.now().astimezone()
+    return (end - datetime.fromisoformat(attempt["start"])).total_seconds()
+
+
+def _asked(overrides: Sequence[str]) -> dict[str, str]:
+    how = ("resume", "resume_allow", "overwrite", "runtime", "tracking", "device")
+    asked = {key_of(override): override.lstrip("+").partition("=")[2] for override in overrides}
+    return {key: value for key, value in asked.items() if not (is_free(key) and key.split(".")[0] in how)}
