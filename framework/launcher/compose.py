@@ -4,22 +4,24 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from framework.errors import ConfigError
 from framework.launcher.job import Job
+from framework.launcher.loader import SweepLoader
 
 
 def compose_jobs(
-    context: HydraContext, task: str, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
+    loader: SweepLoader, task: str, config: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[Job]:
     """Return one job for each list of overrides; `first` is the number of the first one within the sweep."""
     jobs = []
     for number, overrides in enumerate(job_overrides, first):
-        composed = context.config_loader.load_sweep_config(config, list(overrides))
+        composed = loader.take(config, list(overrides))
         with read_write(composed), open_dict(composed):
             composed.hydra.job.id, composed.hydra.job.num = str(number), number
         run_dir = _run_dir(composed)
@@ -50,7 +52,7 @@ def _run_dir(composed: DictConfig) -> str:
     """Return the absolute run directory, by the job's own configuration as in Hydra's other launchers."""
     before = HydraConfig.instance().cfg
     try:
-        HydraConfig.instance().set_config(composed)  # for ${hydra:...}
+        HydraConfig.instance().cfg = cast(Any, composed)  # for ${hydra:...}
         parts = (str(OmegaConf.select(composed, f"hydra.sweep.{key}")) for key in ("dir", "subdir"))
         return os.path.abspath(os.path.join(*parts))  # noqa: PTH100, PTH118
     finally:

@@ -17,8 +17,6 @@ _GPUS = (r"([\w.-]+:)?\d+(,([\w.-]+:)?\d+)*", "a number of GPUs, or a kind and a
 
 def _key(default: Any = None, **metadata: Any) -> Any:
     """Declare a field; see `framework.config.schema`. `pattern` is a regular expression and what it describes."""
-    if isinstance(default, dict | list):
-        return field(default_factory=lambda: default.copy(), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -29,7 +27,7 @@ class LauncherConfig:
     time: float | None = _key(duration=True)
     signal_lead: float = _key(120.0, duration=True)
     tasks_per_node: int = _key(1, minimum=1)
-    setup: list[str] = _key([])
+    setup: list[str] = field(default_factory=list)
     retry_failed: bool = False
 
 
@@ -72,9 +70,9 @@ class SlurmConfig(LauncherConfig):
     mail_type: str | None = None
     mail_user: str | None = None
     comment: str | None = None
-    additional_parameters: dict[str, Any] = _key({})
-    srun_args: list[str] = _key([])
-    teardown: list[str] = _key([])
+    additional_parameters: dict[str, Any] = field(default_factory=dict)
+    srun_args: list[str] = field(default_factory=list)
+    teardown: list[str] = field(default_factory=list)
     container_prefix: str | None = None
     python: str | None = None
     array_parallelism: int = _key(100, minimum=1)

@@ -42,13 +42,6 @@ class Job:
         """What the run was asked for on the command line."""
         return list(self.config.hydra.overrides.task)
 
-    def task_config(self) -> DictConfig:
-        """Return the run's configuration as the task gets it, without Hydra's node."""
-        config = copy.deepcopy(self.config)
-        with read_write(config), open_dict(config):
-            del config["hydra"]
-        return config
-
     def __call__(self) -> None:
         """Take the run on; the process ends with the task's exit code, or requeued."""
         self.started_from = newest_commit(self.run_dir)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 from submitit.local.local import LocalExecutor, LocalJob
 
@@ -38,7 +39,7 @@ class LocalJobs:
             setup=config.setup,
         )
         self._waiting: list[tuple[Ticket, Job]] = []
-        self._started: list[tuple[Ticket, LocalJob[None]]] = []
+        self._started: list[tuple[Ticket, LocalJob[Any]]] = []
 
     def submit(self, jobs: Sequence[Job]) -> list[Ticket]:
         """Put the jobs in the queue; `refresh` starts them."""
@@ -76,14 +77,14 @@ class LocalJobs:
     def _start(self, ticket: Ticket, job: Job) -> None:
         started = self._executor.submit(job)
         ticket.job_id, ticket.log, ticket.state = started.job_id, str(started.paths.stdout), "running"
-        self._started.append((ticket, started))
+        self._started.append((ticket, cast(LocalJob[Any], started)))
         write_ticket(ticket, self.kind, host=socket.gethostname())
 
 
 class _Executor(LocalExecutor):
     """Starts each job in a session of its own, so that Ctrl+C at the launcher reaches it once, as SIGTERM."""
 
-    def _submit_command(self, command: str) -> LocalJob[None]:
+    def _submit_command(self, command: str) -> LocalJob[Any]:
         num_tasks, setup = self.parameters["tasks_per_node"], self.parameters["setup"]
         environment = {
             **os.environ,

@@ -28,7 +28,7 @@ def folder_name(overrides: Sequence[str]) -> str:
     different overrides have different names.
     """
     by_key = {key_of(override): override for override in overrides}
-    text = ",".join(by_key[key].lstrip("+") for key in sorted(by_key) if not is_free(key))
+    text = ",".join(f"{key}={value_of(by_key[key])}" for key in sorted(by_key) if not is_free(key))
     safe = re.sub(r"[^\w=.,+~@%-]", "_", text)
     if safe != text or len(safe) > _MAX_LENGTH:
         safe = f"{safe[: _MAX_LENGTH - 9]}-{sha256(text.encode()).hexdigest()[:8]}"
@@ -38,6 +38,11 @@ def folder_name(overrides: Sequence[str]) -> str:
 def key_of(override: str) -> str:
     """Return the key or group that an override sets, with dots between its parts."""
     return override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
+
+
+def value_of(override: str) -> str:
+    """Return what an override sets its key to."""
+    return override.partition("=")[2]
 
 
 def is_free(key: str) -> bool:

@@ -81,7 +81,7 @@ class SlurmJobs:
         try:
             submitted = self._executor.submit_array(jobs)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
-            problem = re.sub(r"\s+", " ", str(error.__cause__ or error)).strip()
+            problem = re.sub(r"\s+", " ", str(error) or str(error.__cause__)).strip()
             raise FrameworkError(f"sbatch did not take the jobs: {problem[-500:]}") from error
         pairs = zip(jobs, submitted, strict=True)
         return [Ticket(job.run_dir, s.job_id, str(s.paths.stdout).replace("%t", "0")) for job, s in pairs]

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from framework.launcher.names import is_free, key_of
+from framework.launcher.names import is_free, key_of, value_of
 
 JOB_FILE = "job.json"  # the job that was submitted last for the run
 _EXIT_FILE = "exit.json"  # how the last job's process ended
@@ -140,5 +140,5 @@ def _seconds(attempt: dict[str, Any]) -> float:
 
 def _asked(overrides: Sequence[str]) -> dict[str, str]:
     how = ("resume", "resume_allow", "overwrite", "runtime", "tracking", "device")
-    asked = {key_of(override): override.lstrip("+").partition("=")[2] for override in overrides}
+    asked = {key_of(override): value_of(override) for override in overrides}
     return {key: value for key, value in asked.items() if not (is_free(key) and key.split(".")[0] in how)}

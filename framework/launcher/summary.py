@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from framework.config.duration import format_duration
-from framework.launcher.names import key_of
+from framework.launcher.names import key_of, value_of
 from framework.launcher.plan import Planned
 from framework.launcher.state import read_state
 
@@ -41,12 +41,12 @@ class Row:
         """Return the row of a job that has ended."""
         state = read_state(p.job.run_dir)
         status, reason = state.status, state.reason
-        if p.ticket and (status == "new" or state.num_attempts == p.state.num_attempts and status != "finished"):
-            status, reason = "failed", reason or f"{p.ticket.detail or 'ended'} before the run began"
-        if status == "failed":
-            told = _last_words(Path(p.ticket.log)) if p.ticket else ""
-            reason = told or reason
-        values = {key_of(o): o.lstrip("+").partition("=")[2] for o in p.job.overrides}
+        began = state.num_attempts > p.state.num_attempts
+        if p.ticket and p.ticket.state == "ended" and not began and status not in ("finished", "failed"):
+            status, reason = "failed", f"{p.ticket.detail or 'ended'} before the run began"
+        if status == "failed" and p.ticket:
+            reason = _last_words(Path(p.ticket.log)) or reason
+        values = {key_of(o): value_of(o) for o in p.job.overrides}
         return cls(p.name, values, status, reason, state.epoch, state.best_loss, state.seconds, p.job.run_dir)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from framework.config.parse import parse_config
@@ -15,6 +15,7 @@ from framework.launcher.compose import compose_jobs, sweep_dir, task_name
 from framework.launcher.config import LocalConfig, SlurmConfig, parse_launcher
 from framework.launcher.follow import follow
 from framework.launcher.job import Job
+from framework.launcher.loader import SweepLoader
 from framework.launcher.manifest import write_manifest
 from framework.launcher.plan import Planned, plan_jobs
 from framework.launcher.summary import Row, write_summary
@@ -27,16 +28,16 @@ class Sweep:
     """What a launcher does, from Hydra's lists of overrides to its `JobReturn`s."""
 
     def __init__(
-        self, kind: str, settings: Mapping[str, Any], context: HydraContext, task: TaskFunction, config: DictConfig
+        self, kind: str, settings: Mapping[str, Any], loader: SweepLoader, task: TaskFunction, config: DictConfig
     ) -> None:
-        self.kind, self.context, self.task, self.config = kind, context, task_name(task), config
+        self.kind, self.loader, self.task, self.config = kind, loader, task_name(task), config
         self.settings = parse_launcher(SlurmConfig if kind == "slurm" else LocalConfig, settings)
         self.waits = getattr(self.settings, "wait", True)
         sweeper = config.hydra.sweeper
         self.is_grid = sweeper["_target_"].rpartition(".")[2] == "BasicSweeper"
         if self.is_grid and sweeper.get("max_batch_size") is not None:
             key = "array_parallelism" if kind == "slurm" else "num_parallel"
-            raise ConfigError(f"hydra.sweeper.max_batch_size: leave it out; hydra.launcher.{key} limits the jobs at once")
+            raise ConfigError(f"hydra.sweeper.max_batch_size: leave it out; hydra.launcher.{key} limits the jobs")
         if not self.is_grid and not self.waits:
             raise ConfigError("hydra.launcher.wait=false: this sweeper needs the results of its jobs; leave it out")
 
@@ -45,7 +46,7 @@ class Sweep:
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         self.directory = sweep_dir(self.config)
-        jobs = compose_jobs(self.context, self.task, self.config, job_overrides, first)
+        jobs = compose_jobs(self.loader, self.task, self.config, job_overrides, first)
         executor = self._executor()
         planned = plan_jobs(jobs, executor, self.kind, self.settings.retry_failed)
         self._submit(executor, [p for p in planned if p.action == "submit"])
@@ -60,7 +61,7 @@ class Sweep:
         if not planned:
             return
         for p in planned:
-            parse_config(p.job.task_config())  # a mistake shows now, not after hours in the queue
+            parse_config(p.job.config)  # a mistake shows now, not after hours in the queue
         began = time.perf_counter()
         tickets = executor.submit([p.job for p in planned])
         for p, ticket in zip(planned, tickets, strict=True):
@@ -95,6 +96,6 @@ class Sweep:
 
 
 def _returned(job: Job, status: JobStatus, value: Any) -> JobReturn:
-    result = JobReturn(overrides=job.overrides, cfg=job.task_config(), hydra_cfg=job.config, status=status)
+    result = JobReturn(overrides=job.overrides, hydra_cfg=job.config, status=status)
     result.return_value = value
     return result

@@ -19,9 +19,12 @@ class SlurmLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the settings; the command line has been composed, nothing else has happened."""
+        from framework.launcher.loader import SweepLoader
         from framework.launcher.sweep import Sweep
 
-        self._sweep = Sweep(self.kind, self._settings, hydra_context, task_function, config)
+        loader = SweepLoader(hydra_context.config_loader)
+        hydra_context.config_loader = loader  # the sweeper's, too
+        self._sweep = Sweep(self.kind, self._settings, loader, task_function, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run what is not finished of these jobs."""
