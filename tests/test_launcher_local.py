@@ -36,7 +36,7 @@ def attempts(seed):
 def test_a_job_that_fails_is_named_and_the_others_go_on():
     returned = launch(jobs=seeds(13, 1))
     assert returned[1].return_value == -1.0
-    message = r"1 of 2 jobs did not finish\n  seed=13: failed, thirteen is no number of simulations$"
+    message = r"1 of 2 jobs did not finish\n  seed=13: failed: thirteen is no number of simulations$"
     with pytest.raises(SweepError, match=message) as raised:
         _ = returned[0].return_value
     assert raised.value.exit_code == 1
@@ -90,6 +90,6 @@ def test_a_job_is_requeued_at_its_limit_as_often_as_it_gets_on():
 def test_two_attempts_that_save_nothing_new_are_the_last():
     leave_attempt(Path("multirun/two_moons/seed=13"), "terminated", ["seed=13"], num_committed=0)
     (returned,) = launch(*LIMIT, jobs=seeds(13), function=until_stopped)
-    with pytest.raises(SweepError, match=r"seed=13: failed, .*2 attempts in a row were stopped before they could save"):
+    with pytest.raises(SweepError, match=r"seed=13: failed: .*2 attempts in a row were stopped before they could save"):
         _ = returned.return_value
     assert attempts(13) == ["terminated", "requeue", "requeue"]

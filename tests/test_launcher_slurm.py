@@ -133,6 +133,11 @@ def test_what_is_submitted_again(slurm, stop_reason, retry, num_submitted):
     assert len(slurm.scripts()) == num_submitted
 
 
+def test_a_job_that_is_asked_for_twice_is_submitted_once(slurm):
+    assert len(submit(jobs=seeds(4, 4))) == 2
+    assert "array" not in flags(slurm.scripts()[0])
+
+
 def test_a_finished_run_that_is_asked_for_more_is_submitted(slurm):
     leave_attempt(run_dir("seed=0"), "finished", ["seed=0"])
     submit(jobs=[["seed=0", "loop.num_epochs=900"]])
@@ -143,7 +148,7 @@ def test_a_job_that_ends_before_its_run_begins_has_failed_with_the_words_of_slur
     slurm.answer(squeue=[[("1", "PENDING", "Priority")], [("1", "OUT_OF_MEMORY", "None")]])
     with launcher("slurm") as started:
         (returned,) = started.launch(seeds(0), 0)
-    with pytest.raises(SweepError, match=r"1 of 1 jobs did not finish\n  seed=0: failed, OUT_OF_MEMORY") as raised:
+    with pytest.raises(SweepError, match=r"1 of 1 jobs did not finish\n  seed=0: failed: OUT_OF_MEMORY") as raised:
         _ = returned.return_value
     assert raised.value.exit_code == 1
 

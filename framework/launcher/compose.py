@@ -28,7 +28,6 @@ def compose_jobs(
         with read_write(composed.hydra.runtime), open_dict(composed.hydra.runtime):
             composed.hydra.runtime.output_dir = run_dir
         jobs.append(Job(composed, task))
-    _check_distinct(jobs)
     return jobs
 
 
@@ -59,14 +58,14 @@ def _run_dir(composed: DictConfig) -> str:
         HydraConfig.instance().cfg = before
 
 
-def _check_distinct(jobs: Sequence[Job]) -> None:
-    """Raise `ConfigError` where two jobs of the sweep would share a run directory."""
+def distinct(jobs: Sequence[Job]) -> list[Job]:
+    """Return each job once; raises `ConfigError` where different ones would share a run directory."""
     by_dir: dict[Path, Job] = {}
     for job in jobs:
         other = by_dir.setdefault(job.run_dir, job)
-        if other is not job:
-            differing = set(job.overrides) ^ set(other.overrides)
+        if differing := set(job.overrides) ^ set(other.overrides):
             raise ConfigError(
-                f"{' '.join(sorted(differing)) or 'the same job twice'}: two jobs of the sweep would share "
-                f"{job.run_dir}, since a run may change this when it goes on; sweep name=... as well, or leave it out"
+                f"{' '.join(sorted(differing))}: two jobs of the sweep would share {job.run_dir}, "
+                "since a run may change this when it goes on; sweep name=... as well, or leave it out"
             )
+    return list(by_dir.values())

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 
 from framework.config.parse import parse_config
 from framework.errors import ConfigError, SweepError
-from framework.launcher.compose import compose_jobs, sweep_dir, task_name
+from framework.launcher.compose import compose_jobs, distinct, sweep_dir, task_name
 from framework.launcher.config import LocalConfig, SlurmConfig, parse_launcher
 from framework.launcher.follow import follow
 from framework.launcher.job import Job
@@ -34,6 +35,7 @@ class Sweep:
         self.settings = parse_launcher(SlurmConfig if kind == "slurm" else LocalConfig, settings)
         self.waits = getattr(self.settings, "wait", True)
         sweeper = config.hydra.sweeper
+        self._rows: dict[Path, Row] = {}  # of all batches so far
         self.is_grid = sweeper["_target_"].rpartition(".")[2] == "BasicSweeper"
         if self.is_grid and sweeper.get("max_batch_size") is not None:
             key = "array_parallelism" if kind == "slurm" else "num_parallel"
@@ -48,14 +50,16 @@ class Sweep:
         self.directory = sweep_dir(self.config)
         jobs = compose_jobs(self.loader, self.task, self.config, job_overrides, first)
         executor = self._executor()
-        planned = plan_jobs(jobs, executor, self.kind, self.settings.retry_failed)
+        planned = plan_jobs(distinct(jobs), executor, self.kind, self.settings.retry_failed)
         self._submit(executor, [p for p in planned if p.action == "submit"])
         write_manifest(self.directory, self.kind, planned)
         if not self.waits:
             log.info("The sweep's jobs are listed in %s; the same command follows them", self.directory / "sweep.json")
-            return [_returned(p.job, JobStatus.COMPLETED, None) for p in planned]
+            return [_returned(job, JobStatus.COMPLETED, None) for job in jobs]
         follow(planned, executor)
-        return self._results(planned)
+        self._rows |= {p.job.run_dir: Row.of(p) for p in planned}
+        write_summary(self.directory, list(self._rows.values()))
+        return self._results(jobs)
 
     def _submit(self, executor: Executor, planned: Sequence[Planned]) -> None:
         if not planned:
@@ -80,18 +84,19 @@ class Sweep:
 
         return LocalJobs(self.settings, folder)
 
-    def _results(self, planned: Sequence[Planned]) -> list[JobReturn]:
-        rows = [Row.of(p) for p in planned]
-        write_summary(self.directory, rows)
-        bad = [row for row in rows if row.status != "finished"]
-        names = "".join(f"\n  {row.name}: {row.status}{f', {row.reason}' if row.reason else ''}" for row in bad)
-        any_failed = any(row.status == "failed" for row in bad)
-        error = SweepError(f"{len(bad)} of {len(rows)} jobs did not finish{names}", exit_code=1 if any_failed else 99)
+    def _results(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        """Return the loss of each job; what has not finished raises one error that names all of these."""
+        rows = [self._rows[job.run_dir] for job in jobs]
+        bad = {row.name: row for row in rows if row.status != "finished"}
+        lines = "".join(f"\n  {name}: {': '.join(filter(None, (r.status, r.reason)))}" for name, r in bad.items())
+        any_failed = any(row.status == "failed" for row in bad.values())
+        error = SweepError(f"{len(bad)} of {len(rows)} jobs did not finish{lines}", exit_code=1 if any_failed else 99)
         returned = []
-        for p, row in zip(planned, rows, strict=True):
-            finished = row.status == "finished"
-            status = JobStatus.COMPLETED if finished else JobStatus.FAILED
-            returned.append(_returned(p.job, status, row.best_loss if finished else error))
+        for job, row in zip(jobs, rows, strict=True):
+            if row.status == "finished":
+                returned.append(_returned(job, JobStatus.COMPLETED, row.best_loss))
+            else:
+                returned.append(_returned(job, JobStatus.FAILED, error))
         return returned
 
 
