@@ -10,6 +10,7 @@ from framework.errors import ConfigError, FrameworkError, SweepError
 from framework.launcher.config import SlurmConfig, parse_launcher
 from framework.launcher.slurm import SlurmJobs
 from framework.launcher.ticket import Ticket
+from framework.runtime.lease import Lease
 from tests.fake_slurm import FakeSlurm
 from tests.toy_sweep import launcher, leave_attempt, seeds
 
@@ -131,6 +132,13 @@ def test_what_is_submitted_again(slurm, stop_reason, retry, num_submitted):
     leave_attempt(run_dir("seed=0"), stop_reason, ["seed=0"])
     submit(f"hydra.launcher.retry_failed={retry}", jobs=seeds(0))
     assert len(slurm.scripts()) == num_submitted
+
+
+def test_a_run_that_somebody_else_holds_is_left_alone(slurm):
+    leave_attempt(run_dir("seed=0"), "terminated", ["seed=0"])
+    with Lease(run_dir("seed=0") / "lease"):
+        submit(jobs=seeds(0))
+    assert not slurm.scripts()
 
 
 def test_a_job_that_is_asked_for_twice_is_submitted_once(slurm):

@@ -1,16 +1,16 @@
 """How far a run is, told from the files of its directory alone: from any machine, and without loading torch."""
 
 import json
-import os
-import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from framework.attempt import LOST, attempt_paths, moment, read_attempt, write_atomically
 from framework.launcher.names import is_free, key_of, value_of
+from framework.runtime.lease import read_lease
 
 JOB_FILE = "job.json"  # the job that was submitted last for the run
 _EXIT_FILE = "exit.json"  # how the last job's process ended
@@ -33,9 +33,11 @@ class RunState:
 def read_state(run_dir: Path) -> RunState:
     """Return the state of the run in `run_dir`."""
     attempts = _attempts(run_dir)
+    holding = read_lease(run_dir / "lease")
+    is_held = holding is not None and holding.is_alive(time.time())
     epoch, best_loss = _progress(run_dir)
     return RunState(
-        *_status(attempts, read_json(run_dir / _EXIT_FILE) or {}),
+        *_status(attempts, is_held, read_json(run_dir / _EXIT_FILE) or {}),
         num_attempts=len(attempts),
         overrides=tuple(attempts[-1].get("overrides", ())) if attempts else (),
         epoch=epoch,
@@ -76,9 +78,7 @@ def end_as_failed(run_dir: Path, reason: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a small file so that readers see the old or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, json.dumps(value, indent=1))
 
 
 def read_json(path: Path) -> Any:
@@ -95,11 +95,12 @@ def last_attempt(run_dir: Path) -> dict[str, Any] | None:
 
 
 def _attempts(run_dir: Path) -> list[dict[str, Any]]:
-    records = [read_json(path) for path in sorted((run_dir / "attempts").glob("[0-9]*.json"))]
-    return [record for record in records if isinstance(record, dict)]
+    return [facts for facts in map(read_attempt, attempt_paths(run_dir)) if facts is not None]
 
 
-def _status(attempts: Sequence[dict[str, Any]], last_exit: dict[str, Any]) -> tuple[str, str]:
+def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: dict[str, Any]) -> tuple[str, str]:
+    if is_held:
+        return "running", ""
     failed = last_exit.get("code", 0) not in _NOT_FAILED and last_exit["num_attempts"] == len(attempts)
     if failed:
         return "failed", last_exit["reason"] or f"exit code {last_exit['code']}"
@@ -107,20 +108,10 @@ def _status(attempts: Sequence[dict[str, Any]], last_exit: dict[str, Any]) -> tu
         return "new", ""
     reason = attempts[-1]["stop_reason"]
     if reason is None:
-        return ("running", "") if _is_alive(attempts[-1]) else ("stopped", "lost")
+        return "stopped", LOST
     if reason in ("finished", "crashed"):
         return {"finished": "finished", "crashed": "failed"}[reason], ""
     return "stopped", reason
-
-
-def _is_alive(attempt: dict[str, Any]) -> bool:
-    """Tell whether the attempt's process is there, as far as this machine can tell."""
-    if attempt["host"] != socket.gethostname():
-        return True
-    with suppress(ProcessLookupError):
-        os.kill(attempt["pid"], 0)
-        return True
-    return False
 
 
 def _progress(run_dir: Path) -> tuple[int, float]:
@@ -134,8 +125,7 @@ def _progress(run_dir: Path) -> tuple[int, float]:
 
 
 def _seconds(attempt: dict[str, Any]) -> float:
-    end = datetime.fromisoformat(attempt["end"]) if attempt["end"] else datetime.now().astimezone()
-    return (end - datetime.fromisoformat(attempt["start"])).total_seconds()
+    return (moment(attempt["end"]) if attempt["end"] else time.time()) - moment(attempt["start"])
 
 
 def _asked(overrides: Sequence[str]) -> dict[str, str]:
