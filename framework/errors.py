@@ -54,6 +54,7 @@ class CheckpointError(FrameworkError):
 class StuckError(FrameworkError):
     """Another attempt would end as this one and the one before did."""
 
+
 class SweepError(FrameworkError):
     """Not all jobs of a sweep have finished; the code is 1 where one failed, 99 where all others can be resumed."""
 

@@ -90,6 +90,6 @@ def test_a_job_is_requeued_at_its_limit_as_often_as_it_gets_on():
 def test_two_attempts_that_save_nothing_new_are_the_last():
     leave_attempt(Path("multirun/two_moons/seed=13"), "terminated", ["seed=13"], num_committed=0)
     (returned,) = launch(*LIMIT, jobs=seeds(13), function=until_stopped)
-    with pytest.raises(SweepError, match=r"seed=13: failed: .*2 attempts in a row were stopped before they could save"):
+    with pytest.raises(SweepError, match=r"seed=13: failed: .*2 attempts in a row ended without a newer checkpoint"):
         _ = returned.return_value
     assert attempts(13) == ["terminated", "requeue", "requeue"]

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,18 @@ def test_the_command_has_setup_container_srun_arguments_and_teardown(slurm):
     (command,) = (line for line in lines if line.startswith("srun"))
     assert "--mpi=none apptainer exec image.sif python3 -u -m submitit.core._submit" in command
     assert lines.index("module load cuda") < lines.index(command) < lines.index("echo over")
+
+
+def test_where_python_cannot_run_scontrol_the_script_requeues_the_job_and_keeps_the_exit_code(slurm):
+    submit("hydra.launcher.setup=['exit_with() { return $1; }']", jobs=seeds(0))
+    script = slurm.scripts()[0].replace("\nsrun ", "\nexit_with 99 # ")
+    environment = {"PATH": slurm.path, "SLURM_JOB_ID": "7"}
+    assert subprocess.run(["bash", "-c", script], env=environment).returncode == 99
+    assert slurm.calls("scontrol") == []
+    Path("multirun/two_moons/jobs/requeue-7").touch()
+    assert subprocess.run(["bash", "-c", script], env=environment, stdout=subprocess.DEVNULL).returncode == 99
+    assert slurm.calls("scontrol") == [["requeue", "7"]]
+    assert not Path("multirun/two_moons/jobs/requeue-7").exists()
 
 
 def test_a_sweep_longer_than_the_clusters_arrays_is_split_and_still_bounded(slurm):
@@ -196,6 +209,7 @@ def test_without_slurm_the_other_launcher_is_named(tmp_path, monkeypatch):
         ("hydra.launcher.setup=module", r"hydra\.launcher\.setup=module: expected a list"),
         ("+hydra.launcher.partitoin=main", r"hydra\.launcher\.partitoin=main: no such key; did you mean 'partition'"),
         ("hydra.sweeper.max_batch_size=3", r"max_batch_size: leave it out"),
+        ("runtime.requeue=chain", r"runtime\.requeue=chain: not for the jobs of a sweep"),
         ("seed=-1", r"seed=-1: expected at least 0"),
         ("loop.num_epochs=3", r"loop\.num_epochs=3: two jobs of the sweep would share"),
     ],
@@ -203,7 +217,7 @@ def test_without_slurm_the_other_launcher_is_named(tmp_path, monkeypatch):
 )
 def test_a_mistake_names_its_key_before_anything_is_submitted(slurm, override, message):
     is_for_job = not override.lstrip("+").startswith("hydra")
-    jobs = [["seed=0"], ["seed=0", override]] if is_for_job else seeds(0)
+    jobs = [["seed=0"], [*(["seed=0"] if "epochs" in override else []), override]] if is_for_job else seeds(0)
     with pytest.raises(ConfigError, match=message):
         submit(*([] if is_for_job else [override]), jobs=jobs)
     assert not slurm.scripts()

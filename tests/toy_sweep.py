@@ -1,7 +1,7 @@
 """Launching sweeps inside the test's process: the real launcher and composition, a task that only leaves records."""
 
 import json
-import os
+import signal
 import time
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,9 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 
+from framework.cli import exit_codes
 from framework.launcher.names import register_folder_names
 from framework.paths import CONF_DIR, register_bundle
-from framework.runtime import Guard
+from framework.runtime import Guard, Requeue
 
 
 def task(config):
@@ -35,12 +36,14 @@ def until_stopped(config):
     number = len(list((run_dir / "attempts").glob("*.json"))) + 1
     if number == 3 and config.seed != 13:
         return leave_attempt(run_dir, "finished", num_committed=number)
-    with Guard() as guard:
+    with exit_codes(), Guard() as guard:
         (run_dir / "guarded").touch()
         while not (reason := guard.poll()):
             time.sleep(0.01)
-    leave_attempt(run_dir, reason.name.lower(), num_committed=0 if config.seed == 13 else number, pid=os.getpid())
-    raise SystemExit(guard.exit_code(reason))
+        leave_attempt(run_dir, reason.name.lower(), num_committed=number)
+        launcher = guard.previous_handler(signal.SIGUSR2)
+        Requeue("auto", run_dir / "attempts/stuck", launcher).after(reason, has_progressed=config.seed != 13)
+        raise SystemExit(guard.exit_code(reason))
 
 
 def leave_attempt(run_dir, stop_reason, overrides=None, num_committed=1, **facts):

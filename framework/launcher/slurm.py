@@ -16,11 +16,17 @@ from framework.errors import ConfigError, FrameworkError
 from framework.launcher.config import SlurmConfig
 from framework.launcher.job import Job
 from framework.launcher.ticket import Ticket, write_ticket
+from framework.runtime.requeue import SCRIPT_FILE
+from framework.runtime.schedulers.slurm_job import ID_IN_SCRIPT
 
 _UNLIMITED = 10**9  # timeouts; `Job` ends what does not get on
 _ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "PREEMPTED"}
 _COMMAND_SECONDS = 60
+# Where Python cannot run scontrol, as in a container, the script does it, on the batch host.
+_SCRIPT_FILE = f"export {SCRIPT_FILE}={{folder}}requeue-{ID_IN_SCRIPT.replace('{', '{{').replace('}', '}}')}"
+_KEEP_CODE = "rc=$?"
+_REQUEUE = [f'if [ -e "${SCRIPT_FILE}" ]; then rm "${SCRIPT_FILE}"; scontrol requeue {ID_IN_SCRIPT}; fi', "exit $rc"]
 _NOT_FLAGS = {  # of SlurmConfig; the others are options of sbatch by their own names
     "time", "signal_lead", "nodes", "tasks_per_node", "job_name", "setup", "teardown", "srun_args", "python",
     "container_prefix", "array_parallelism", "additional_parameters", "wait", "retry_failed",
@@ -40,7 +46,7 @@ class SlurmJobs:
             raise ConfigError(
                 "hydra/launcher=slurm: srun is not found here; hydra/launcher=slurm_local runs the sweep without Slurm"
             ) from error
-        self._executor.update_parameters(**_parameters(config, name))
+        self._executor.update_parameters(**_parameters(config, folder, name))
 
     def submit(self, jobs: Sequence[Job]) -> list[Ticket]:
         """Submit the jobs and record their ids."""
@@ -87,7 +93,7 @@ class SlurmJobs:
         return [Ticket(job.run_dir, s.job_id, str(s.paths.stdout).replace("%t", "0")) for job, s in pairs]
 
 
-def _parameters(config: SlurmConfig, name: str) -> dict[str, Any]:
+def _parameters(config: SlurmConfig, folder: Path, name: str) -> dict[str, Any]:
     """Return what submitit knows by name; sbatch gets all else as it is."""
     flags = {key: value for key, value in vars(config).items() if key not in _NOT_FLAGS and value not in (None, False)}
     return {
@@ -96,8 +102,8 @@ def _parameters(config: SlurmConfig, name: str) -> dict[str, Any]:
         "nodes": config.nodes,
         "ntasks_per_node": config.tasks_per_node,
         "signal_delay_s": round(config.signal_lead),
-        "setup": config.setup,
-        "teardown": config.teardown,
+        "setup": [*config.setup, _SCRIPT_FILE.format(folder=shlex.quote(f"{folder}/"))],
+        "teardown": [_KEEP_CODE, *config.teardown, *_REQUEUE],
         "srun_args": config.srun_args,
         "stderr_to_stdout": True,
         "additional_parameters": {"requeue": True, **flags, **config.additional_parameters},

@@ -14,7 +14,7 @@ from framework.runtime.lease import read_lease
 
 JOB_FILE = "job.json"  # the job that was submitted last for the run
 _EXIT_FILE = "exit.json"  # how the last job's process ended
-_NOT_FAILED = {0, 99, 130}
+_NOT_FAILED = {0, 99, 130, -1, 144}  # the last two are submitit's, of a requeue
 
 
 @dataclass(frozen=True)
@@ -52,27 +52,14 @@ def holds_work(run_dir: Path) -> bool:
     return any(any(paths) for paths in found)
 
 
-def newest_commit(run_dir: Path) -> str:
-    """Name the newest of what the run has committed, checkpoints and simulations; "" for nothing."""
-    checkpoints = [path.parent.name for path in (run_dir / "checkpoints").glob("[0-9]*/manifest.json")]
-    num_shards = len(list((run_dir / "simulations").glob("*.npy")))
-    return f"{max(checkpoints, default='')}:{num_shards}" if checkpoints or num_shards else ""
-
-
 def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
     """Tell whether two lists of overrides ask for the same: what only says how to run it does not count."""
     return _asked(first) == _asked(second)
 
 
-def record_exit(run_dir: Path, code: int, reason: str = "") -> None:
-    """Record how a job's process ended: there are errors before an attempt begins."""
-    exit_facts = {"code": code, "reason": reason, "num_attempts": len(_attempts(run_dir))}
-    write_json(run_dir / _EXIT_FILE, exit_facts)
-
-
-def end_as_failed(run_dir: Path, reason: str) -> None:
-    """Record that the run cannot go on by itself."""
-    record_exit(run_dir, 1, reason)
+def record_exit(run_dir: Path, code: int) -> None:
+    """Record how a job's process ended: there are errors before an attempt begins, and after it has ended."""
+    write_json(run_dir / _EXIT_FILE, {"code": code, "num_attempts": len(_attempts(run_dir))})
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -88,12 +75,6 @@ def read_json(path: Path) -> Any:
     return None
 
 
-def last_attempt(run_dir: Path) -> dict[str, Any] | None:
-    """Return the record of the last attempt."""
-    attempts = _attempts(run_dir)
-    return attempts[-1] if attempts else None
-
-
 def _attempts(run_dir: Path) -> list[dict[str, Any]]:
     return [facts for facts in map(read_attempt, attempt_paths(run_dir)) if facts is not None]
 
@@ -103,7 +84,7 @@ def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: dict[s
         return "running", ""
     failed = last_exit.get("code", 0) not in _NOT_FAILED and last_exit["num_attempts"] == len(attempts)
     if failed:
-        return "failed", last_exit["reason"] or f"exit code {last_exit['code']}"
+        return "failed", f"exit code {last_exit['code']}"
     if not attempts:
         return "new", ""
     reason = attempts[-1]["stop_reason"]

@@ -65,7 +65,9 @@ class Sweep:
         if not planned:
             return
         for p in planned:
-            parse_config(p.job.config)  # a mistake shows now, not after hours in the queue
+            config = parse_config(p.job.config)  # a mistake shows now, not after hours in the queue
+            if config.runtime.requeue == "chain":
+                raise ConfigError("runtime.requeue=chain: not for the jobs of a sweep; expected auto or exit_code")
         began = time.perf_counter()
         tickets = executor.submit([p.job for p in planned])
         for p, ticket in zip(planned, tickets, strict=True):
