@@ -32,4 +32,4 @@ def test_values_that_differ_only_in_what_no_folder_can_be_called_have_their_own_
 def test_long_names_are_cut_and_stay_distinct():
     first, second = (folder_name([f"priors.z.low=[{'1,' * 200}{last}]"]) for last in (1, 2))
     assert first != second
-    assert len(first) == len(second) <= 120
+    assert len(first) == len(second) <= 200

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from omegaconf import OmegaConf
 
-_MAX_LENGTH = 120  # of a folder's name, in characters; file systems allow 255 bytes
+_MAX_LENGTH = 200  # of a folder's name, in characters; file systems allow 255 bytes
 # Keys that a run may change when it goes on; a change of any other key makes another run.
 _FREE = re.compile(
     r"(name|device|resume|resume_from|resume_allow|overwrite|runtime|inference|tracking|loop\.num_epochs"
