@@ -103,8 +103,12 @@ class Project:
         return (run_dir / "metrics.jsonl").read_text(), samples
 
     def stop_reasons(self, name):
+        """Why each attempt of a run in `outputs` ended, in order."""
+        return self.stop_reasons_in(self.directory / "outputs" / name)
+
+    def stop_reasons_in(self, run_dir):
         """Why each attempt ended, in order."""
-        paths = sorted((self.directory / "outputs" / name / "attempts").glob("*.json"))
+        paths = sorted((run_dir / "attempts").glob("*.json"))
         return [json.loads(path.read_text())["stop_reason"] for path in paths]
 
     def log(self, name):

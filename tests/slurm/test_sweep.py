@@ -1,12 +1,10 @@
 """Sweeps on a live cluster: requeued, cancelled, preempted and failing jobs of one command, and the command again."""
 
-import csv
-import subprocess
-
 import pytest
 
 from tests.slurm.cluster import wait_for
-from tests.slurm.project import NUM_STEPS, OVERRIDES, URGENT, Project
+from tests.slurm.project import URGENT, Project
+from tests.slurm.sweep import Sweep
 
 RATES = "optimizer.lr=0.001,0.002,13"
 CHOOSY = """
@@ -16,47 +14,6 @@ class Choosy(PacedAdam):
             raise ValueError("that is no learning rate")
         super().__init__(params, lr=lr, **rest)
 """
-
-
-class Sweep:
-    """One command; its jobs write their steps to `<name>-<array index>.steps`."""
-
-    def __init__(self, project, name, *overrides):
-        self.project, self.name = project, name
-        steps = f"hydra.launcher.setup=['export STEPS={name}-$SLURM_ARRAY_TASK_ID.steps']"
-        launch = ["-m", f"name={name}", "hydra/launcher=slurm", "hydra.launcher.partition=main", steps]
-        self.command = ["python", "-m", "framework.train", *launch, *OVERRIDES, *overrides]
-
-    def start(self):
-        environment = {**self.project.cluster.environment, "STEP_SECONDS": "0.05"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        self.process = subprocess.Popen(self.command, cwd=self.project.directory, env=environment, **pipes)
-
-    def end(self):
-        """Return the exit code and what was said."""
-        output, _ = self.process.communicate(timeout=400)
-        return self.process.returncode, output
-
-    def job_id(self):
-        """Return the id of the newest job or array of this name."""
-        ids = self.project.cluster.run("squeue", "-h", f"--name={self.name}", "--format=%F").split()
-        return max(ids, key=int, default="")
-
-    def interrupt(self, index, *command):
-        """Run a command once a job is in the middle of its training."""
-        wait_for(lambda: len(self.steps(index)) > NUM_STEPS / 4, f"job {index} of {self.name} to train")
-        self.project.cluster.run(*command)
-
-    def steps(self, index=""):
-        return self.project.steps(f"{self.name}-{index}")
-
-    def run_dir(self, rate):
-        (path,) = (self.project.directory / "multirun" / self.name).glob(f"*optimizer.lr={rate},*")
-        return path
-
-    def rows(self):
-        path = self.project.directory / "multirun" / self.name / "sweep.csv"
-        return {row["optimizer.lr"]: row for row in csv.DictReader(path.read_text().splitlines())}
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +44,7 @@ def project(cluster, tmp_path_factory):
 
 def test_a_job_is_requeued_and_ends_where_it_would_have_ended(project):
     assert project.rates.steps(0) == project.steps("whole"), project.first
-    assert project.numbers_in(project.rates.run_dir("0.001")) == project.numbers("whole")
+    assert project.numbers_in(project.rates.run_dir("optimizer.lr=0.001")) == project.numbers("whole")
 
 
 def test_what_failed_and_what_was_cancelled_is_named_and_the_exit_code_says_so(project):
@@ -105,8 +62,8 @@ def test_the_command_again_submits_only_what_was_stopped_and_that_goes_on(projec
     assert "Submitted 1 jobs" in output
     assert "1 of 3 jobs did not finish" in output
     assert project.rates.steps(1) + project.rates.steps() == project.steps("other")
-    assert project.numbers_in(project.rates.run_dir("0.002")) == project.numbers("other")
-    states = {rate: row["state"] for rate, row in project.rates.rows().items()}
+    assert project.numbers_in(project.rates.run_dir("optimizer.lr=0.002")) == project.numbers("other")
+    states = {row["optimizer.lr"]: row["state"] for row in project.rates.rows()}
     assert states == {"0.001": "finished", "0.002": "finished", "13": "failed"}
 
 
@@ -114,4 +71,4 @@ def test_a_preempted_job_goes_on_in_the_same_sweep(project):
     code, output = project.urgent.end()
     assert code == 0, output
     assert project.urgent.steps() == project.steps("whole"), output
-    assert project.numbers_in(project.urgent.run_dir("0.001")) == project.numbers("whole")
+    assert project.numbers_in(project.urgent.run_dir("optimizer.lr=0.001")) == project.numbers("whole")
