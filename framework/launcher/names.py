@@ -6,13 +6,10 @@ from hashlib import sha256
 
 from omegaconf import OmegaConf
 
+from framework.config.resume_class import resume_class
+from framework.config.schema import FREE
+
 _MAX_LENGTH = 200  # of a folder's name, in characters; file systems allow 255 bytes
-# Keys that a run may change when it goes on; a change of any other key makes another run.
-_FREE = re.compile(
-    r"(name|device|resume|resume_from|resume_allow|overwrite|runtime|inference|tracking|loop\.num_epochs"
-    r"|simulation\.(workers|max_invalid_fraction)"
-    r"|graph\.\w+\.(inference|observed|truth|loop\.num_epochs))(\.|$)"
-)
 
 
 def register_folder_names() -> None:
@@ -47,4 +44,7 @@ def value_of(override: str) -> str:
 
 def is_free(key: str) -> bool:
     """Tell whether the key is one that a run may change when it goes on."""
-    return _FREE.match(key) is not None
+    try:
+        return resume_class(key.split(".")) == FREE
+    except (LookupError, StopIteration):  # no key of the schema: a group such as `experiment`
+        return False
