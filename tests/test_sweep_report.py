@@ -1,6 +1,8 @@
 """What is left of a sweep: table, best run, CSV and the page."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,9 @@ def test_a_key_with_one_value_and_equal_losses_are_drawn_in_the_middle():
     assert {tuple(line.get_ydata()) for line in figure.axes[0].lines if list(line.get_xdata()) == [0, 1]} == {
         (0.5, 0.5)
     }
+
+
+def test_a_launcher_waits_for_its_jobs_without_torch():
+    modules = ("sweep", "slurm", "local", "report", "summary")
+    imports = "; ".join(f"import framework.launcher.{module}" for module in modules)
+    subprocess.run([sys.executable, "-c", f"{imports}; import sys; assert 'torch' not in sys.modules"], check=True)

@@ -11,6 +11,7 @@ from types import FrameType
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from framework.config.duration import format_duration
 from framework.launcher.plan import Planned
@@ -92,7 +93,7 @@ def _table(rows: Sequence[tuple[Planned, RunState]]) -> Table:
         job_id = p.ticket.job_id if p.ticket else ""
         loss = f"{state.best_loss:.4f}" if state.best_loss == state.best_loss else ""
         time_taken = format_duration(state.seconds) if state.seconds else ""
-        table.add_row(p.name, job_id, _word(p, state), str(state.epoch or ""), loss, time_taken)
+        table.add_row(Text(p.name), job_id, _word(p, state), str(state.epoch or ""), loss, time_taken)
     if len(rows) > _MAX_ROWS:
         table.add_row(f"and {len(rows) - _MAX_ROWS} more", "", "", "", "", "")
     return table

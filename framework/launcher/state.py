@@ -1,6 +1,7 @@
 """How far a run is, told from the files of its directory alone: from any machine, and without loading torch."""
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from framework.runtime.lease import read_lease
 
 JOB_FILE = "job.json"  # the job that was submitted last for the run
 _EXIT_FILE = "exit.json"  # how the last job's process ended
+_TAIL_BYTES = 4096  # enough for a record of the metrics
 _NOT_FAILED = {0, 99, 130, -1, 144}  # the last two are submitit's, of a requeue
 
 
@@ -96,13 +98,22 @@ def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: dict[s
 
 
 def _progress(run_dir: Path) -> tuple[int, float]:
-    """Return the epochs of the node trained last, and the sum of the nodes' best losses."""
+    """Return the epochs of the node trained last, and the sum of the nodes' best losses as of the newest checkpoint."""
     generations = [path.parent for path in (run_dir / "checkpoints").glob("[0-9]*/manifest.json")]
     if not generations:
-        return 0, float("nan")
+        return _last_epoch(run_dir), float("nan")
     nodes = [read_json(path) for path in sorted(max(generations).glob("*/checkpoint.json"))]
     progress = [node["progress"] for node in nodes if node]
-    return max((p["epoch"] for p in progress), default=0), sum(p["best_loss"] for p in progress)
+    epoch = max((p["epoch"] for p in progress), default=0)
+    return max(epoch, _last_epoch(run_dir)), sum(p["best_loss"] for p in progress)
+
+
+def _last_epoch(run_dir: Path) -> int:
+    """Return the epoch of the last whole line of the metrics, which are newer than the checkpoint."""
+    with suppress(OSError, ValueError, LookupError), (run_dir / "metrics.jsonl").open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _TAIL_BYTES, 0))
+        return int(json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])["epoch"])
+    return 0
 
 
 def _seconds(attempt: dict[str, Any]) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from framework.config.duration import format_duration
 from framework.launcher.names import key_of, value_of
@@ -81,7 +82,7 @@ def _table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
         table.add_column(name, justify="right" if name in ("epochs", "best loss", "time") else "left")
     for row in rows:
         loss = "" if math.isnan(row.best_loss) else f"{row.best_loss:.4f}"
-        cells = [row.values.get(key, "") for key in keys] or [row.name]
+        cells = [Text(row.values.get(key, "")) for key in keys] or [Text(row.name)]  # not markup: values have brackets
         table.add_row(*cells, row.status, str(row.epoch), loss, format_duration(row.seconds))
     return table
 
