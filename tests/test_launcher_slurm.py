@@ -6,10 +6,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from framework.errors import ConfigError, FrameworkError, SweepError
 from framework.launcher.config import SlurmConfig, parse_launcher
+from framework.launcher.job import Job
+from framework.launcher.plan import Planned
 from framework.launcher.slurm import SlurmJobs
+from framework.launcher.state import RunState
+from framework.launcher.summary import Row
 from framework.launcher.ticket import Ticket
 from framework.runtime.lease import Lease
 from tests.fake_slurm import FakeSlurm
@@ -172,6 +177,14 @@ def test_a_job_that_ends_before_its_run_begins_has_failed_with_the_words_of_slur
     with pytest.raises(SweepError, match=r"1 of 1 jobs did not finish\n  seed=0: failed: OUT_OF_MEMORY") as raised:
         _ = returned.return_value
     assert raised.value.exit_code == 1
+
+
+def test_a_job_that_was_killed_is_told_with_the_word_of_slurm(tmp_path):
+    job = Job(OmegaConf.create({"hydra": {"runtime": {"output_dir": str(tmp_path)}, "overrides": {"task": []}}}), "")
+    leave_attempt(tmp_path, None, [])
+    ticket = Ticket(tmp_path, "1", state="ended", detail="OUT_OF_MEMORY")
+    row = Row.of(Planned(job, RunState("new"), ticket=ticket))
+    assert (row.status, row.reason) == ("stopped", "lost, OUT_OF_MEMORY")
 
 
 def test_a_cluster_that_does_not_answer_is_asked_again(slurm):

@@ -10,12 +10,16 @@ from typing import Any, cast
 from hydra._internal.callbacks import Callbacks
 from hydra.core.utils import JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
+from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
 from framework.launcher.state import holds_work, record_exit
 
 _REQUEUED = "FRAMEWORK_REQUEUED"  # tells the run that it goes on for an earlier process of the same job
+
+_STOPPED = {0, 130, -1, LOCAL_REQUEUE_RETURN_CODE}  # the last two are submitit's, of a requeue
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,17 @@ class Job:
 
     def __call__(self) -> None:
         """Take the run on; the process ends with the task's exit code, or requeued."""
+        code: object = 1
         try:
             self._run()
-            record_exit(self.run_dir, 0)
+            code = 0
         except SystemExit as end:
-            record_exit(self.run_dir, end.code if isinstance(end.code, int) else 1)
+            code = end.code
             raise
+        finally:
+            if JobEnvironment().global_rank == 0:
+                resumable = {*_STOPPED, OmegaConf.select(self.config, "runtime.exit_code")}
+                record_exit(self.run_dir, code, is_failure=code not in resumable)
 
     def checkpoint(self) -> DelayedSubmission:
         """Return what submitit is to run after a requeue, which the run asks for once it has saved."""

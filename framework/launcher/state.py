@@ -16,7 +16,6 @@ from framework.runtime.lease import read_lease
 JOB_FILE = "job.json"  # the job that was submitted last for the run
 _EXIT_FILE = "exit.json"  # how the last job's process ended
 _TAIL_BYTES = 4096  # enough for a record of the metrics
-_NOT_FAILED = {0, 99, 130, -1, 144}  # the last two are submitit's, of a requeue
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,10 @@ def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
     return _asked(first) == _asked(second)
 
 
-def record_exit(run_dir: Path, code: int) -> None:
+def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
     """Record how a job's process ended: there are errors before an attempt begins, and after it has ended."""
-    write_json(run_dir / _EXIT_FILE, {"code": code, "num_attempts": len(_attempts(run_dir))})
+    facts = {"code": code, "is_failure": is_failure, "num_attempts": len(_attempts(run_dir))}
+    write_json(run_dir / _EXIT_FILE, facts)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -84,8 +84,7 @@ def _attempts(run_dir: Path) -> list[dict[str, Any]]:
 def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: dict[str, Any]) -> tuple[str, str]:
     if is_held:
         return "running", ""
-    failed = last_exit.get("code", 0) not in _NOT_FAILED and last_exit["num_attempts"] == len(attempts)
-    if failed:
+    if last_exit.get("is_failure") and last_exit["num_attempts"] == len(attempts):
         return "failed", f"exit code {last_exit['code']}"
     if not attempts:
         return "new", ""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from framework.attempt import LOST
 from framework.config.duration import format_duration
 from framework.launcher.names import key_of, value_of
 from framework.launcher.plan import Planned
@@ -45,6 +46,8 @@ class Row:
         began = state.num_attempts > p.state.num_attempts
         if p.ticket and p.ticket.state == "ended" and not began and status not in ("finished", "failed"):
             status, reason = "failed", f"{p.ticket.detail or 'ended'} before the run began"
+        if reason == LOST and p.ticket and p.ticket.detail:
+            reason = f"{LOST}, {p.ticket.detail}"
         if status == "failed" and p.ticket:
             reason = _last_words(Path(p.ticket.log)) or reason
         values = {key_of(o): value_of(o) for o in p.job.overrides}

@@ -57,6 +57,7 @@ class Sweep:
             log.info("The sweep's jobs are listed in %s; the same command follows them", self.directory / "sweep.json")
             return [_returned(job, JobStatus.COMPLETED, None) for job in jobs]
         follow(planned, executor)
+        write_manifest(self.directory, self.kind, planned)  # with the ids of jobs that started since
         self._rows |= {p.job.run_dir: Row.of(p) for p in planned}
         write_summary(self.directory, list(self._rows.values()))
         return self._results(jobs)

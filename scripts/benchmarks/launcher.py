@@ -69,12 +69,12 @@ def measure(directory: Path, overrides: list[str], num_jobs: int) -> tuple[float
         )
         while not ask("squeue", "--noheader", f"--name={name}"):
             if process.poll() is not None:
-                sys.exit((directory / "log").read_text())
+                sys.exit("".join((directory / "log").read_text().splitlines(keepends=True)[-5:]))
             time.sleep(0.2)
         submission = time.time() - began
         process.wait()
     if process.returncode:
-        sys.exit((directory / "log").read_text())
+        sys.exit("".join((directory / "log").read_text().splitlines(keepends=True)[-5:]))
     total = time.time() - began
     rows = ask("sacct", "--noheader", "--parsable2", "--allocations", f"--name={name}", "--format=State,ElapsedRaw")
     elapsed = [float(row.partition("|")[2]) for row in rows.split()]
