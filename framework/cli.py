@@ -31,6 +31,9 @@ def run_command(main: Callable[[], Any]) -> None:
     except Exception as error:  # all that Hydra raises while composing; what a job raises ends in `exit_codes`
         if show_traceback:
             traceback.print_exc()
+        if isinstance(error, FrameworkError):  # of a launcher
+            print(f"✗ {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
         print(f"✗ {explain_composition(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(ConfigError.exit_code)
 
@@ -79,6 +82,8 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
         key = match.group(2)
         given = next((o for o in overrides if o.lstrip("~").split("=")[0] == key), key)
         return f"{given}: no such key{suggest(key, _valid_keys(overrides)) or '; see --help'}"
+    if "Could not load 'hydra/sweeper/optuna'" in first:
+        return "hydra/sweeper=study: needs Optuna; pip install 'framework[optuna]'"
     if match := re.search(r"Could not find '(.+)/([^/]+)'", first):
         group, option = match.groups()
         options = re.findall(
@@ -98,7 +103,7 @@ def _valid_keys(overrides: list[str]) -> list[str]:
     for choices in ([o for o in overrides if re.match(r"[\w/]+=\w+$", o)], []):
         try:
             with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-                composed = compose("config", overrides=choices)
+                composed = compose("config", overrides=choices, return_hydra_config=True)
         except (HydraException, ValueError):
             continue
         return list(_flatten(OmegaConf.to_container(composed), ""))

@@ -53,3 +53,11 @@ class CheckpointError(FrameworkError):
 
 class StuckError(FrameworkError):
     """Another attempt would end as this one and the one before did."""
+
+
+class SweepError(FrameworkError):
+    """Not all jobs of a sweep have finished; the code is 1 where one failed, 99 where all others can be resumed."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

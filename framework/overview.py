@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.attempt import attempt_paths, ending, last_checkpoint, last_sign_of, moment, read_attempt
+from framework.launcher.state import JOB_FILE, read_json
 from framework.runtime.lease import Holding, read_lease
 
 STATES = ("waiting", "simulating", "training", "sampling", "stopped-resumable", "finished", "failed", "lost")
@@ -73,6 +74,8 @@ def _read_run(run_dir: Path) -> RunStatus:
         status.trained_seconds = sum(map(_trained_seconds, attempts))
     elif paths:
         status.state = "failed"
+    if status.job_id is None:
+        status.job_id = (read_json(run_dir / JOB_FILE) or {}).get("job_id")  # of one that waits
     _read_metrics(run_dir / "metrics.jsonl", status)
     status.num_epochs = attempts[-1].get("num_epochs", {}).get(status.node) if attempts else None
     if (saved := last_checkpoint(run_dir)) is not None:
@@ -82,7 +85,7 @@ def _read_run(run_dir: Path) -> RunStatus:
 
 def _find(directory: Path) -> Iterator[Path]:
     for root, names, files in os.walk(directory):
-        if "run.json" in files or "attempts" in names:
+        if "run.json" in files or "attempts" in names or JOB_FILE in files:
             names.clear()  # runs do not lie within each other
             yield Path(root)
         else:

@@ -7,6 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from framework.cli import exit_codes, run_command
+from framework.launcher.names import register_folder_names
 from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle
 from framework.resume import plan_attempt
@@ -14,6 +15,7 @@ from framework.run_directory import RunDirectory
 from framework.runtime import Guard, ignore_signals
 
 register_bundle()
+register_folder_names()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1] / "framework"
 LAYERS = [
     {"train", "sample", "diff", "status"},
     {"run", "cli", "overview"},
+    {"launcher"},
     {"inference"},
     {"training", "resume"},
     {"simulation"},

@@ -137,6 +137,17 @@ def test_a_launcher_requeues_its_jobs_itself(commands, stop):
     assert calls == [(signal.SIGUSR2, None)]
 
 
+@pytest.mark.parametrize("mode", ["auto", "exit_code"])
+def test_where_the_launcher_cannot_requeue_the_job_its_script_does(commands, stop, tmp_path, mode):
+    def without_scontrol(number, frame):
+        raise FileNotFoundError("scontrol")
+
+    commands("scontrol", {"show job 7": SHOWN})
+    stop(mode=mode, launcher=without_scontrol, environment={**JOB, "FRAMEWORK_REQUEUE_FILE": str(tmp_path / "ask")})
+    assert (tmp_path / "ask").exists()
+    assert asked(commands) == []
+
+
 def test_two_attempts_in_a_row_without_anything_new_end_the_job(commands, stop):
     commands("scontrol", TAKEN)
     for has_progressed in (False, True, False):

@@ -219,3 +219,10 @@ def test_a_thousand_runs_are_read_in_seconds(tmp_path, directory):
     started = time.process_time()
     assert len(read_runs([tmp_path / "multirun"])) == 1000
     assert time.process_time() - started < 10
+
+
+def test_a_job_in_the_queue_is_a_run_that_waits(tmp_path):
+    (tmp_path / "seed=1").mkdir()
+    (tmp_path / "seed=1/job.json").write_text(json.dumps({"launcher": "slurm", "job_id": "12_1", "log": ""}))
+    (run,) = read_runs([tmp_path])
+    assert (run.state, run.job_id) == ("waiting", "12_1")

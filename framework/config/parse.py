@@ -44,13 +44,24 @@ def from_container(container: Mapping[str, Any]) -> Config:
     return config
 
 
+def parse_group(kind: type[T], values: Mapping[str, Any], key: str) -> T:
+    """Build a dataclass from the group at `key`."""
+    return _dataclass(kind, values, key)
+
+
 def resolve(composed: DictConfig) -> dict[str, Any]:
-    """Return plain containers with all interpolations resolved."""
+    """Return plain containers with all interpolations resolved, without Hydra's own node."""
     try:
-        return typing.cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+        return {str(key): _resolved(composed[key]) for key in composed if key != "hydra"}
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{error.full_key or 'config'}: {reason}") from error
+
+
+def _resolved(value: Any) -> Any:
+    if OmegaConf.is_config(value):
+        return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+    return value
 
 
 def node_settings(config: Config, name: str) -> NodeSettings:

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from framework.inference.diagnostics import binomial_band
-from framework.inference.figures import MODEL, MUTED, TRUTH, plain, styled
 from framework.inference.figures_corner import MAX_PARAMETERS
+from framework.inference.style import MODEL, MUTED, TRUTH, plain, styled
 
 MAX_RECOVERY_POINTS = 300
 

@@ -11,7 +11,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
 from framework.inference.diagnostics import finite_rows, fixed_parameters
-from framework.inference.figures import MODEL, MUTED, TRUTH, message_figure, plain, styled
+from framework.inference.figures import message_figure
+from framework.inference.style import MODEL, MUTED, TRUTH, plain, styled
 
 MAX_PARAMETERS = 10
 MIN_SAMPLES = 20

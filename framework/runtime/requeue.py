@@ -7,7 +7,8 @@ counts as ended. SIGTERM is also sent at the time limit and by `scancel`; only t
 import logging
 import os
 import signal
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from framework.runtime.signals import Handler
 
 log = logging.getLogger(__name__)
 
+SCRIPT_FILE = "FRAMEWORK_REQUEUE_FILE"  # names a file that the job script looks for after Python: it requeues then
 _MAX_STUCK = 2  # attempts in a row that may end as they began
 
 
@@ -55,13 +57,26 @@ class Requeue:
             return
         if not is_preempted:
             self._count(has_progressed)
-        if callable(self.launcher) and self.mode == "auto":
-            self.launcher(signal.SIGUSR2, None)
+        if callable(self.launcher) and self.mode == "auto" and self._is_left_to(self.launcher):
+            return
+        script_file = self.environment.get(SCRIPT_FILE)
+        if script_file and self.mode in ("auto", "exit_code"):
+            Path(script_file).touch()
+            log.warning("↻ The job script requeues the job: the run goes on by itself")
         elif facts.get("BatchFlag") == "0":
             log.warning("⚠ An interactive allocation ends for good: go on with +resume=true in another")
         elif job and not self._is_asked_for(job):
             line = f"rc=$?; [ $rc -eq {self.exit_code} ] && scontrol requeue {slurm_job.ID_IN_SCRIPT}; exit $rc"
             log.warning("⚠ Exit code %d is for the job script, which needs after srun:\n    %s", self.exit_code, line)
+
+    def _is_left_to(self, launcher: Callable[..., object]) -> bool:
+        """Call the launcher's handler, which may end the process; tell whether it had what it needs."""
+        try:
+            launcher(signal.SIGUSR2, None)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.warning("⚠ The launcher could not requeue the job: %s", error)
+            return False
+        return True
 
     def _is_asked_for(self, job: str) -> bool:
         """Try the ways that the mode allows, in order; say how each went."""

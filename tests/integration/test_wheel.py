@@ -65,6 +65,12 @@ def test_the_default_experiment_runs_from_the_root_directory(python, tmp_path):
     assert run(python, "-m", "framework.sample", str(run_dir), "predictive", cwd="/").returncode == 0
 
 
+def test_the_launchers_are_there(python, tmp_path):
+    command = ["-m", "framework.train", "-m", "hydra/launcher=slurm_local", "hydra.launcher.num_parallel=0"]
+    result = run(python, *command, cwd=tmp_path)
+    assert (result.returncode, "hydra.launcher.num_parallel=0: expected at least 1" in result.stderr) == (2, True)
+
+
 def test_every_bundled_experiment_is_there(python):
     names = {path.stem for path in (Path(ROOT) / "conf/experiment").glob("*.yaml")}
     result = run(python, "-m", "framework.train", "--help", cwd="/")

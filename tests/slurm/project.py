@@ -77,9 +77,9 @@ class Project:
             name = wait_for(lambda: next((n for n in commands if len(self.steps(n)) > NUM_STEPS / 4), None), "training")
             self.cluster.run(*commands.pop(name))
 
-    def run_here(self, name):
+    def run_here(self, name, *overrides):
         """Run without Slurm and without a limit."""
-        command = ["python", "-m", "framework.train", *OVERRIDES, f"name={name}"]
+        command = ["python", "-m", "framework.train", *OVERRIDES, f"name={name}", *overrides]
         self.cluster.run(*command, cwd=self.directory, STEPS=f"{name}.steps")
 
     def steps(self, name):
@@ -93,15 +93,22 @@ class Project:
         assert self.numbers(name) == self.numbers(other), self.log(name)
 
     def numbers(self, name):
+        """All numbers that a finished run in `outputs` leaves."""
+        return self.numbers_in(self.directory / "outputs" / name)
+
+    def numbers_in(self, run_dir):
         """All numbers that a finished run leaves: the loss of each epoch, and the samples."""
-        run_dir = self.directory / "outputs" / name
         with np.load(run_dir / "samples/posterior/z.npz") as file:
             samples = {key: file[key].tolist() for key in file.files}
         return (run_dir / "metrics.jsonl").read_text(), samples
 
     def stop_reasons(self, name):
+        """Why each attempt of a run in `outputs` ended, in order."""
+        return self.stop_reasons_in(self.directory / "outputs" / name)
+
+    def stop_reasons_in(self, run_dir):
         """Why each attempt ended, in order."""
-        paths = sorted((self.directory / "outputs" / name / "attempts").glob("*.json"))
+        paths = sorted((run_dir / "attempts").glob("*.json"))
         return [json.loads(path.read_text())["stop_reason"] for path in paths]
 
     def log(self, name):

@@ -1,0 +1,36 @@
+"""The style of all figures. Knows nothing of torch.
+
+One colour per meaning (Okabe and Ito's palette, safe for colour-blind readers): the model is blue, the truth or
+the observation vermillion. Only `Figure` is used, never pyplot, so nothing is global and no display is needed.
+"""
+
+from typing import Any
+
+from matplotlib import rc_context
+
+MODEL, TRUTH, SECOND, MUTED = "#0072B2", "#D55E00", "#E69F00", "#666666"
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": "#333333",
+    "axes.axisbelow": True,
+    "axes.formatter.limits": (-3, 4),
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.titlesize": 10,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+}
+
+styled = rc_context(STYLE)
+
+
+def plain(text: str) -> str:
+    """Keep matplotlib from reading the dollar signs of a user's name as mathematics."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,111 @@
+"""Jobs as processes of this machine, through submitit's local executor."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from submitit.local.local import LocalExecutor, LocalJob
+
+from framework.launcher.config import LocalConfig
+from framework.launcher.job import Job
+from framework.launcher.ticket import Ticket, write_ticket
+
+_NO_LIMIT_SECONDS = 366 * 86400
+_UNLIMITED = 10**9  # timeouts; `Job` ends what does not get on
+
+
+class LocalJobs:
+    """Runs `num_parallel` jobs at once, each with its limit of time; requeues start at once."""
+
+    kind = "slurm_local"
+
+    def __init__(self, config: LocalConfig, folder: Path) -> None:
+        self.folder = folder
+        self._num_parallel = config.num_parallel
+        self._executor = _Executor(folder, max_num_timeout=_UNLIMITED)
+        self._executor.update_parameters(
+            timeout_min=(config.time or _NO_LIMIT_SECONDS) / 60,
+            signal_delay_s=int(config.signal_lead),
+            tasks_per_node=config.tasks_per_node,
+            stderr_to_stdout=True,
+            setup=config.setup,
+        )
+        self._waiting: list[tuple[Ticket, Job]] = []
+        self._started: list[tuple[Ticket, LocalJob[Any]]] = []
+
+    def submit(self, jobs: Sequence[Job]) -> list[Ticket]:
+        """Put the jobs in the queue; `refresh` starts them."""
+        tickets = [Ticket(job.run_dir) for job in jobs]
+        self._waiting += zip(tickets, jobs, strict=True)
+        return tickets
+
+    def refresh(self, tickets: Sequence[Ticket]) -> None:
+        """See which have ended, and start the next ones."""
+        for ticket, job in self._started:
+            ticket.state = "ended" if job.done() else "running"
+        own = {id(ticket) for ticket, _ in self._waiting + self._started}
+        for ticket in tickets:
+            if id(ticket) not in own:  # of another launcher
+                ticket.state = "running" if _is_controller(ticket.job_id) else "ended"
+        while self._waiting and sum(ticket.state == "running" for ticket, _ in self._started) < self._num_parallel:
+            self._start(*self._waiting.pop(0))
+
+    def stop(self, tickets: Sequence[Ticket]) -> str:
+        """Have the running ones save and stop, and wait for that; interrupted again, end them."""
+        self._waiting.clear()
+        running = [job._process for ticket, job in self._started if not job.done() and job._process]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        try:
+            while any(process.poll() is None for process in running):
+                time.sleep(0.1)
+        except BaseException:
+            for process in running:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return f"{len(running)} running jobs have saved and stopped"
+
+    def _start(self, ticket: Ticket, job: Job) -> None:
+        started = self._executor.submit(job)
+        ticket.job_id, ticket.log, ticket.state = started.job_id, str(started.paths.stdout), "running"
+        self._started.append((ticket, cast(LocalJob[Any], started)))
+        write_ticket(ticket, self.kind, host=socket.gethostname())
+
+
+class _Executor(LocalExecutor):
+    """Starts each job in a session of its own, so that Ctrl+C at the launcher reaches it once, as SIGTERM."""
+
+    def _submit_command(self, command: str) -> LocalJob[Any]:
+        num_tasks, setup = self.parameters["tasks_per_node"], self.parameters["setup"]
+        environment = {
+            **os.environ,
+            "SUBMITIT_LOCAL_NTASKS": str(num_tasks),
+            "SUBMITIT_LOCAL_COMMAND": command,
+            "SUBMITIT_LOCAL_TIMEOUT_S": str(round(60 * self.parameters["timeout_min"])),
+            "SUBMITIT_LOCAL_SIGNAL_DELAY_S": str(self.parameters["signal_delay_s"]),
+            "SUBMITIT_LOCAL_NODEID": "0",
+            "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
+            "SUBMITIT_STDERR_TO_STDOUT": "1",
+            "SUBMITIT_EXECUTOR": "local",
+            "SUBMITIT_LOCAL_WITH_SHELL": "",
+        }
+        controller = shlex.join([sys.executable, "-m", "framework.launcher.controller", str(self.folder)])
+        script = " && ".join([*setup, f"exec {controller}"])
+        process = subprocess.Popen(["bash", "-c", script], env=environment, start_new_session=True)
+        return LocalJob(self.folder, str(process.pid), tasks=list(range(num_tasks)), process=process)
+
+
+def _is_controller(pid: str) -> bool:
+    """Tell whether a local job of an earlier launcher is still there."""
+    with suppress(OSError):
+        return b"framework.launcher.controller" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False

@@ -1,0 +1,30 @@
+"""`sweep.json` in the sweep's directory: its jobs and where their runs are, for whoever follows them later."""
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from framework.launcher.plan import Planned
+from framework.launcher.state import read_json, write_json
+
+MANIFEST = "sweep.json"
+
+
+def write_manifest(directory: Path, kind: str, planned: Sequence[Planned]) -> Path:
+    """Write the manifest: the jobs of all commands so far, the last one's settings for each."""
+    path = directory / MANIFEST
+    before = read_json(path) or {"jobs": []}
+    jobs = {job["run_dir"]: job for job in before["jobs"]}
+    for p in planned:
+        ticket = p.ticket
+        known = jobs.get(str(p.job.run_dir), {})
+        jobs[str(p.job.run_dir)] = {
+            "run_dir": str(p.job.run_dir),
+            "overrides": p.job.overrides,
+            "job_id": ticket.job_id if ticket else known.get("job_id", ""),
+            "log": ticket.log if ticket else known.get("log", ""),
+        }
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    write_json(path, {"launcher": kind, "command": sys.argv, "submitted": now, "jobs": list(jobs.values())})
+    return path

@@ -1,0 +1,50 @@
+"""The folder of a job within its sweep, from what the command line sets: the same whatever the order or number."""
+
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+
+from omegaconf import OmegaConf
+
+from framework.config.resume_class import resume_class
+from framework.config.schema import FREE
+
+_MAX_LENGTH = 200  # of a folder's name, in characters; file systems allow 255 bytes
+
+
+def register_folder_names() -> None:
+    """Make `${folder:...}` resolvable: the name for a list of overrides."""
+    OmegaConf.register_new_resolver("folder", folder_name, replace=True)
+
+
+def folder_name(overrides: Sequence[str]) -> str:
+    """Return the folder for the overrides, such as `network.hidden_dim=64,seed=3`; `base` if none makes a difference.
+
+    Of two overrides of one key the last one counts, as in Hydra. Keys that a run may change when it
+    goes on are left out. What no folder can be called is replaced, and a digest added so that
+    different overrides have different names.
+    """
+    by_key = {key_of(override): override for override in overrides}
+    text = ",".join(f"{key}={value_of(by_key[key])}" for key in sorted(by_key) if not is_free(key))
+    safe = re.sub(r"[^\w=.,+~@%-]", "_", text)
+    if safe != text or len(safe) > _MAX_LENGTH:
+        safe = f"{safe[: _MAX_LENGTH - 9]}-{sha256(text.encode()).hexdigest()[:8]}"
+    return safe or "base"
+
+
+def key_of(override: str) -> str:
+    """Return the key or group that an override sets, with dots between its parts."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
+
+
+def value_of(override: str) -> str:
+    """Return what an override sets its key to."""
+    return override.partition("=")[2]
+
+
+def is_free(key: str) -> bool:
+    """Tell whether the key is one that a run may change when it goes on."""
+    try:
+        return resume_class(key.split(".")) == FREE
+    except (LookupError, StopIteration):  # no key of the schema: a group such as `experiment`
+        return False

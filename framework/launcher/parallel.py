@@ -1,0 +1,57 @@
+"""The parallel-coordinates picture: one axis for each swept key and one for the loss, one line for each run."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from framework.inference.style import MUTED, plain, styled
+
+_MAX_TICKS = 12
+
+
+@styled
+def parallel_figure(values: Sequence[Sequence[str]], keys: Sequence[str], losses: Sequence[float]) -> Figure:
+    """Return the picture; `values` holds one row of texts, in the order of `keys`, for each run.
+
+    An axis is linear in numbers where all of its values are numbers, and lists the words otherwise.
+    Dark lines are runs with a low loss.
+    """
+    columns = [_axis([row[i] for row in values]) for i in range(len(keys))]
+    columns.append(_scaled(np.asarray(losses, dtype=float)))
+    heights = np.stack([height for height, _ in columns], axis=1)  # (num_runs, num_axes), from 0 to 1
+    figure = Figure(figsize=(max(5.0, 1.6 * len(columns)), 4.0), layout="constrained")
+    axes = figure.subplots()
+    order = np.argsort(losses)[::-1]  # the best last, on top
+    shades = colormaps["viridis"](np.linspace(0.9, 0.0, len(order)))
+    for shade, run in zip(shades, order, strict=True):
+        axes.plot(range(len(columns)), heights[run], color=shade, alpha=0.85)
+    for place, (_, ticks) in enumerate(columns):
+        axes.axvline(place, color="#333333", linewidth=0.7)
+        for height, label in ticks:
+            axes.text(place - 0.02, height, plain(label), ha="right", va="center", fontsize=8, color=MUTED)
+    axes.set(xlim=(-0.4, len(columns) - 0.9), ylim=(-0.05, 1.05), yticks=[])
+    axes.set_xticks(range(len(columns)), [plain(key) for key in [*keys, "validation loss"]])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
+    return figure
+
+
+def _axis(texts: Sequence[str]) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    """Return the height of each value and the labels of the axis."""
+    try:
+        return _scaled(np.array([float(text) for text in texts]))
+    except ValueError:
+        words = sorted(set(texts))
+        height = {word: (i + 0.5) / len(words) for i, word in enumerate(words)}
+        return np.array([height[text] for text in texts]), [(h, word) for word, h in height.items()][:_MAX_TICKS]
+
+
+def _scaled(numbers: np.ndarray) -> tuple[np.ndarray, list[tuple[float, str]]]:
+    low, high = numbers.min(), numbers.max()
+    heights = (numbers - low) / (high - low) if high > low else np.full(len(numbers), 0.5)
+    distinct = sorted(set(zip(heights.tolist(), numbers.tolist(), strict=True)))
+    if len(distinct) > _MAX_TICKS:
+        distinct = [distinct[i] for i in np.linspace(0, len(distinct) - 1, 5).round().astype(int)]
+    return heights, [(height, f"{number:.4g}") for height, number in distinct]

@@ -1,0 +1,125 @@
+"""How far a run is, told from the files of its directory alone: from any machine, and without loading torch."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from framework.attempt import LOST, attempt_paths, moment, read_attempt, write_atomically
+from framework.launcher.names import is_free, key_of, value_of
+from framework.runtime.lease import read_lease
+
+JOB_FILE = "job.json"  # the job that was submitted last for the run
+_EXIT_FILE = "exit.json"  # how the last job's process ended
+_TAIL_BYTES = 4096  # enough for a record of the metrics
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What the files say. `status` is new, running, finished, failed or stopped; stopped ones can go on."""
+
+    status: str
+    reason: str = ""  # the last attempt's, or why it failed
+    num_attempts: int = 0
+    overrides: tuple[str, ...] = ()  # of the last attempt
+    epoch: int = 0
+    best_loss: float = float("nan")  # the sum over the nodes
+    seconds: float = 0.0  # that attempts have taken
+
+
+def read_state(run_dir: Path) -> RunState:
+    """Return the state of the run in `run_dir`."""
+    attempts = _attempts(run_dir)
+    holding = read_lease(run_dir / "lease")
+    is_held = holding is not None and holding.is_alive(time.time())
+    epoch, best_loss = _progress(run_dir)
+    return RunState(
+        *_status(attempts, is_held, read_json(run_dir / _EXIT_FILE) or {}),
+        num_attempts=len(attempts),
+        overrides=tuple(attempts[-1].get("overrides", ())) if attempts else (),
+        epoch=epoch,
+        best_loss=best_loss,
+        seconds=sum(map(_seconds, attempts)),
+    )
+
+
+def holds_work(run_dir: Path) -> bool:
+    """Tell whether a checkpoint or simulations are there to go on from."""
+    found = (run_dir / "checkpoints").glob("*/manifest.json"), (run_dir / "simulations").glob("*.npy")
+    return any(any(paths) for paths in found)
+
+
+def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Tell whether two lists of overrides ask for the same: what only says how to run it does not count."""
+    return _asked(first) == _asked(second)
+
+
+def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
+    """Record how a job's process ended: there are errors before an attempt begins, and after it has ended."""
+    facts = {"code": code, "is_failure": is_failure, "num_attempts": len(_attempts(run_dir))}
+    write_json(run_dir / _EXIT_FILE, facts)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small file so that readers see the old or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(value, indent=1))
+
+
+def read_json(path: Path) -> Any:
+    """Return what the file holds, None if it cannot be read."""
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
+def _attempts(run_dir: Path) -> list[dict[str, Any]]:
+    return [facts for facts in map(read_attempt, attempt_paths(run_dir)) if facts is not None]
+
+
+def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: dict[str, Any]) -> tuple[str, str]:
+    if is_held:
+        return "running", ""
+    if last_exit.get("is_failure") and last_exit["num_attempts"] == len(attempts):
+        return "failed", f"exit code {last_exit['code']}"
+    if not attempts:
+        return "new", ""
+    reason = attempts[-1]["stop_reason"]
+    if reason is None:
+        return "stopped", LOST
+    if reason in ("finished", "crashed"):
+        return {"finished": "finished", "crashed": "failed"}[reason], ""
+    return "stopped", reason
+
+
+def _progress(run_dir: Path) -> tuple[int, float]:
+    """Return the epochs of the node trained last, and the sum of the nodes' best losses as of the newest checkpoint."""
+    generations = [path.parent for path in (run_dir / "checkpoints").glob("[0-9]*/manifest.json")]
+    if not generations:
+        return _last_epoch(run_dir), float("nan")
+    nodes = [read_json(path) for path in sorted(max(generations).glob("*/checkpoint.json"))]
+    progress = [node["progress"] for node in nodes if node]
+    epoch = max((p["epoch"] for p in progress), default=0)
+    return max(epoch, _last_epoch(run_dir)), sum(p["best_loss"] for p in progress)
+
+
+def _last_epoch(run_dir: Path) -> int:
+    """Return the epoch of the last whole line of the metrics, which are newer than the checkpoint."""
+    with suppress(OSError, ValueError, LookupError), (run_dir / "metrics.jsonl").open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _TAIL_BYTES, 0))
+        return int(json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])["epoch"])
+    return 0
+
+
+def _seconds(attempt: dict[str, Any]) -> float:
+    return (moment(attempt["end"]) if attempt["end"] else time.time()) - moment(attempt["start"])
+
+
+def _asked(overrides: Sequence[str]) -> dict[str, str]:
+    how = ("resume", "resume_allow", "overwrite", "runtime", "tracking", "device")
+    asked = {key_of(override): value_of(override) for override in overrides}
+    return {key: value for key, value in asked.items() if not (is_free(key) and key.split(".")[0] in how)}

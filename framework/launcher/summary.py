@@ -1,0 +1,114 @@
+"""What came of a sweep: the table, the best run, `sweep.csv` and `sweep.html`."""
+
+import csv
+import logging
+import math
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from framework.attempt import LOST
+from framework.config.duration import format_duration
+from framework.launcher.names import key_of, value_of
+from framework.launcher.plan import Planned
+from framework.launcher.state import read_state
+
+log = logging.getLogger(__name__)
+
+_LOG_BYTES = 20_000
+_MAX_REASON = 300
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of the sweep."""
+
+    name: str
+    values: dict[str, str]  # what the command line sets
+    status: str
+    reason: str
+    epoch: int
+    best_loss: float
+    seconds: float
+    run_dir: Path
+
+    @classmethod
+    def of(cls, p: Planned) -> "Row":
+        """Return the row of a job that has ended."""
+        state = read_state(p.job.run_dir)
+        status, reason = state.status, state.reason
+        began = state.num_attempts > p.state.num_attempts
+        if p.ticket and p.ticket.state == "ended" and not began and status not in ("finished", "failed"):
+            status, reason = "failed", f"{p.ticket.detail or 'ended'} before the run began"
+        if reason == LOST and p.ticket and p.ticket.detail:
+            reason = f"{LOST}, {p.ticket.detail}"
+        if status == "failed" and p.ticket:
+            reason = _last_words(Path(p.ticket.log)) or reason
+        values = {key_of(o): value_of(o) for o in p.job.overrides}
+        return cls(p.name, values, status, reason, state.epoch, state.best_loss, state.seconds, p.job.run_dir)
+
+
+def write_summary(directory: Path, rows: Sequence[Row]) -> None:
+    """Print the table and the best run; write the CSV and the HTML."""
+    from framework.launcher.report import write_report  # matplotlib takes a second to load
+
+    rows = sorted(rows, key=lambda row: (math.isnan(row.best_loss), row.best_loss, row.name))
+    keys = varied_keys(rows)
+    Console().print(_table(rows, keys))
+    if best := best_run(rows):
+        log.info("best run: %s (validation loss %.4f)", best.run_dir, best.best_loss)
+    _write_csv(directory / "sweep.csv", rows)
+    log.info("summary:  %s", write_report(directory / "sweep.html", directory.name, rows, keys))
+
+
+def best_run(rows: Sequence[Row]) -> Row | None:
+    """Return the finished run with the lowest loss."""
+    finished = [row for row in rows if row.status == "finished" and not math.isnan(row.best_loss)]
+    return min(finished, key=lambda row: row.best_loss, default=None)
+
+
+def varied_keys(rows: Sequence[Row]) -> list[str]:
+    """Return the keys whose values differ between the runs."""
+    keys = sorted({key for row in rows for key in row.values})
+    return [key for key in keys if len({row.values.get(key) for row in rows}) > 1]
+
+
+def _table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
+    table = Table(title=f"{len(rows)} runs", title_justify="left")
+    for name in [*(keys or ["run"]), "state", "epochs", "best loss", "time"]:
+        table.add_column(name, justify="right" if name in ("epochs", "best loss", "time") else "left")
+    for row in rows:
+        loss = "" if math.isnan(row.best_loss) else f"{row.best_loss:.4f}"
+        cells = [Text(row.values.get(key, "")) for key in keys] or [Text(row.name)]  # not markup: values have brackets
+        table.add_row(*cells, row.status, str(row.epoch), loss, format_duration(row.seconds))
+    return table
+
+
+def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+    keys = sorted({key for row in rows for key in row.values})
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["run", *keys, "state", "reason", "epochs", "best_loss", "seconds", "run_dir"])
+        for row in rows:
+            values = [row.values.get(key, "") for key in keys]
+            facts = [row.status, row.reason, row.epoch, row.best_loss, round(row.seconds, 1), row.run_dir]
+            writer.writerow([row.name, *values, *facts])
+    temporary.replace(path)
+
+
+def _last_words(log_path: Path) -> str:
+    """Return the error that a job's log ends with."""
+    with suppress(OSError):
+        text = log_path.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("submitit ")]
+        marked = [line.lstrip("✗ ") for line in lines if line.startswith("✗")]
+        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b|slurmstepd: error", line)]
+        return (marked or errors or lines or [""])[-1][:_MAX_REASON]
+    return ""

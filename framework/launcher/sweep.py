@@ -1,0 +1,109 @@
+"""A sweep: what is not finished of it is submitted and followed to its end, and all of it is summed up."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.types import TaskFunction
+from omegaconf import DictConfig
+
+from framework.config.parse import parse_config
+from framework.errors import ConfigError, SweepError
+from framework.launcher.compose import compose_jobs, distinct, sweep_dir, task_name
+from framework.launcher.config import LocalConfig, SlurmConfig, parse_launcher
+from framework.launcher.follow import follow
+from framework.launcher.job import Job
+from framework.launcher.loader import SweepLoader
+from framework.launcher.manifest import write_manifest
+from framework.launcher.plan import Planned, plan_jobs
+from framework.launcher.summary import Row, write_summary
+from framework.launcher.ticket import Executor
+
+log = logging.getLogger(__name__)
+
+
+class Sweep:
+    """What a launcher does, from Hydra's lists of overrides to its `JobReturn`s."""
+
+    def __init__(
+        self, kind: str, settings: Mapping[str, Any], loader: SweepLoader, task: TaskFunction, config: DictConfig
+    ) -> None:
+        self.kind, self.loader, self.task, self.config = kind, loader, task_name(task), config
+        self.settings = parse_launcher(SlurmConfig if kind == "slurm" else LocalConfig, settings)
+        self.waits = getattr(self.settings, "wait", True)
+        sweeper = config.hydra.sweeper
+        self._rows: dict[Path, Row] = {}  # of all batches so far
+        self.is_grid = sweeper["_target_"].rpartition(".")[2] == "BasicSweeper"
+        if self.is_grid and sweeper.get("max_batch_size") is not None:
+            key = "array_parallelism" if kind == "slurm" else "num_parallel"
+            raise ConfigError(f"hydra.sweeper.max_batch_size: leave it out; hydra.launcher.{key} limits the jobs")
+        if not self.is_grid and not self.waits:
+            raise ConfigError("hydra.launcher.wait=false: this sweeper needs the results of its jobs; leave it out")
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+        """Run what is not finished of these jobs; what fails is a failed `JobReturn`, and the others go on."""
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        self.directory = sweep_dir(self.config)
+        jobs = compose_jobs(self.loader, self.task, self.config, job_overrides, first)
+        executor = self._executor()
+        planned = plan_jobs(distinct(jobs), executor, self.kind, self.settings.retry_failed)
+        self._submit(executor, [p for p in planned if p.action == "submit"])
+        write_manifest(self.directory, self.kind, planned)
+        if not self.waits:
+            log.info("The sweep's jobs are listed in %s; the same command follows them", self.directory / "sweep.json")
+            return [_returned(job, JobStatus.COMPLETED, None) for job in jobs]
+        follow(planned, executor)
+        write_manifest(self.directory, self.kind, planned)  # with the ids of jobs that started since
+        self._rows |= {p.job.run_dir: Row.of(p) for p in planned}
+        write_summary(self.directory, list(self._rows.values()))
+        return self._results(jobs)
+
+    def _submit(self, executor: Executor, planned: Sequence[Planned]) -> None:
+        if not planned:
+            return
+        for p in planned:
+            config = parse_config(p.job.config)  # a mistake shows now, not after hours in the queue
+            if config.runtime.requeue == "chain":
+                raise ConfigError("runtime.requeue=chain: not for the jobs of a sweep; expected auto or exit_code")
+        began = time.perf_counter()
+        tickets = executor.submit([p.job for p in planned])
+        for p, ticket in zip(planned, tickets, strict=True):
+            p.ticket = ticket
+        if self.kind == "slurm":
+            log.info("Submitted %d jobs in %.1f s", len(planned), time.perf_counter() - began)
+
+    def _executor(self) -> Executor:
+        folder = self.directory / "jobs"
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.kind == "slurm":
+            from framework.launcher.slurm import SlurmJobs
+
+            return SlurmJobs(self.settings, folder, name=str(self.config.get("name", "sweep")))
+        from framework.launcher.local import LocalJobs
+
+        return LocalJobs(self.settings, folder)
+
+    def _results(self, jobs: Sequence[Job]) -> list[JobReturn]:
+        """Return the loss of each job; what has not finished raises one error that names all of these."""
+        rows = [self._rows[job.run_dir] for job in jobs]
+        bad = {row.name: row for row in rows if row.status != "finished"}
+        lines = "".join(f"\n  {name}: {': '.join(filter(None, (r.status, r.reason)))}" for name, r in bad.items())
+        any_failed = any(row.status == "failed" for row in bad.values())
+        error = SweepError(f"{len(bad)} of {len(rows)} jobs did not finish{lines}", exit_code=1 if any_failed else 99)
+        returned = []
+        for job, row in zip(jobs, rows, strict=True):
+            if row.status == "finished":
+                returned.append(_returned(job, JobStatus.COMPLETED, row.best_loss))
+            else:
+                returned.append(_returned(job, JobStatus.FAILED, error))
+        return returned
+
+
+def _returned(job: Job, status: JobStatus, value: Any) -> JobReturn:
+    result = JobReturn(overrides=job.overrides, hydra_cfg=job.config, status=status)
+    result.return_value = value
+    return result

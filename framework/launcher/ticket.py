@@ -1,0 +1,48 @@
+"""A submitted job as the launcher sees it, and what runs jobs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from framework.launcher.job import Job
+from framework.launcher.state import JOB_FILE, read_json, write_json
+
+
+@dataclass
+class Ticket:
+    """One submitted job. `state` is queued, running or ended; `detail` is the scheduler's word for it."""
+
+    run_dir: Path
+    job_id: str = ""
+    log: str = ""
+    state: str = "queued"
+    detail: str = ""
+
+
+class Executor(Protocol):
+    """What runs jobs."""
+
+    folder: Path  # where logs and pickled jobs lie
+
+    def submit(self, jobs: Sequence[Job]) -> list[Ticket]:
+        """Submit the jobs, in this order."""
+
+    def refresh(self, tickets: Sequence[Ticket]) -> None:
+        """Bring the tickets up to date."""
+
+    def stop(self, tickets: Sequence[Ticket]) -> str:
+        """Leave the jobs that have not ended, as the launcher is interrupted; return what to tell about them."""
+
+
+def write_ticket(ticket: Ticket, kind: str, **facts: Any) -> None:
+    """Record the job with its run."""
+    write_json(ticket.run_dir / JOB_FILE, {"launcher": kind, "job_id": ticket.job_id, "log": ticket.log, **facts})
+
+
+def read_ticket(run_dir: Path, kind: str) -> Ticket | None:
+    """Return the job that was submitted last for the run, if it was by this kind of launcher."""
+    facts = read_json(run_dir / JOB_FILE)
+    if not facts or facts["launcher"] != kind:
+        return None
+    return Ticket(run_dir, facts["job_id"], facts["log"])

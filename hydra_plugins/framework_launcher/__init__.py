@@ -1,0 +1,1 @@
+"""Where Hydra finds the launchers; `framework.launcher` does the work."""

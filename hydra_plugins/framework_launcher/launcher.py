@@ -1,0 +1,37 @@
+"""The launchers as Hydra wants them: imported at every start of every command, so nothing heavy is loaded here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class SlurmLauncher(Launcher):
+    """`hydra/launcher=slurm`: the jobs of a sweep as one job array."""
+
+    kind = "slurm"
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Check the settings; the command line has been composed, nothing else has happened."""
+        from framework.launcher.loader import SweepLoader
+        from framework.launcher.sweep import Sweep
+
+        loader = SweepLoader(hydra_context.config_loader)
+        hydra_context.config_loader = loader  # the sweeper's, too
+        self._sweep = Sweep(self.kind, self._settings, loader, task_function, config)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run what is not finished of these jobs."""
+        return self._sweep.launch(job_overrides, initial_job_idx)
+
+
+class LocalLauncher(SlurmLauncher):
+    """`hydra/launcher=slurm_local`: the same as processes of this machine, a few at once."""
+
+    kind = "slurm_local"

@@ -1,0 +1,95 @@
+"""Sweeps as processes of this machine: the path of the cluster, through submitit, with a task that takes no time."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from framework.errors import SweepError
+from tests.integration.command import environment
+from tests.toy_sweep import launcher, leave_attempt, seeds, task, until_stopped
+
+LIMIT = ["hydra.launcher.time=5s", "hydra.launcher.signal_lead=3s"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+
+
+def launch(*overrides, jobs, function=task):
+    with launcher("slurm_local", *overrides, function=function) as started:
+        return started.launch(jobs, 0)
+
+
+def attempts(seed):
+    paths = sorted(Path(f"multirun/two_moons/seed={seed}/attempts").glob("*.json"))
+    return [json.loads(path.read_text())["stop_reason"] for path in paths]
+
+
+def test_a_job_that_fails_is_named_and_the_others_go_on():
+    returned = launch(jobs=seeds(13, 1))
+    assert returned[1].return_value == -1.0
+    message = r"1 of 2 jobs did not finish\n  seed=13: failed: thirteen is no number of simulations$"
+    with pytest.raises(SweepError, match=message) as raised:
+        _ = returned[0].return_value
+    assert raised.value.exit_code == 1
+    rows = list(csv.DictReader(Path("multirun/two_moons/sweep.csv").read_text().splitlines()))
+    assert [(row["seed"], row["state"], float(row["best_loss"])) for row in rows] == [
+        ("1", "finished", -1.0),
+        ("13", "failed", -1.0),
+    ]
+
+
+def test_no_more_jobs_than_allowed_run_at_once():
+    launch("hydra.launcher.num_parallel=1", jobs=seeds(1, 2))
+    folder = Path("multirun/two_moons/jobs")
+    began, results = (
+        sorted(p.stat().st_mtime for p in folder.glob(name)) for name in ("*_submitted.pkl", "*_result.pkl")
+    )
+    assert results[0] < began[1]
+
+
+def test_a_sweep_of_finished_runs_starts_nothing():
+    leave_attempt(Path("multirun/two_moons/seed=1"), "finished", ["seed=1"])
+    (returned,) = launch(jobs=seeds(1))
+    assert returned.return_value == -1.0
+    assert not list(Path("multirun/two_moons/jobs").iterdir())
+
+
+def test_interrupted_the_launcher_has_its_jobs_save_and_ends_resumably(tmp_path):
+    script = "from tests.test_launcher_local import *; launch(jobs=seeds(1), function=until_stopped)"
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    wait_for((tmp_path / "multirun/two_moons/seed=1/guarded").exists)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "1 running jobs have saved and stopped" in told
+    assert attempts(1) == ["terminated"]
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_job_is_requeued_at_its_limit_as_often_as_it_gets_on():
+    (returned,) = launch(*LIMIT, jobs=seeds(1), function=until_stopped)
+    assert returned.return_value == -1.0
+    assert attempts(1) == ["requeue", "requeue", "finished"]
+
+
+def test_two_attempts_that_save_nothing_new_are_the_last():
+    leave_attempt(Path("multirun/two_moons/seed=13"), "terminated", ["seed=13"], num_committed=0)
+    (returned,) = launch(*LIMIT, jobs=seeds(13), function=until_stopped)
+    with pytest.raises(SweepError, match=r"seed=13: failed: .*2 attempts in a row ended without a newer checkpoint"):
+        _ = returned.return_value
+    assert attempts(13) == ["terminated", "requeue", "requeue"]

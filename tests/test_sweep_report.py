@@ -1,0 +1,74 @@
+"""What is left of a sweep: table, best run, CSV and the page."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from framework.launcher.parallel import parallel_figure
+from framework.launcher.summary import Row, best_run, varied_keys, write_summary
+
+
+def row(status="finished", loss=-1.0, reason="", **values):
+    values = {key.replace("__", "."): str(value) for key, value in values.items()}
+    name = ",".join(f"{k}={v}" for k, v in values.items())
+    return Row(name, values, status, reason, 10, loss, 61.0, Path("multirun") / name)
+
+
+ROWS = [row(loss=-1.0, seed=0, network="maf", n=5), row(loss=-2.5, seed=1, network="nsf", n=5)]
+FAILED = row("failed", float("nan"), "out of <memory>", seed=2, network="nsf", n=5)
+
+
+def test_the_best_run_is_the_finished_one_with_the_lowest_loss():
+    assert best_run([*ROWS, row("stopped", -9.0, seed=3)]) is ROWS[1]
+    assert best_run([FAILED]) is None
+
+
+def test_only_keys_that_vary_are_shown():
+    assert varied_keys([*ROWS, FAILED]) == ["network", "seed"]
+
+
+def test_the_table_is_in_order_of_the_loss_and_the_csv_holds_everything(tmp_path, capsys):
+    write_summary(tmp_path, [FAILED, *ROWS])
+    shown = capsys.readouterr().out
+    assert shown.index("-2.5000") < shown.index("-1.0000") < shown.index("failed")
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
+    assert [r["best_loss"] for r in rows] == ["-2.5", "-1.0", "nan"]
+    assert (rows[2]["state"], rows[2]["reason"], rows[2]["n"]) == ("failed", "out of <memory>", "5")
+
+
+def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
+    write_summary(tmp_path, [FAILED, *ROWS])
+    page = (tmp_path / "sweep.html").read_text()
+    assert "data:image/svg+xml;base64," in page
+    assert "http" not in page
+    assert "out of &lt;memory&gt;" in page
+    assert "<strong>seed=1,network=nsf,n=5</strong>" in page
+
+
+def test_a_sweep_without_a_finished_run_has_a_page_without_a_picture(tmp_path):
+    write_summary(tmp_path, [FAILED])
+    assert "<img" not in (tmp_path / "sweep.html").read_text()
+
+
+def test_each_run_is_one_line_over_an_axis_for_each_key_and_one_for_the_loss():
+    figure = parallel_figure([["32", "maf"], ["64", "nsf"], ["128", "nsf"]], ["dim", "network"], [0.5, -1.0, 2.0])
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    heights = {tuple(line.get_ydata()) for line in lines}
+    assert heights == {(0.0, 0.25, 0.5), (1 / 3, 0.75, 0.0), (1.0, 0.75, 1.0)}
+    assert lines[-1].get_ydata()[2] == pytest.approx(0.0)  # the best is drawn last
+
+
+def test_a_key_with_one_value_and_equal_losses_are_drawn_in_the_middle():
+    figure = parallel_figure([["1"], ["1"]], ["seed"], [3.0, 3.0])
+    assert {tuple(line.get_ydata()) for line in figure.axes[0].lines if list(line.get_xdata()) == [0, 1]} == {
+        (0.5, 0.5)
+    }
+
+
+def test_a_launcher_waits_for_its_jobs_without_torch():
+    modules = ("sweep", "slurm", "local", "report", "summary")
+    imports = "; ".join(f"import framework.launcher.{module}" for module in modules)
+    subprocess.run([sys.executable, "-c", f"{imports}; import sys; assert 'torch' not in sys.modules"], check=True)

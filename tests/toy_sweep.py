@@ -1,0 +1,79 @@
+"""Launching sweeps inside the test's process: the real launcher and composition, a task that only leaves records."""
+
+import json
+import signal
+import time
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+
+from framework.cli import exit_codes
+from framework.launcher.names import register_folder_names
+from framework.paths import CONF_DIR, register_bundle
+from framework.runtime import Guard, Requeue
+
+
+def task(config):
+    """Take the place of a training run; with seed 13 it fails."""
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    if config.seed == 13:
+        print("✗ thirteen is no number of simulations")
+        leave_attempt(run_dir, "crashed")
+        raise SystemExit(1)
+    leave_attempt(run_dir, "finished")
+
+
+def until_stopped(config):
+    """Work until told to stop, save and end; with seed 13 nothing is saved, else the third attempt finishes."""
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    number = len(list((run_dir / "attempts").glob("*.json"))) + 1
+    if number == 3 and config.seed != 13:
+        return leave_attempt(run_dir, "finished", num_committed=number)
+    with exit_codes(), Guard() as guard:
+        (run_dir / "guarded").touch()
+        while not (reason := guard.poll()):
+            time.sleep(0.01)
+        leave_attempt(run_dir, reason.name.lower(), num_committed=number)
+        launcher = guard.previous_handler(signal.SIGUSR2)
+        Requeue("auto", run_dir / "attempts/stuck", launcher).after(reason, has_progressed=config.seed != 13)
+        raise SystemExit(guard.exit_code(reason))
+
+
+def leave_attempt(run_dir, stop_reason, overrides=None, num_committed=1, **facts):
+    """Write what an attempt leaves: its record, and a checkpoint whose loss is -1."""
+    if overrides is None:
+        overrides = list(HydraConfig.get().overrides.task)
+    now = datetime.now().astimezone().isoformat()
+    number = len(list((run_dir / "attempts").glob("*.json"))) + 1
+    facts = {"host": "elsewhere", "pid": 1, "overrides": overrides, "start": now, **facts}
+    write(run_dir / f"attempts/{number:03d}.json", facts | {"end": now, "stop_reason": stop_reason})
+    generation = run_dir / f"checkpoints/{num_committed:08d}"
+    write(generation / "manifest.json", {})
+    write(generation / "z/checkpoint.json", {"progress": {"epoch": 2, "best_loss": -1.0}})
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+@contextmanager
+def launcher(name, *overrides, function=task):
+    """The launcher of a command line; `launch([["seed=1"], ...], 0)` is what Hydra's sweeper does with it."""
+    register_bundle()
+    register_folder_names()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = compose("config", overrides=[f"hydra/launcher={name}", *overrides], return_hydra_config=True)
+        context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
+        yield Plugins.instance().instantiate_launcher(hydra_context=context, task_function=function, config=config)
+
+
+def seeds(*numbers):
+    return [[f"seed={number}"] for number in numbers]
