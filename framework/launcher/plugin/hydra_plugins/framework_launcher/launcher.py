@@ -22,8 +22,8 @@ class SlurmLauncher(Launcher):
         from framework.launcher.loader import SweepLoader
         from framework.launcher.sweep import Sweep
 
-        loader = SweepLoader(hydra_context.config_loader)
-        hydra_context.config_loader = loader  # the sweeper's, too
+        context: Any = hydra_context  # Hydra's types know no other loader than its own
+        loader = context.config_loader = SweepLoader(context.config_loader)  # the sweeper's, too
         self._sweep = Sweep(self.kind, self._settings, loader, task_function, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
