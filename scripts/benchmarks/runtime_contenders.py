@@ -30,6 +30,9 @@ class Small(nn.Module):
         torch.manual_seed(0)
         self.network = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
 
+    def trainable(self) -> list[Tensor]:
+        return list(self.parameters())
+
     def log_scale(self) -> Tensor:
         return torch.zeros(())
 
