@@ -42,6 +42,11 @@ class Attempt:
         self.facts["phases"][phase] = now()
         self._write()
 
+    def record(self, **facts: Any) -> None:
+        """Record more of what happens."""
+        self.facts |= facts
+        self._write()
+
     def end(self, stop_reason: str) -> None:
         """Record the end and why."""
         self.facts |= ending(self.path.parents[1], self.facts, stop_reason, time.time())
@@ -95,17 +100,23 @@ def last_commit(run_dir: Path) -> float | None:
     return max((t for t in times if t is not None), default=None)
 
 
+def manifests(run_dir: Path) -> list[Path]:
+    """Return the manifests of all committed checkpoints but emergencies, the oldest first."""
+    return sorted((run_dir / "checkpoints").glob("[0-9]*[0-9]/manifest.json"))
+
+
 def last_checkpoint(run_dir: Path) -> float | None:
     """Return when the newest checkpoint was committed, in Unix seconds."""
-    times = map(_modified, (run_dir / "checkpoints").glob("[0-9]*/manifest.json"))
+    times = map(_modified, manifests(run_dir))
     return max((t for t in times if t is not None), default=None)
 
 
 def saved_state(run_dir: Path) -> list[Any]:
     """Return what differs as soon as weights, simulations or samples are saved that were not there before."""
-    manifests = sorted(run_dir.glob("checkpoints/[0-9]*/manifest.json"))[-1:]
-    files = [json.loads(path.read_text(encoding="utf-8"))["files"] for path in manifests]
-    weights = [{name: entry for name, entry in each.items() if name.endswith(".pth")} for each in files]
+    weights: list[Any] = []
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):  # damaged, or none yet
+        files = json.loads(manifests(run_dir)[-1].read_text(encoding="utf-8"))["files"]
+        weights = [{name: entry for name, entry in files.items() if name.endswith(".pth")}]
     return weights + [sum(1 for _ in run_dir.glob(pattern)) for pattern in ("simulations/*.npy", "samples/**/*")]
 
 

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -40,7 +41,7 @@ def run_command(main: Callable[[], Any]) -> None:
 
 def options_first(arguments: list[str]) -> list[str]:
     """Move options before the overrides: Hydra's parser refuses overrides on both sides of an option."""
-    overrides = [a for a in arguments if re.match(r"~|[+\w][^ ]*=", a)]
+    overrides = [a for a in arguments if re.match(r"~|[+\w][^ ]*=", a) and not Path(a).is_dir()]
     return [a for a in arguments if a not in overrides] + overrides
 
 

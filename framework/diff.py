@@ -1,5 +1,6 @@
 """Command line: what would change if a run went on with another configuration, without starting anything."""
 
+import re
 import shutil
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -37,9 +38,14 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
     parser.add_argument("--format", default="text", choices=("text", "json", "markdown"), help="default: text")
     arguments = parser.parse_intermixed_args()
     others = arguments.others
-    composed = None if len(others) == 1 and "=" not in others[0] else _compose(others, arguments.config_dir)
+    composed = None if len(others) == 1 and _is_run(others[0]) else _compose(others, arguments.config_dir)
     with exit_codes():
         _compare(arguments, composed)
+
+
+def _is_run(argument: str) -> bool:
+    """Tell a run directory from an override: those of a sweep have `=` in their names, too."""
+    return Path(argument).is_dir() or not re.match(r"~|[^=]+=", argument)
 
 
 def _compose(overrides: list[str], config_dir: str | None) -> Any:

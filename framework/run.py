@@ -67,7 +67,7 @@ def run_training(plan: Plan, directory: RunDirectory, guard: Guard) -> float | N
 
 def _attempt(run: "Run", plan: Plan, last_sign: float) -> StopReason | None:
     """Let the run go, and keep a record of it; `last_sign` is that of the attempt before."""
-    run.has_results = run.directory.has_results(plan.record.config)
+    run.results_of = run.directory.results_of(plan.record.config)
     num_epochs = {name: settings.loop.num_epochs for name, settings in run.settings.items()}
     facts = {**plan.facts(run.device.type), "num_epochs": num_epochs}
     attempt = run.directory.start_attempt(facts, last_sign)
@@ -99,7 +99,7 @@ class Run:
         self.doing = "starting"  # the phase under way
         self.attempt_facts: dict[str, Any] = {}  # what each checkpoint says of the code that wrote it
         self.check_owner: Callable[[], None] = lambda: None  # ends the process if the run is another's by now
-        self.has_results = False  # samples and report of these settings, from an earlier attempt
+        self.results_of: str | None = None  # the checkpoint that samples and report of these settings are of
 
     def go(self, attempt: Attempt) -> StopReason | None:
         """Go through all phases and record them; return why the attempt ended early, or None if the run is complete."""
@@ -126,12 +126,15 @@ class Run:
             trackers = [stack.enter_context(closing(tracker)) for tracker in self._trackers()]
             if reason := self.train(trackers):
                 return reason
-            if before == self.checkpoints.latest() and self.has_results:
+            newest = self.checkpoints.latest()
+            assert newest is not None, "training ends with a checkpoint"
+            if before == newest and self.results_of == newest.path.name:
                 log.info("%s has finished already; raise loop.num_epochs to train on", self.directory.path)
                 return None
             self._begin(attempt, "sampling and reporting")
             parts = (self.directory, self.graph, self.simulations, self.device, self.guard.check)
             Finish(self.config, self.settings, *parts).go(self.console)
+            attempt.record(results_of=newest.path.name)
         return None
 
     def _begin(self, attempt: Attempt, phase: str) -> None:
@@ -141,7 +144,9 @@ class Run:
 
     def prepare(self) -> None:
         """Check everything that can be checked before the first simulation, and open the store."""
-        self._simulations_before = set_aside(self.directory.simulations_dir, self.graph.training_nodes)
+        num_simulations = None if self.config.simulation.from_file else self.config.simulation.num_simulations
+        nodes_needed = self.graph.training_nodes
+        before = self._simulations_before = set_aside(self.directory.simulations_dir, nodes_needed, num_simulations)
         shapes = self._event_shapes()
         self.graph = check_shapes(self.graph, shapes)
         self.specs = {node.name: spec_of(self.config, node.name, shapes) for node in self.graph.inferred}
@@ -155,8 +160,8 @@ class Run:
             truth={n.name: n.truth for n in nodes if n.truth is not None},
         )
         where, seed = self.directory.simulations_dir, self.config.seed
-        if SimulationStore.exists(where):  # what was begun goes on with its own seed, if the run's has changed
-            seed = SimulationStore.open(where).seed
+        if begun := next((d for d in (where, before) if d and SimulationStore.exists(d)), None):
+            seed = SimulationStore.open(begun).seed  # what was begun goes on with its own, if the run's has changed
         self.simulations = SimulationStore(where, seed, shapes)
 
     def simulate(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 import yaml
 
-from framework.attempt import Attempt, attempt_paths, close_lost, now, read_attempt, write_atomically
+from framework.attempt import Attempt, attempt_paths, close_lost, manifests, now, read_attempt, write_atomically
 from framework.errors import CheckpointError, ResumeRefusedError
 
 CONFIG_FILE = "config.json"  # in every checkpoint: the config that it was trained with
@@ -49,20 +49,28 @@ class RunDirectory:
     def open(self, record: RunRecord, resume_from: Path | None, overwrite: bool, pinned: bool) -> None:
         """Prepare the directory for an attempt with the record's config.
 
-        `resume_from` is copied into an empty directory, `overwrite` moves a run that is here aside,
+        `overwrite` moves a run that is here aside, `resume_from` is copied into the empty directory,
         and `pinned` keeps the config of an earlier attempt that ended before it had anything to keep.
         """
-        if resume_from is not None:
-            self._copy_from(resume_from)
-        elif overwrite and self.holds_work():
+        if overwrite and self.holds_work():
             self._move_aside()
+        if resume_from is not None and not self.began_with(resume_from):
+            self._copy_from(resume_from)
         if not self.holds_work() and not (pinned and self.config_path.exists()):
             shutil.rmtree(self.simulations_dir, ignore_errors=True)  # holds no simulation, perhaps an index
             self._pin(record)
 
     def holds_work(self) -> bool:
         """Tell whether a checkpoint or a simulation is here."""
-        return any(self.checkpoints_dir.glob("*/manifest.json")) or any(self.simulations_dir.glob("*.npy"))
+        return any(manifests(self.path)) or any(self.simulations_dir.glob("*.npy"))
+
+    def began_with(self, resume_from: Path) -> bool:
+        """Tell whether an earlier attempt here has copied all of `resume_from`."""
+        return self.is_copy_of(resume_from) and bool(self.attempts()) and self.holds_work()
+
+    def is_copy_of(self, resume_from: Path) -> bool:
+        """Tell whether what is here, whole or in part, is a copy of `resume_from`."""
+        return self.facts().get("resumed_from") == str(resume_from)
 
     def record(self) -> RunRecord:
         """Return what the run is now: the record of its last attempt, or else of its first start."""
@@ -98,7 +106,7 @@ class RunDirectory:
 
     def run_id(self) -> str:
         """Return the run's id, which experiment trackers know it by; a lost run.json is written again."""
-        files = [self.path / "run.json", *sorted(self.checkpoints_dir.glob("[0-9]*/manifest.json"), reverse=True)]
+        files = [self.path / "run.json", *reversed(manifests(self.path))]
         for path in files:
             with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 facts = json.loads(path.read_text(encoding="utf-8"))
@@ -132,13 +140,16 @@ class RunDirectory:
         before = attempt_paths(self.path)
         if before:
             close_lost(self.path, before[-1], last_sign)
-        return Attempt(self.attempts_dir / f"{len(before) + 1:03d}.json", {**origin(), **facts})
+        number = int(before[-1].stem) + 1 if before else 1
+        return Attempt(self.attempts_dir / f"{number:03d}.json", {**origin(), **facts})
 
-    def has_results(self, config: Mapping[str, Any]) -> bool:
-        """Tell whether the last finished attempt has made samples and report with the same settings."""
-        finished = [a["config"] for a in self.attempts() if a["stop_reason"] == "finished" and "config" in a]
-        same = bool(finished) and all(finished[-1][key] == config[key] for key in ("inference", "graph"))
-        return same and self.samples_dir.is_dir()
+    def results_of(self, config: Mapping[str, Any]) -> str | None:
+        """Return the checkpoint that samples and report were made of, if they were made with the same settings."""
+        last = next((a for a in reversed(self.attempts()) if "results_of" in a and "config" in a), None)
+        if last is None or not self.samples_dir.is_dir():
+            return None
+        same = all(last["config"][key] == config[key] for key in ("inference", "graph"))
+        return str(last["results_of"]) if same else None
 
     def attempts(self) -> list[dict[str, Any]]:
         """Return the records of all attempts, without those that a crash has left unreadable."""
@@ -157,8 +168,6 @@ class RunDirectory:
 
     def _copy_from(self, path: Path) -> None:
         """Begin with what another run has, or with one checkpoint of it, and with its config."""
-        if self.attempts():
-            return  # copied by an earlier attempt
         source, generation = source_of(path)
         self._pin(source.record(), resumed_from=str(path))
         if generation:
@@ -197,7 +206,11 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source, temporary, symlinks=True)
+        try:
+            shutil.copytree(source, temporary, symlinks=True)
+        except shutil.Error as error:  # a list of (source, target, reason)
+            file, _, reason = error.args[0][0]
+            raise CheckpointError(f"{file}: cannot be copied ({reason}); mend this, then the same command") from error
     else:
         shutil.copy2(source, temporary)
     temporary.rename(target)

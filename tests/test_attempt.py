@@ -2,6 +2,7 @@
 
 import json
 
+from framework.attempt import saved_state
 from framework.run_directory import RunDirectory, RunRecord
 from framework.runtime.lease import Lease, read_lease
 
@@ -39,9 +40,38 @@ def test_the_next_attempt_closes_one_that_died(tmp_path):
 def test_a_damaged_record_does_not_stop_the_next_attempt(tmp_path):
     directory = make_run(tmp_path)
     directory.start_attempt({}).path.write_text('{"host": ')
-    directory.start_attempt({"config": {"graph": {}, "inference": {"report": True}}}).end("finished")
-    assert not directory.has_results({"graph": {}, "inference": {}})
-    assert len(list(directory.attempts_dir.iterdir())) == 2
+    directory.start_attempt({}).end("finished")
+    assert [path.name for path in sorted(directory.attempts_dir.iterdir())] == ["001.json", "002.json"]
+
+
+def test_a_record_that_is_gone_does_not_cost_another(tmp_path):
+    directory = make_run(tmp_path)
+    paths = [directory.start_attempt({}).path for _ in range(3)]
+    paths[1].unlink()
+    assert directory.start_attempt({}).path.name == "004.json"
+
+
+def test_results_are_those_of_a_checkpoint_and_of_settings(tmp_path):
+    directory = make_run(tmp_path)
+    config = {"graph": {}, "inference": {"report": True}}
+    directory.samples_dir.mkdir()
+    attempt = directory.start_attempt({"config": config})
+    assert directory.results_of(config) is None
+    attempt.record(results_of="00000003")
+    attempt.end("finished")
+    directory.start_attempt({"config": config}).end("terminated")  # before it came to its results
+    assert directory.results_of(config) == "00000003"
+    assert directory.results_of({**config, "inference": {}}) is None
+
+
+def test_damaged_and_half_written_manifests_do_not_hide_what_is_saved(tmp_path):
+    checkpoints = tmp_path / "run/checkpoints"
+    for name, text in (("00000001", '{"files": {"z/model.pth": {"size": 1}}}'), ("00000002.tmp", '{"files"')):
+        (checkpoints / name).mkdir(parents=True)
+        (checkpoints / name / "manifest.json").write_text(text)
+    assert saved_state(tmp_path / "run")[0] == {"z/model.pth": {"size": 1}}
+    (checkpoints / "00000001/manifest.json").write_text("")
+    assert saved_state(tmp_path / "run") == [0, 0]
 
 
 def test_a_lost_run_json_is_written_again_with_the_id_of_the_newest_checkpoint(tmp_path):

@@ -11,7 +11,7 @@ from framework.checkpoint import CheckpointStore
 from framework.config.target import targets_in
 from framework.errors import CheckpointError, ConfigError
 from framework.estimators import Estimator, EstimatorSpec
-from framework.estimators.files import init_parameters, load_estimator, weight_files
+from framework.estimators.files import init_parameters, load_estimator, read_weights, weight_files
 from framework.estimators.flow import FAMILIES
 from framework.rng import seed_sequence, seeded
 
@@ -152,6 +152,14 @@ def test_an_estimator_is_rebuilt_from_its_files_alone(network, tmp_path):
     theta = torch.tensor([[0.5, 3.0], [-0.2, 4.0]])
     rebuilt = load_estimator(generation, "z", targets_in(estimator.spec.to_container()))
     torch.testing.assert_close(rebuilt.log_prob(theta, X), estimator.log_prob(theta, X), rtol=0, atol=0)
+
+
+def test_weights_of_another_shape_are_named(tmp_path):
+    estimator, other = make(GAUSSIAN, UNIFORM), make({**GAUSSIAN, "hidden_dim": 17}, UNIFORM)
+    files = {f"z/{name}": content for name, content in weight_files(estimator, estimator.state_dict()).items()}
+    generation = CheckpointStore(tmp_path).commit(files, {})
+    with pytest.raises(CheckpointError, match=r"weights that do not match: .* \(16.*\) → \(17"):
+        read_weights(other, generation)
 
 
 def test_a_checkpoint_cannot_choose_what_code_runs(tmp_path):

@@ -198,3 +198,19 @@ def test_a_script_that_passes_the_signal_on_is_fine(commands):
     script = "#!/bin/bash\n#SBATCH --signal=B:USR2@120\ntrap 'kill -USR2 $pid' USR2\n"
     commands("scontrol", {"write batch_script 7 -": script})
     assert deaf(STEP) == ""
+
+
+def test_a_count_that_a_full_disk_has_left_empty_is_none(commands, stop, tmp_path):
+    commands("scontrol", TAKEN)
+    (tmp_path / "stuck").write_text("")
+    stop(has_progressed=False)
+    assert asked(commands) == ["scontrol requeue 7"]
+    assert (tmp_path / "stuck").read_text() == "1"
+
+
+def test_a_local_job_is_not_started_again_in_an_allocation_that_is_over(commands, stop):
+    commands("scontrol", TAKEN)
+    calls = []
+    local = {**JOB, "SUBMITIT_EXECUTOR": "local"}
+    stop(StopReason.OUT_OF_TIME, environment=local, launcher=lambda *args: calls.append(args))
+    assert calls == [] and asked(commands) == []

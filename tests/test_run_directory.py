@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from framework.checkpoint import CheckpointStore
-from framework.errors import CheckpointError, ConfigError
+from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.run_directory import RunDirectory, RunRecord
 from tests.toy_run import plan
 
@@ -72,6 +72,22 @@ def test_a_later_attempt_keeps_to_its_own(tmp_path):
     target.start_attempt({})
     commit(target, 9)
     assert step_of(start_from(source.path, target.path)) == 9
+
+
+def test_another_run_that_is_here_is_neither_gone_on_with_nor_overwritten(tmp_path):
+    source, other = make_run(tmp_path / "a"), make_run(tmp_path / "b", steps=(7,))
+    other.start_attempt({})
+    with pytest.raises(ResumeRefusedError, match=r"b already holds a run that did not begin with .*a\."):
+        plan(other, f"resume_from={source.path}")
+    other.open(RECORD, source.path, overwrite=True, pinned=False)
+    assert step_of(other) == 2
+    assert step_of(RunDirectory(tmp_path / "b.old-1")) == 7
+
+
+def test_an_attempt_that_came_to_nothing_does_not_keep_the_next_from_copying(tmp_path):
+    source, target = make_run(tmp_path / "a"), RunDirectory(tmp_path / "b")
+    target.start_attempt({})
+    assert step_of(start_from(source.path, target.path)) == 2
 
 
 @pytest.mark.parametrize(

@@ -74,3 +74,22 @@ def test_metrics_that_cannot_be_written_are_written_later(tmp_path, caplog):
     ]
     tracker.log(records[2])
     assert tracker.read() == records
+
+
+def test_damaged_lines_are_left_out_and_told_of(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(json.dumps(record(10)).encode() + b"\n\0\0\0\xff\n" + json.dumps(record(20)).encode() + b"\n")
+    assert JsonlTracker(tmp_path).read() == [record(10), record(20)]
+    assert "damaged in 1 of 3 lines" in caplog.text
+
+
+def test_on_a_full_disk_a_tracker_begins_all_the_same(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(record(10)) + '\n{"node": "z", "ep')
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, most))
+    try:
+        JsonlTracker(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert "metrics are not written (File too large)" in caplog.text

@@ -148,6 +148,23 @@ def test_with_other_simulations_the_epoch_begins_anew(tmp_path, caplog):
     assert other.progress.step == 13 + 4 * 9
 
 
+def test_losses_after_a_resume_on_other_data_are_still_those_of_theta(tmp_path):
+    trainer = make_trainer()
+    fit(trainer, StopAfter(13))
+    generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
+    other = make_trainer(seed=5)  # other rows, and so another standardisation until the checkpoint's is there
+    restore(other, generation, files_of(other, first_id=7))
+
+    def nll(weights):
+        other.estimator.load_state_dict(weights)
+        theta = other.estimator.prior.from_unconstrained(other.data.u[other.data.val_rows])
+        return -other.estimator.log_prob(theta, {"x": other.data.evidence["x"][other.data.val_rows]}).mean().item()
+
+    now = {name: value.clone() for name, value in other.estimator.state_dict().items()}
+    assert other.validate() == pytest.approx(nll(now), abs=1e-4)
+    assert other.progress.best_loss == pytest.approx(nll(other.best), abs=1e-4)
+
+
 def test_nothing_is_half_done_unless_the_update_itself_fails():
     def break_when(trainer, step):
         class Broken(Guard):

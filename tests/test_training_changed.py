@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from framework.checkpoint import check_classes, class_paths
-from framework.config.schema import Config, LoopConfig, NodeConfig
+from framework.config.schema import LoopConfig
 from framework.training.changed import adapted
 from tests.toy_training import ADAM, make_trainer
 
@@ -27,10 +27,11 @@ def trained(block=ADAM, steps=3):
 
 def restored(old_trainer, new_block, **loop):
     """A new trainer with other settings, in the state of the old one."""
-    old = Config(graph={"z": NodeConfig()}, optimizer=dict(old_trainer.optimizer_block), loop=old_trainer.loop)
     states = copy.deepcopy({name: part.state_dict() for name, part in old_trainer.parts.items()})
     new = make_trainer(optimizer=new_block, **loop)
-    states, classes = adapted(states, class_paths(old_trainer.parts), new, old)
+    states, classes = adapted(
+        states, class_paths(old_trainer.parts), new, dict(old_trainer.optimizer_block), old_trainer.loop.batch_size
+    )
     check_classes(new.parts, classes)
     new.load_state(states, best={})
     return new
@@ -43,8 +44,7 @@ def group(trainer):
 def test_settings_that_have_not_changed_leave_the_state_alone():
     trainer = trained()
     states = {name: part.state_dict() for name, part in trainer.parts.items()}
-    config = Config(graph={"z": NodeConfig()}, optimizer=ADAM, loop=trainer.loop)
-    assert adapted(states, {}, trainer, config)[0] is states
+    assert adapted(states, {}, trainer, ADAM, trainer.loop.batch_size)[0] is states
 
 
 def test_another_learning_rate_takes_effect_and_the_moments_are_kept():

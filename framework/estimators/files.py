@@ -28,9 +28,15 @@ def read_weights(estimator: Estimator, generation: Generation, suffix: str = "")
     state: dict[str, Tensor] = {}
     for name in estimator.files():
         state |= generation.load(f"{node}/{name}{suffix}.pth")
-    if unmatched := state.keys() ^ estimator.state_dict().keys():
+    wanted = estimator.state_dict()
+    unmatched = sorted(state.keys() ^ wanted.keys())
+    for name in sorted(state.keys() & wanted.keys()):
+        if state[name].shape != wanted[name].shape:
+            unmatched.append(f"{name} {tuple(state[name].shape)} → {tuple(wanted[name].shape)}")
+    if unmatched:
         raise CheckpointError(
-            f"{generation.path / node}: weights that do not match: {', '.join(sorted(unmatched)[:3])}"
+            f"{generation.path / node}: weights that do not match: {', '.join(unmatched[:3])}; put the network's "
+            "code and settings back, or start another run with name=..."
         )
     return state
 

@@ -24,6 +24,8 @@ _ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAI
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "PREEMPTED"}
 _COMMAND_SECONDS = 60
 # Where Python cannot run scontrol, as in a container, the script does it, on the batch host.
+# Since Slurm 22.05, srun does not take this from sbatch: the processes would share one core.
+_CPUS = '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'
 _SCRIPT_FILE = f"export {SCRIPT_FILE}={{folder}}requeue-{ID_IN_SCRIPT.replace('{', '{{').replace('}', '}}')}"
 _KEEP_CODE = "rc=$?"
 _REQUEUE = [f'if [ -e "${SCRIPT_FILE}" ]; then rm "${SCRIPT_FILE}"; scontrol requeue {ID_IN_SCRIPT}; fi', "exit $rc"]
@@ -102,7 +104,7 @@ def _parameters(config: SlurmConfig, folder: Path, name: str) -> dict[str, Any]:
         "nodes": config.nodes,
         "ntasks_per_node": config.tasks_per_node,
         "signal_delay_s": round(config.signal_lead),
-        "setup": [*config.setup, _SCRIPT_FILE.format(folder=shlex.quote(f"{folder}/"))],
+        "setup": [_CPUS, *config.setup, _SCRIPT_FILE.format(folder=shlex.quote(f"{folder}/"))],
         "teardown": [_KEEP_CODE, *config.teardown, *_REQUEUE],
         "srun_args": config.srun_args,
         "stderr_to_stdout": True,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import LOST, attempt_paths, moment, read_attempt, write_atomically
+from framework.attempt import LOST, attempt_paths, manifests, moment, read_attempt, write_atomically
 from framework.launcher.names import is_free, key_of, value_of
 from framework.runtime.lease import read_lease
 
@@ -49,7 +49,7 @@ def read_state(run_dir: Path) -> RunState:
 
 def holds_work(run_dir: Path) -> bool:
     """Tell whether a checkpoint or simulations are there to go on from."""
-    found = (run_dir / "checkpoints").glob("*/manifest.json"), (run_dir / "simulations").glob("*.npy")
+    found = manifests(run_dir), (run_dir / "simulations").glob("*.npy")
     return any(any(paths) for paths in found)
 
 
@@ -98,7 +98,7 @@ def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: dict[s
 
 def _progress(run_dir: Path) -> tuple[int, float]:
     """Return the epochs of the node trained last, and the sum of the nodes' best losses as of the newest checkpoint."""
-    generations = [path.parent for path in (run_dir / "checkpoints").glob("[0-9]*/manifest.json")]
+    generations = [path.parent for path in manifests(run_dir)]
     if not generations:
         return _last_epoch(run_dir), float("nan")
     nodes = [read_json(path) for path in sorted(max(generations).glob("*/checkpoint.json"))]

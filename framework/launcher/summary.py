@@ -43,7 +43,8 @@ class Row:
         """Return the row of a job that has ended."""
         state = read_state(p.job.run_dir)
         status, reason = state.status, state.reason
-        began = state.num_attempts > p.state.num_attempts
+        was_running = p.action == "follow" and p.state.num_attempts > 0
+        began = was_running or state.num_attempts > p.state.num_attempts
         if p.ticket and p.ticket.state == "ended" and not began and status not in ("finished", "failed"):
             status, reason = "failed", f"{p.ticket.detail or 'ended'} before the run began"
         if reason == LOST and p.ticket and p.ticket.detail:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from framework.attempt import manifests
 from framework.errors import CheckpointError
 from framework.run_directory import CONFIG_FILE, RunDirectory, RunRecord
 
@@ -40,8 +41,7 @@ def mend_config(directory: RunDirectory) -> None:
 
 def newest_generation(directory: RunDirectory) -> Path | None:
     """Return the newest committed checkpoint, unread: enough to say where the run is."""
-    manifests = directory.checkpoints_dir.glob("[0-9]*[0-9]/manifest.json")
-    return max((path.parent for path in manifests), default=None)
+    return max((path.parent for path in manifests(directory.path)), default=None)
 
 
 def progress_in(generation: Path | None) -> dict[str, dict[str, Any]]:

@@ -171,9 +171,16 @@ def _source(directory: RunDirectory, config: Config) -> tuple[RunDirectory | Non
         if source.path.resolve() == directory.path.resolve():
             hint = "set name=..." if generation else "use +resume=true, or set name=..."
             raise ConfigError(f"resume_from={path}: lies in the run directory itself; {hint}")
-        if not directory.attempts():  # or else it was copied by an earlier attempt
+        if config.overwrite or not directory.holds_work():
             return source, generation or newest_generation(source)
-        return directory, newest_generation(directory)
+        if directory.began_with(path):
+            return directory, newest_generation(directory)
+        if not directory.is_copy_of(path):  # or else copying it was interrupted
+            raise ResumeRefusedError(
+                f"{directory.path} already holds a run that did not begin with {path}. Go on with it: +resume=true "
+                "· start another: name=... · move it aside and begin afresh: overwrite=true"
+            )
+        return source, generation or newest_generation(source)
     if config.overwrite:
         return None, None
     if not directory.holds_work():

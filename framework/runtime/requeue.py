@@ -44,15 +44,17 @@ class Requeue:
         A launcher may end the process.
         """
         job, rank = slurm.job_id(self.environment), self.environment.get("SLURM_PROCID", "0")
+        brings_no_time = reason is StopReason.OUT_OF_TIME and self.environment.get("SUBMITIT_EXECUTOR") == "local"
         if (
             self.mode == "never"
+            or brings_no_time  # a local job that is started again is in the same allocation
             or reason is StopReason.INTERRUPTED
             or rank != "0"
             or not (job or callable(self.launcher))
         ):
             return
         facts = slurm_job.facts(job) if job else {}
-        is_preempted = facts.get("JobState") == "RUNNING" and facts.get("PreemptTime") != "None"
+        is_preempted = facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None") != "None"
         if reason is StopReason.TERMINATED and not is_preempted and facts.get("Reason") != "TimeLimit":
             return
         if not is_preempted:
@@ -96,10 +98,14 @@ class Requeue:
 
     def _count(self, has_progressed: bool) -> None:
         """Keep the number of attempts in a row that brought nothing new."""
-        before = int(self.record_path.read_text()) if self.record_path.exists() else 0
+        text = self.record_path.read_text() if self.record_path.exists() else ""
+        before = int(text) if text.isdigit() else 0  # a full disk may have left it empty
         num_stuck = 0 if has_progressed else before + 1
         is_stuck = num_stuck >= _MAX_STUCK
-        self.record_path.write_text(str(0 if is_stuck else num_stuck))
+        try:
+            self.record_path.write_text(str(0 if is_stuck else num_stuck))
+        except OSError as error:
+            log.warning("⚠ %s: cannot be written (%s)", self.record_path, error.strerror)
         if is_stuck:
             raise StuckError(
                 f"{self.record_path.parent}: {num_stuck} attempts in a row ended without a newer checkpoint, "

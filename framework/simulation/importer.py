@@ -1,6 +1,6 @@
 """Simulations that were made elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,10 @@ def import_simulations(path: Path, graph: Graph, store: SimulationStore, max_inv
     as the node. Rows with NaN or inf count as invalid. Raises `ConfigError` naming key and file,
     and `SimulationError` for too many invalid rows.
     """
-    arrays = _read(path, graph)
+    num_stored = sum(store.counts())
+    if num_stored and not path.exists():  # what was imported stays, wherever the file has gone
+        return num_stored
+    arrays = _read(path, graph, tuple(store.event_shapes))
     for name, shape in store.event_shapes.items():
         if name not in arrays or arrays[name].shape[1:] != shape:
             raise ConfigError(f"{_KEY}={path}: expected an array '{name}' with event shape {shape}")
@@ -37,7 +40,7 @@ def import_simulations(path: Path, graph: Graph, store: SimulationStore, max_inv
     for first, last in store.missing(num_simulations):
         for start in range(first, last, size):
             stop = min(start + size, last)
-            rows = {name: array[start:stop] for name, array in arrays.items()}
+            rows = {name: arrays[name][start:stop] for name in store.event_shapes}
             valid = np.all([np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in rows.values()], axis=0)
             store.commit(start, stop, Block(np.arange(start, stop), rows, []).where(valid))
     _, num_invalid = store.counts()
@@ -66,10 +69,11 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ConfigError(f"{_KEY}={path}: cannot be read as a .npz ({error}); write it with numpy.savez") from error
 
 
-def _read(path: Path, graph: Graph) -> dict[str, np.ndarray]:
-    """Return the float32 arrays of the nodes that training needs."""
+def _read(path: Path, graph: Graph, more: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the float32 arrays of the nodes that training needs, and of `more`."""
     with _opened(path) as file:
-        found = {name: _as_float(file[name]) for name in graph.training_nodes if name in file.files}
+        wanted = dict.fromkeys([*graph.training_nodes, *more])
+        found = {name: _as_float(file[name]) for name in wanted if name in file.files}
         names = ", ".join(file.files)
     for name in graph.training_nodes:
         if name not in found:
@@ -83,7 +87,7 @@ def _read(path: Path, graph: Graph) -> dict[str, np.ndarray]:
 def _as_values(array: np.ndarray, name: str, graph: Graph, path: Path) -> np.ndarray:
     """Return values (num_simulations, *event); one number a simulation gets an axis of its own."""
     values = array.reshape(-1, 1) if array.ndim < 2 else array
-    prior = graph.nodes[name].prior
+    prior = graph.nodes[name].prior if name in graph.nodes else None
     if prior is not None and values.shape[1:] != (prior.dim,):
         expected = f"(num_simulations, {prior.dim})"
         raise ConfigError(f"{_KEY}={path}: '{name}' has shape {array.shape}, expected {expected} as in priors.{name}")

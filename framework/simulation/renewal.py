@@ -9,23 +9,31 @@ from pathlib import Path
 
 import numpy as np
 
+from framework.errors import SimulationError
 from framework.simulation.store import SimulationStore
 
 log = logging.getLogger(__name__)
 
 
-def set_aside(directory: Path, nodes: Sequence[str]) -> Path | None:
-    """Rename the store in `directory` if it lacks one of `nodes`; return where it is now, None if it lacks nothing."""
+def set_aside(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> Path | None:
+    """Rename the store in `directory` if it cannot go on with `nodes`; return where it is now, or else None.
+
+    It cannot where it lacks one of them, nor where it needs more simulations (of `num_simulations`, if they are
+    drawn here) of a node that is no more.
+    """
     if not SimulationStore.exists(directory):
         return None
-    missing = [name for name in nodes if name not in SimulationStore.open(directory).event_shapes]
-    if not missing:
+    store = SimulationStore.open(directory)
+    changed = [name for name in nodes if name not in store.event_shapes]
+    if num_simulations is not None and store.missing(num_simulations):
+        changed += [name for name in store.event_shapes if name not in nodes]
+    if not changed:
         return None
     number = 1
     while (aside := directory.with_name(f"{directory.name}.old-{number}")).exists():
         number += 1
     directory.rename(aside)
-    log.warning("simulating anew, with %s; the simulations so far are kept in %s", ", ".join(missing), aside)
+    log.warning("simulating anew, since %s came or went; those so far are kept in %s", ", ".join(changed), aside)
     return aside
 
 
@@ -33,6 +41,10 @@ def changed_nodes(old_dir: Path, new: SimulationStore) -> list[str]:
     """Return the nodes in both stores whose values differ in a simulation that both have."""
     old = SimulationStore.open(old_dir)
     names = [name for name in old.event_shapes if name in new.event_shapes]
-    before, after = old.load(names), new.load(names)
+    try:
+        before, after = old.load(names), new.load(names)
+    except SimulationError as error:  # those of before are damaged: nothing depends on them any more
+        log.warning("⚠ %s; whether the simulations came out as before is not known", error)
+        return []
     _, rows, new_rows = np.intersect1d(before["index"], after["index"], assume_unique=True, return_indices=True)
     return [name for name in names if not np.array_equal(before[name][rows], after[name][new_rows])]

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ class JsonlTracker:
         self.path = run_dir / "metrics.jsonl"
         self._has_warned = False
         self._rewrite(self.read())
-        self._file = self.path.open("a", encoding="utf-8")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one record; on a full disk it is kept, and written with a later one."""
@@ -27,9 +26,8 @@ class JsonlTracker:
 
     def cut_back(self, node: str, step: int) -> None:
         """Drop the node's records after `step`."""
-        self._file.close()
+        self.close()
         self._rewrite([r for r in self.read() if r["node"] != node or r["step"] <= step])
-        self._file = self.path.open("a", encoding="utf-8")
 
     def close(self) -> None:
         """Close the file."""
@@ -51,14 +49,25 @@ class JsonlTracker:
             self._has_warned = True
 
     def _rewrite(self, records: list[dict[str, Any]]) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        temporary.replace(self.path)
+        """Have the file hold these records, and open it; what it cannot be rid of, the next attempt drops."""
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        with self._told():
+            if not self.path.exists() or self.path.read_bytes() != text.encode():
+                temporary = self.path.with_suffix(".tmp")
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return all whole records of a file, none if it does not exist."""
+    """Return all whole records of a file, none if it does not exist; damaged lines are told of."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    records = []
+    for line in lines:
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    if len(records) < len(lines):
+        log.warning("⚠ %s: damaged in %d of %d lines, which are left out", path, len(lines) - len(records), len(lines))
+    return records

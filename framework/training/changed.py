@@ -4,29 +4,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from framework.checkpoint import class_paths
-from framework.config.parse import node_settings
-from framework.config.schema import Config
 from framework.config.target import build
 from framework.training.trainer import Trainer
 
 
 def adapted(
-    states: dict[str, Any], classes: dict[str, str], trainer: Trainer, trained_with: Config
+    states: dict[str, Any], classes: dict[str, str], trainer: Trainer, optimizer: Mapping[str, Any], batch_size: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the states of `trainer`'s parts, and the classes that they are of, as they are under its own settings.
+
+    `optimizer`'s block and `batch_size` are those that the states were saved under.
 
     Optimizer and schedule store their settings in their state, so that loading it would undo the
     change: what a new object of the new settings has otherwise than one of the old is put into the
     state. What the schedule has made of the learning rate so far is kept as a factor, except that a
     schedule of another class begins anew. Batches of another size have the epoch under way begin again.
     """
-    settings = node_settings(trained_with, trainer.node)
-    old, new = settings.optimizer, trainer.optimizer_block
+    old, new = optimizer, trainer.optimizer_block
     if old != new:
         states = {**states, **_optimizer_states(states, trainer, old, new)}
         if old["scheduler"]["_target_"] != new["scheduler"]["_target_"]:
             classes = {**classes, "scheduler": class_paths(trainer.parts)["scheduler"]}
-    if settings.loop.batch_size != trainer.loop.batch_size:
+    if batch_size != trainer.loop.batch_size:
         states = {**states, "progress": {**states["progress"], "batch": 0, "loss_sum": 0.0}}
     return states, classes
 

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from framework.checkpoint import Generation, check_classes, class_paths
-from framework.config.parse import from_container
 from framework.estimators import Estimator
 from framework.estimators.files import INIT_FILE, init_parameters, read_weights, weight_files
-from framework.run_directory import CONFIG_FILE
 from framework.training.changed import adapted
 from framework.training.data import TrainingData
 from framework.training.trainer import Trainer
@@ -46,7 +44,12 @@ class NodeFiles:
         files |= weight_files(trainer.estimator, trainer.best, "_best")
         files[INIT_FILE], files[_SIMULATIONS] = self.initial, self.simulations
         files[_OPTIMIZER] = {"optimizer": states.pop("optimizer"), "scheduler": states.pop("scheduler")}
-        files[_STATE] = {**states, "classes": class_paths(trainer.parts), _FACTS: dict(facts)}
+        files[_STATE] = {
+            **states,
+            "classes": class_paths(trainer.parts),
+            "settings": {"optimizer": trainer.optimizer_block, "batch_size": trainer.loop.batch_size},
+            _FACTS: dict(facts),
+        }
         return {f"{trainer.node}/{name}": content for name, content in files.items()}
 
 
@@ -60,14 +63,14 @@ def restore(trainer: Trainer, generation: Generation, files: NodeFiles) -> NodeF
     classes = states.pop("classes")
     del states[_FACTS]
     states |= generation.load(f"{node}/{_OPTIMIZER}")
-    if CONFIG_FILE in generation.files:
-        states, classes = adapted(states, classes, trainer, from_container(generation.load(CONFIG_FILE)))
+    states, classes = adapted(states, classes, trainer, **states.pop("settings"))
     check_classes(trainer.parts, classes)
     states["estimator"] = read_weights(trainer.estimator, generation)
     trainer.load_state(states, best=read_weights(trainer.estimator, generation, "_best"))
     trained_on = generation.load(f"{node}/{_SIMULATIONS}")
     if any(not torch.equal(trained_on[name], ids) for name, ids in files.simulations.items()):
         trainer.restart_epoch()
+        trainer.measure_best()
         log.warning("⚠ %s goes on with other simulations than it was trained on; the epoch begins anew", node)
     return replace(files, initial=generation.load(f"{node}/{INIT_FILE}"))
 

@@ -61,11 +61,7 @@ class Trainer:
             "rng": RandomState(),  # last: restoring the others may draw from it
         }
         self.best = {name: value.detach().clone() for name, value in estimator.state_dict().items()}
-        # The loss is measured in z; these constants turn it into that of theta.
-        scale = estimator.log_scale().item()
-        log_abs_det = estimator.prior.log_abs_det(data.u)
-        self._train_offset = log_abs_det[data.train_rows].mean().item() - scale
-        self._val_offset = log_abs_det[data.val_rows].mean().item() - scale
+        self._measure_offsets()
         if loop.compile:
             log.info("compiling %s's training step; what is compiled is kept for the next attempt", self.node)
             estimator.compile(*data.take(data.train_rows[: loop.batch_size]))
@@ -115,6 +111,7 @@ class Trainer:
         self._loss_sum.fill_(self.progress.loss_sum)
         for name, value in best.items():
             self.best[name].copy_(value)
+        self._measure_offsets()
 
     def settle(self) -> None:
         """Bring to `progress` what is only counted on the side while steps are taken."""
@@ -125,6 +122,21 @@ class Trainer:
         """Forget the batches of the epoch under way, where they are not those of this trainer's data."""
         self.progress.batch = 0
         self._loss_sum.zero_()
+
+    def measure_best(self) -> None:
+        """Measure the best weights again, where the held-out rows are others than those that they were best on."""
+        now = {name: value.clone() for name, value in self.estimator.state_dict().items()}
+        self.estimator.load_state_dict(self.best)
+        if self.progress.best_epoch:
+            self.progress.best_loss = self.validate()
+        self.estimator.load_state_dict(now)
+
+    def _measure_offsets(self) -> None:
+        """Learn what turns the loss, which is measured in z, into that of theta."""
+        scale = self.estimator.log_scale().item()
+        log_abs_det = self.estimator.prior.log_abs_det(self.data.u)
+        self._train_offset = log_abs_det[self.data.train_rows].mean().item() - scale
+        self._val_offset = log_abs_det[self.data.val_rows].mean().item() - scale
 
     def _step(self, u: Tensor, evidence: dict[str, Tensor]) -> None:
         """Take one optimizer step, and count it; its loss is added up without waiting for it."""

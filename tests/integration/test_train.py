@@ -118,6 +118,22 @@ def test_more_epochs_train_on_as_if_they_had_been_asked_for_at_once(copied, tmp_
     assert same_arrays(copied / samples, whole / samples)
 
 
+def test_a_run_that_was_trained_on_and_stopped_before_its_results_makes_them_on_resume(copied):
+    more = ["+resume=true", "loop.num_epochs=4"]
+    assert train(*more, cwd=copied).returncode == 0
+    path = copied / "outputs/two_moons/attempts/002.json"
+    facts = json.loads(path.read_text())
+    del facts["results_of"]  # as if it had been killed while sampling
+    path.write_text(json.dumps(facts | {"stop_reason": "lost"}))
+    samples = copied / "outputs/two_moons/samples/posterior/z.npz"
+    expected = samples.read_bytes()
+    samples.write_bytes(b"of fewer epochs")
+    result = train(*more, cwd=copied)
+    assert result.returncode == 0 and "has finished already" not in result.stdout
+    assert samples.read_bytes() == expected
+    assert "has finished already" in train(*more, cwd=copied).stdout
+
+
 def test_another_network_cannot_resume_a_run(copied):
     result = train("+resume=true", "network.hidden_dim=9", cwd=copied)
     assert result.returncode == 3
