@@ -29,6 +29,9 @@ def run_command(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints the error itself and exits with 1 whatever it was
     try:
         main()
+    except KeyboardInterrupt:
+        print("\n⚠ Interrupted", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:  # all that Hydra raises while composing; what a job raises ends in `exit_codes`
         if show_traceback:
             traceback.print_exc()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.attempt import attempt_paths, ending, last_checkpoint, last_sign_of, moment, read_attempt
-from framework.launcher.state import JOB_FILE, read_json
+from framework.launcher.state import EXIT_FILE, JOB_FILE, failed_since, read_json
 from framework.runtime.lease import Holding, read_lease
 
 STATES = ("waiting", "simulating", "training", "sampling", "stopped-resumable", "finished", "failed", "lost")
@@ -74,6 +74,9 @@ def _read_run(run_dir: Path) -> RunStatus:
         status.trained_seconds = sum(map(_trained_seconds, attempts))
     elif paths:
         status.state = "failed"
+    if not is_held and failed_since(read_json(run_dir / EXIT_FILE), len(attempts)):
+        status.state = "failed"
+        status.problems.append(f"{run_dir}: its job failed, see what it printed in {run_dir.parent / 'jobs'}")
     if status.job_id is None:
         status.job_id = (read_json(run_dir / JOB_FILE) or {}).get("job_id")  # of one that waits
     _read_metrics(run_dir / "metrics.jsonl", status)

@@ -234,3 +234,11 @@ def test_a_mistake_names_its_key_before_anything_is_submitted(slurm, override, m
     with pytest.raises(ConfigError, match=message):
         submit(*([] if is_for_job else [override]), jobs=jobs)
     assert not slurm.scripts()
+
+
+def test_srun_is_told_the_number_of_cores(slurm):
+    submit("hydra.launcher.cpus_per_task=4", jobs=seeds(0))
+    script = slurm.scripts()[0].replace("\nsrun ", "\necho cores $SRUN_CPUS_PER_TASK # ")
+    environment = {"PATH": slurm.path, "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "4"}
+    said = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True).stdout
+    assert "cores 4" in said

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from framework.launcher.state import record_exit
 from framework.overview import read_run, read_runs
 from framework.run_directory import RunDirectory, RunRecord
 from framework.runtime.lease import EXPIRY_SECONDS, Lease, Owner
@@ -226,3 +227,18 @@ def test_a_job_in_the_queue_is_a_run_that_waits(tmp_path):
     (tmp_path / "seed=1/job.json").write_text(json.dumps({"launcher": "slurm", "job_id": "12_1", "log": ""}))
     (run,) = read_runs([tmp_path])
     assert (run.state, run.job_id) == ("waiting", "12_1")
+
+
+def test_a_job_that_failed_outside_of_its_attempts_is_failed(directory):
+    record_exit(directory.path, 2, is_failure=True)
+    assert status(directory).state == "failed"
+    directory.start_attempt(FACTS).end("finished")
+    assert status(directory).state == "finished"
+
+
+def test_a_start_that_was_refused_leaves_a_finished_run_finished(directory):
+    directory.start_attempt(FACTS).end("finished")
+    record_exit(directory.path, 3, is_failure=True)
+    assert status(directory).state == "finished"
+    record_exit(directory.path, 1, is_failure=True)
+    assert status(directory).state == "failed"

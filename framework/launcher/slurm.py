@@ -1,5 +1,6 @@
 """Jobs of a Slurm cluster, through submitit's executor."""
 
+import logging
 import math
 import re
 import shlex
@@ -18,6 +19,8 @@ from framework.launcher.job import Job
 from framework.launcher.ticket import Ticket, write_ticket
 from framework.runtime.requeue import SCRIPT_FILE
 from framework.runtime.schedulers.slurm_job import ID_IN_SCRIPT
+
+log = logging.getLogger(__name__)
 
 _UNLIMITED = 10**9  # timeouts; `Job` ends what does not get on
 _ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
@@ -42,6 +45,7 @@ class SlurmJobs:
 
     def __init__(self, config: SlurmConfig, folder: Path, name: str) -> None:
         self.folder, self._config = folder, config
+        self._has_warned = False
         try:
             self._executor = SlurmExecutor(folder, max_num_timeout=_UNLIMITED, python=_python(config))
         except RuntimeError as error:
@@ -72,6 +76,9 @@ class SlurmJobs:
         command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(ids)}", "--format=%i|%T|%r"]
         answer = _ask(command)
         if answer is None:
+            if not self._has_warned:
+                log.warning("⚠ squeue gives no answer, so that nothing is known of the jobs; asking again")
+            self._has_warned = True
             return
         states = {job_id: (state, reason) for job_id, state, reason in _rows(answer)}
         for ticket in asked:

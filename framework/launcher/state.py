@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from framework.attempt import LOST, attempt_paths, manifests, moment, read_attempt, write_atomically
+from framework.errors import ResumeRefusedError
 from framework.launcher.names import is_free, key_of, value_of
 from framework.runtime.lease import read_lease
 
 JOB_FILE = "job.json"  # the job that was submitted last for the run
-_EXIT_FILE = "exit.json"  # how the last job's process ended
+EXIT_FILE = "exit.json"  # how the last job's process ended
 _TAIL_BYTES = 4096  # enough for a record of the metrics
 
 
@@ -38,7 +39,7 @@ def read_state(run_dir: Path) -> RunState:
     is_held = holding is not None and holding.is_alive(time.time())
     epoch, best_loss = _progress(run_dir)
     return RunState(
-        *_status(attempts, is_held, read_json(run_dir / _EXIT_FILE) or {}),
+        *_status(attempts, is_held, read_json(run_dir / EXIT_FILE)),
         num_attempts=len(attempts),
         overrides=tuple(attempts[-1].get("overrides", ())) if attempts else (),
         epoch=epoch,
@@ -60,8 +61,16 @@ def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
 
 def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
     """Record how a job's process ended: there are errors before an attempt begins, and after it has ended."""
-    facts = {"code": code, "is_failure": is_failure, "num_attempts": len(_attempts(run_dir))}
-    write_json(run_dir / _EXIT_FILE, facts)
+    attempts = _attempts(run_dir)
+    if code == ResumeRefusedError.exit_code and attempts and attempts[-1]["stop_reason"] == "finished":
+        return  # the run is what it was
+    facts = {"code": code, "is_failure": is_failure, "num_attempts": len(attempts)}
+    write_json(run_dir / EXIT_FILE, facts)
+
+
+def failed_since(last_exit: Any, num_attempts: int) -> bool:
+    """Tell whether a job's process failed after the last of its attempts had ended, or before the first began."""
+    return isinstance(last_exit, dict) and bool(last_exit["is_failure"]) and last_exit["num_attempts"] == num_attempts
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,10 +90,10 @@ def _attempts(run_dir: Path) -> list[dict[str, Any]]:
     return [facts for facts in map(read_attempt, attempt_paths(run_dir)) if facts is not None]
 
 
-def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: dict[str, Any]) -> tuple[str, str]:
+def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: Any) -> tuple[str, str]:
     if is_held:
         return "running", ""
-    if last_exit.get("is_failure") and last_exit["num_attempts"] == len(attempts):
+    if failed_since(last_exit, len(attempts)):
         return "failed", f"exit code {last_exit['code']}"
     if not attempts:
         return "new", ""
