@@ -220,6 +220,15 @@ def test_outside_of_training_there_is_nothing_to_drain():
 # Signals
 
 
+@pytest.fixture
+def hangup_is_heard():
+    """SIGHUP as it is at a terminal, also where the tests run under nohup."""
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, inherited)
+
+
+@pytest.mark.usefixtures("hangup_is_heard")
 @pytest.mark.parametrize(
     ("number", "reason", "exit_code"),
     [
@@ -365,7 +374,7 @@ with Guard(Policy(grace=0.3)) as guard:
     send(signal.SIGTERM, after=0)
     with guard.saving():
         time.sleep(1)
-    print("saved", flush=True)
+        print("saved", flush=True)
 """)
     assert result.stdout == "saved\n"
 

@@ -64,7 +64,8 @@ def test_a_sweep_of_finished_runs_starts_nothing():
 
 
 def test_interrupted_the_launcher_has_its_jobs_save_and_ends_resumably(tmp_path):
-    script = "from tests.test_launcher_local import *; launch(jobs=seeds(1), function=until_stopped)"
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also where the tests do not
+    script = f"{hears}; from tests.test_launcher_local import *; launch(jobs=seeds(1), function=until_stopped)"
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     wait_for((tmp_path / "multirun/two_moons/seed=1/guarded").exists)
     process.send_signal(signal.SIGINT)
