@@ -3,6 +3,8 @@
 import gc
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def load(module: str) -> None:
@@ -10,12 +12,18 @@ def load(module: str) -> None:
 
     Nor will it look there later. For torch that saves half a second at the start, and as much at the exit.
     """
-    if module in sys.modules:
-        return
+    if module not in sys.modules:
+        with uncollected():
+            importlib.import_module(module)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Leave the garbage collector out of the block, and what the block makes out of the collector."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        importlib.import_module(module)
+        yield
     finally:
         gc.freeze()
         if was_enabled:

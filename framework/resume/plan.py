@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.config.parse import from_container, node_settings, resolve
 from framework.config.schema import SHAPE, Config
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
-from framework.loading import load
+from framework.loading import uncollected
 from framework.resume import report
 from framework.resume.code import code_digests
 from framework.resume.compare import INEXACT, code_changes, parsed, run_changes, torch_note, version_changes
@@ -226,9 +226,9 @@ def _add_tensors(plan: Plan, generation: Path | None) -> None:
     if not shapes or generation is None or plan.source is None:
         return
     try:
-        load("framework.resume.tensors")
-        from framework.resume.tensors import changed_tensors
+        with uncollected():  # some networks make torch load more of itself
+            from framework.resume.tensors import changed_tensors
 
-        shapes[-1].tensors = changed_tensors(plan.config, generation, plan.source.simulations_dir)
+            shapes[-1].tensors = changed_tensors(plan.config, generation, plan.source.simulations_dir)
     except Exception as error:  # what cannot be built is refused all the same
         plan.notes.append(f"(tensors not compared: {' '.join(str(error).split())[:200]})")

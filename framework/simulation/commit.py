@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from framework.checkpoint.files import sync_directory
+
 
 def commit_file(path: Path, *chunks: bytes | memoryview) -> None:
     """Write the chunks to `path`; when this returns they are on disk.
@@ -21,18 +23,10 @@ def commit_file(path: Path, *chunks: bytes | memoryview) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def remove_leftovers(directory: Path) -> None:
     """Delete the files that killed processes had begun in `directory`."""
     for path in directory.glob(".*.tmp"):
         path.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
