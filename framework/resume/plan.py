@@ -25,7 +25,7 @@ from framework.resume.policy import explain, judge
 from framework.resume.refusal import describe
 from framework.resume.requeue import is_requeued
 from framework.run_directory import RunDirectory, RunRecord, source_of, versions
-from framework.runtime.job import job_id, restart_count
+from framework.runtime.job import job_id, start_number
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Plan:
             "requeued": self.requeued,
             "device": device,
             "job_id": job_id(),
-            "restart_count": restart_count(),
+            "start_number": start_number(),
             **{name: getattr(self.record, name) for name in ("config", "code", "versions")},
             "resume_diff": report.records(self.changes),
         }

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from framework.runtime.job import job_id, restart_count
+from framework.runtime.job import job_id, start_number
 
 REQUEUED = "FRAMEWORK_REQUEUED"  # set to 1 by whoever starts the same job again outside of Slurm
 
@@ -15,4 +15,4 @@ def is_requeued(last: Mapping[str, Any], environment: Mapping[str, str] = os.env
         return True
     job = job_id(environment)
     is_same = job is not None and job == last.get("job_id")
-    return is_same and restart_count(environment) > last.get("restart_count", 0)
+    return is_same and start_number(environment) > last.get("start_number", 0)

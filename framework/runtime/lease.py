@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from framework.errors import ResumeRefusedError
-from framework.runtime.job import job_id, restart_count
+from framework.runtime.job import job_id, start_number
 from framework.runtime.process import birth, machine
 from framework.runtime.threads import repeat
 
@@ -41,7 +41,7 @@ class Owner:
     pid: int = field(default_factory=os.getpid)
     birth: str | None = field(default_factory=lambda: birth(os.getpid()))
     job_id: str | None = field(default_factory=job_id)
-    restart_count: int = field(default_factory=restart_count)
+    start_number: int = field(default_factory=start_number)
     since: float = field(default_factory=time.time)
     nonce: str = field(default_factory=lambda: uuid.uuid4().hex)
     released: bool = False
@@ -56,7 +56,7 @@ class Owner:
 
     def was_restarted_as(self, other: "Owner") -> bool:
         """Tell whether `other` is the same job after a requeue: its scheduler has ended this one."""
-        return self.job_id is not None and self.job_id == other.job_id and self.restart_count < other.restart_count
+        return self.job_id is not None and self.job_id == other.job_id and self.start_number < other.start_number
 
     def __str__(self) -> str:
         return f"host {self.host}, pid {self.pid}" + (f", job {self.job_id}" if self.job_id else "")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from framework.errors import StuckError
 from framework.runtime.policy import StopReason
-from framework.runtime.schedulers import slurm, slurm_job
+from framework.runtime.schedulers import BatchSystem, batch_job
+from framework.runtime.schedulers.batch import Facts
 from framework.runtime.signals import Handler
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ _MAX_STUCK = 2  # attempts in a row that may end as they began
 
 @dataclass(frozen=True)
 class Requeue:
-    """Follows `runtime.requeue` in a Slurm job; does nothing elsewhere.
+    """Follows `runtime.requeue` in a scheduler's job; does nothing elsewhere.
 
     `record_path` is a file kept between attempts: how many in a row brought nothing new. `launcher` is the
     handler of SIGUSR2 that was there before the guard's: submitit's requeues, and keeps its own records.
@@ -43,7 +44,7 @@ class Requeue:
         Raises `StuckError` instead if neither this attempt nor the one before has, unless it was preempted.
         A launcher may end the process.
         """
-        job, rank = slurm.job_id(self.environment), self.environment.get("SLURM_PROCID", "0")
+        (system, job), rank = batch_job(self.environment), self.environment.get("SLURM_PROCID", "0")
         brings_no_time = reason is StopReason.OUT_OF_TIME and self.environment.get("SUBMITIT_EXECUTOR") == "local"
         if (
             self.mode == "never"
@@ -53,11 +54,10 @@ class Requeue:
             or not (job or callable(self.launcher))
         ):
             return
-        facts = slurm_job.facts(job) if job else {}
-        is_preempted = facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None") != "None"
-        if reason is StopReason.TERMINATED and not is_preempted and facts.get("Reason") != "TimeLimit":
+        facts = system.look(job, self.environment) if system and job else Facts()
+        if reason is StopReason.TERMINATED and not (facts.is_preempted or facts.is_at_limit):
             return
-        if not is_preempted:
+        if not facts.is_preempted:
             self._count(has_progressed)
         if callable(self.launcher) and self.mode == "auto" and self._is_left_to(self.launcher):
             return
@@ -65,11 +65,11 @@ class Requeue:
         if script_file and self.mode in ("auto", "exit_code"):
             Path(script_file).touch()
             log.warning("↻ The job script requeues the job: the run goes on by itself")
-        elif facts.get("BatchFlag") == "0":
+        elif facts.is_interactive:
             log.warning("⚠ An interactive allocation ends for good: go on with +resume=true in another")
-        elif job and not self._is_asked_for(job):
-            line = f"rc=$?; [ $rc -eq {self.exit_code} ] && scontrol requeue {slurm_job.ID_IN_SCRIPT}; exit $rc"
-            log.warning("⚠ Exit code %d is for the job script, which needs after srun:\n    %s", self.exit_code, line)
+        elif system and job and not self._is_asked_for(system, job):
+            needed = system.in_script(self.exit_code)
+            log.warning("⚠ Exit code %d is for the job script, which needs %s", self.exit_code, needed)
 
     def _is_left_to(self, launcher: Callable[..., object]) -> bool:
         """Call the launcher's handler, which may end the process; tell whether it had what it needs."""
@@ -80,11 +80,11 @@ class Requeue:
             return False
         return True
 
-    def _is_asked_for(self, job: str) -> bool:
+    def _is_asked_for(self, system: BatchSystem, job: str) -> bool:
         """Try the ways that the mode allows, in order; say how each went."""
         ways = {
-            "scontrol": ("is requeued", lambda: slurm_job.requeue(job)),
-            "chain": ("is followed by job", lambda: slurm_job.follow_up(job, self.environment)),
+            "scontrol": ("is requeued", lambda: system.requeue(job)),
+            "chain": ("is followed by job", lambda: system.follow_up(job, self.environment)),
         }
         for name, (words, ask) in ways.items():
             if self.mode not in ("auto", name):

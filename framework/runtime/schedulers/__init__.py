@@ -9,7 +9,8 @@ changed the limit since. Commands run only when their reading is asked for.
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from framework.runtime.schedulers import flux, lsf, pbs, slurm
+from framework.runtime.schedulers import flux, lsf, pbs, slurm, slurm_job
+from framework.runtime.schedulers.batch import BatchSystem
 from framework.runtime.schedulers.reading import Reading
 
 
@@ -26,5 +27,13 @@ class Scheduler(Protocol):
 
 
 SCHEDULERS: tuple[Scheduler, ...] = (slurm, pbs, lsf, flux)
+BATCH_SYSTEMS: tuple[BatchSystem, ...] = (slurm_job,)
 
-__all__ = ["SCHEDULERS", "Reading", "Scheduler"]
+
+def batch_job(environment: Mapping[str, str]) -> tuple[BatchSystem, str] | tuple[None, None]:
+    """Return whose job this process is of and the job's id, where another attempt can be asked for."""
+    jobs = ((system, system.job_id(environment)) for system in BATCH_SYSTEMS)
+    return next(((system, job) for system, job in jobs if job), (None, None))
+
+
+__all__ = ["SCHEDULERS", "BatchSystem", "Reading", "Scheduler", "batch_job"]

@@ -9,8 +9,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 
+from framework.runtime.schedulers.batch import Facts
 from framework.runtime.schedulers.reading import ADDED, Answer, ask
 from framework.runtime.schedulers.slurm import job_id
+
+__all__ = ["ID_IN_SCRIPT", "deaf", "follow_up", "in_script", "job_id", "look", "requeue", "start_number"]
 
 # The id as a job script writes it: of an array, the bare id means all tasks.
 ID_IN_SCRIPT = '"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"'
@@ -32,9 +35,20 @@ _KEPT = {
 _NONE = ("(null)", "N/A", "UNLIMITED")
 
 
-def facts(job: str) -> dict[str, str]:
-    """Return what `scontrol show job` says, by its own names; empty if it cannot be asked."""
-    return _facts(ask("scontrol", "show", "job", job, seconds=_SECONDS))
+def start_number(environment: Mapping[str, str]) -> int:
+    """Return how often the job was requeued."""
+    text = environment.get("SLURM_RESTART_COUNT", "")
+    return int(text) if text.isdigit() else 0
+
+
+def look(job: str, environment: Mapping[str, str]) -> Facts:
+    """Return what `scontrol show job` says. A job that is cancelled while it is preempted is completing."""
+    shown = _facts(ask("scontrol", "show", "job", job, seconds=_SECONDS))
+    return Facts(
+        is_preempted=shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") != "None",
+        is_at_limit=shown.get("Reason") == "TimeLimit",
+        is_interactive=shown.get("BatchFlag") == "0",
+    )
 
 
 def requeue(job: str) -> Answer:
@@ -72,6 +86,11 @@ def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
             file.name,
         ]
         return ask(*command, *(arguments[1].split() if arguments else ()), seconds=_SECONDS)
+
+
+def in_script(exit_code: int) -> str:
+    """Return the line after srun."""
+    return f"after srun:\n    rc=$?; [ $rc -eq {exit_code} ] && scontrol requeue {ID_IN_SCRIPT}; exit $rc"
 
 
 def deaf(environment: Mapping[str, str] = os.environ) -> str:

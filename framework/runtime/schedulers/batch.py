@@ -1,0 +1,44 @@
+"""What a run may ask of its own job, and what it is told: one module for each scheduler that can start a job again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from framework.runtime.schedulers.reading import Answer
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Why a job's attempt ends, as far as its scheduler tells."""
+
+    is_preempted: bool = False
+    is_at_limit: bool = False  # of its time
+    is_interactive: bool = False  # there is no job script that could start again
+
+
+class BatchSystem(Protocol):
+    """The contract of a module here. Commands never wait long; what they cannot tell is left at its default."""
+
+    def job_id(self, environment: Mapping[str, str]) -> str | None:
+        """Return the id that names this job alone, or None outside of the scheduler's jobs."""
+        ...
+
+    def start_number(self, environment: Mapping[str, str]) -> int:
+        """Return a number that grows with each start of the same job."""
+        ...
+
+    def look(self, job: str, environment: Mapping[str, str]) -> Facts:
+        """Return what is known of the job now."""
+        ...
+
+    def requeue(self, job: str) -> Answer:
+        """Put the job back into the queue by the scheduler's own command, which may end this process."""
+        ...
+
+    def follow_up(self, job: str, environment: Mapping[str, str]) -> Answer:
+        """Submit the job's script again, to start when this job has ended; the answer is the new job's id."""
+        ...
+
+    def in_script(self, exit_code: int) -> str:
+        """Return what a job script needs that has the job started again for the exit code alone."""
+        ...
