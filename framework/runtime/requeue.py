@@ -2,12 +2,15 @@
 
 Slurm requeues a preempted job itself only if it has to kill it: one that saves and ends within its grace time
 counts as ended. SIGTERM is also sent at the time limit and by `scancel`; only the last asks for no other attempt.
+PBS and LSF differ in who may ask and in what is sent when: see `schedulers/pbs_job.py` and `lsf_job.py`.
 """
 
 import logging
 import os
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +27,9 @@ SCRIPT_FILE = "FRAMEWORK_REQUEUE_FILE"  # names a file that the job script looks
 _MAX_STUCK = 2  # attempts in a row that may end as they began
 
 
-@dataclass(frozen=True)
+@dataclass
 class Requeue:
-    """Follows `runtime.requeue` in a scheduler's job; does nothing elsewhere.
+    """Follows `runtime.requeue` in a scheduler's job, once; does nothing elsewhere.
 
     `record_path` is a file kept between attempts: how many in a row brought nothing new. `launcher` is the
     handler of SIGUSR2 that was there before the guard's: submitit's requeues, and keeps its own records.
@@ -37,13 +40,21 @@ class Requeue:
     launcher: Handler = None
     exit_code: int = 99
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _has_been_called: bool = False
 
     def after(self, reason: StopReason, has_progressed: bool) -> None:
         """Ask for another attempt if the stop calls for one; `has_progressed` if this one has saved anything new.
 
         Raises `StuckError` instead if neither this attempt nor the one before has, unless it was preempted.
-        A launcher may end the process.
+        A launcher may end the process. Of two threads the second waits for the first, and does nothing.
         """
+        with self._lock:
+            if not self._has_been_called:
+                self._has_been_called = True
+                self._after(reason, has_progressed)
+
+    def _after(self, reason: StopReason, has_progressed: bool) -> None:
         (system, job), rank = batch_job(self.environment), self.environment.get("SLURM_PROCID", "0")
         brings_no_time = reason is StopReason.OUT_OF_TIME and self.environment.get("SUBMITIT_EXECUTOR") == "local"
         if (
@@ -54,7 +65,7 @@ class Requeue:
             or not (job or callable(self.launcher))
         ):
             return
-        facts = system.look(job, self.environment) if system and job else Facts()
+        facts = system.look(job, self.environment, self.exit_code) if system and job else Facts()
         if reason is StopReason.TERMINATED and not (facts.is_preempted or facts.is_at_limit):
             return
         if not facts.is_preempted:
@@ -62,7 +73,9 @@ class Requeue:
         if callable(self.launcher) and self.mode == "auto" and self._is_left_to(self.launcher):
             return
         script_file = self.environment.get(SCRIPT_FILE)
-        if script_file and self.mode in ("auto", "exit_code"):
+        if facts.is_requeued:
+            log.warning("↻ The scheduler requeues job %s without being asked: the run goes on by itself", job)
+        elif script_file and self.mode in ("auto", "exit_code"):
             Path(script_file).touch()
             log.warning("↻ The job script requeues the job: the run goes on by itself")
         elif facts.is_interactive:
@@ -89,9 +102,11 @@ class Requeue:
         for name, (words, ask) in ways.items():
             if self.mode not in ("auto", name):
                 continue
+            log.info("Asking for another attempt of job %s", job)  # the answer may be the end of this process
             answer = ask()
             if not answer.problem:
                 log.warning("↻ Job %s %s: the run goes on by itself", job, f"{words} {answer.text}".strip())
+                time.sleep(system.KILL_SECONDS if name == "scontrol" else 0)
                 return True
             log.warning("⚠ Job %s could not be given another attempt: %s", job, answer.problem)
         return False
@@ -109,5 +124,6 @@ class Requeue:
         if is_stuck:
             raise StuckError(
                 f"{self.record_path.parent}: {num_stuck} attempts in a row ended without a newer checkpoint, "
-                "so the job is not requeued; give it more time (sbatch --time), then go on with +resume=true"
+                "so the job is not requeued; give it more time (sbatch --time, qsub -l walltime, bsub -W), "
+                "then go on with +resume=true"
             )

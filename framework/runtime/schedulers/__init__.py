@@ -9,7 +9,7 @@ changed the limit since. Commands run only when their reading is asked for.
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from framework.runtime.schedulers import flux, lsf, pbs, slurm, slurm_job
+from framework.runtime.schedulers import flux, lsf, lsf_job, pbs, pbs_job, slurm, slurm_job
 from framework.runtime.schedulers.batch import BatchSystem
 from framework.runtime.schedulers.reading import Reading
 
@@ -27,7 +27,7 @@ class Scheduler(Protocol):
 
 
 SCHEDULERS: tuple[Scheduler, ...] = (slurm, pbs, lsf, flux)
-BATCH_SYSTEMS: tuple[BatchSystem, ...] = (slurm_job,)
+BATCH_SYSTEMS: tuple[BatchSystem, ...] = (slurm_job, pbs_job, lsf_job)
 
 
 def batch_job(environment: Mapping[str, str]) -> tuple[BatchSystem, str] | tuple[None, None]:

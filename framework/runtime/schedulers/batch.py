@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from framework.runtime.schedulers.reading import Answer
+
+SCRIPT = "FRAMEWORK_JOB_SCRIPT"  # names the job script, where the scheduler does not give it back; scripts set it to $0
+SECONDS = 30.0  # a busy scheduler takes its time
 
 
 @dataclass(frozen=True)
@@ -14,10 +18,13 @@ class Facts:
     is_preempted: bool = False
     is_at_limit: bool = False  # of its time
     is_interactive: bool = False  # there is no job script that could start again
+    is_requeued: bool = False  # without being asked
 
 
 class BatchSystem(Protocol):
     """The contract of a module here. Commands never wait long; what they cannot tell is left at its default."""
+
+    KILL_SECONDS: float  # after `requeue`, how long to wait for the kill without which there is no requeue
 
     def job_id(self, environment: Mapping[str, str]) -> str | None:
         """Return the id that names this job alone, or None outside of the scheduler's jobs."""
@@ -27,8 +34,8 @@ class BatchSystem(Protocol):
         """Return a number that grows with each start of the same job."""
         ...
 
-    def look(self, job: str, environment: Mapping[str, str]) -> Facts:
-        """Return what is known of the job now."""
+    def look(self, job: str, environment: Mapping[str, str], exit_code: int) -> Facts:
+        """Return what is known of the job now, if this process is about to end with `exit_code`."""
         ...
 
     def requeue(self, job: str) -> Answer:
@@ -42,3 +49,13 @@ class BatchSystem(Protocol):
     def in_script(self, exit_code: int) -> str:
         """Return what a job script needs that has the job started again for the exit code alone."""
         ...
+
+
+def script_of(environment: Mapping[str, str]) -> Answer:
+    """Return the job script's text: while the job runs, the scheduler's own copy of it can be read."""
+    if not (name := environment.get(SCRIPT)):
+        return Answer("", f"its script is not known; in it, before Python, write: export {SCRIPT}=$0")
+    try:
+        return Answer(Path(name).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        return Answer("", f"its script cannot be read ({SCRIPT}={name}: {error})")

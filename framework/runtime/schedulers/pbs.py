@@ -21,12 +21,12 @@ def ends(environment: Mapping[str, str], fresh: bool) -> Iterator[Reading]:
     """Yield the job's start and PBS_WALLTIME seconds; then what qstat says of limit, use and start."""
     walltime = "" if fresh else environment.get("PBS_WALLTIME", "")
     job = environment.get("PBS_JOBID")
-    facts, problem = _qstat(job) if job else ({}, "")
-    started = next((r.time for r in _starts(facts) if r.time is not None), None)
+    facts, problem = qstat(job) if job else ({}, "")
+    started = _started(facts)
     if walltime and started is not None:
         yield read("PBS_WALLTIME", walltime, lambda text: started + float(text))
     if _WALLTIME in facts:
-        yield read("qstat", facts[_WALLTIME], lambda text: _end(_clock(text), started, facts.get(_USED)))
+        yield limit(facts)
     elif problem:
         yield Reading("qstat", "", None, problem)
     if walltime and started is None:  # late by what the job did before this process
@@ -36,14 +36,33 @@ def ends(environment: Mapping[str, str], fresh: bool) -> Iterator[Reading]:
 def starts(environment: Mapping[str, str]) -> Iterator[Reading]:
     """Yield what qstat says of the start; failing that, the time that it says was used."""
     if job := environment.get("PBS_JOBID"):
-        facts, _ = _qstat(job)
+        facts, _ = qstat(job)
         yield from _starts(facts)
 
 
-def _starts(facts: Mapping[str, str]) -> Iterator[Reading]:
+def job_id(environment: Mapping[str, str]) -> str | None:
+    """Return the id, of an element of an array with its index in it: `12[4].head`."""
+    return environment.get("PBS_JOBID")
+
+
+def limit(facts: Mapping[str, str]) -> Reading:
+    """Return the end of the job by what qstat says, which is None where there is no walltime."""
+    return read("qstat", facts.get(_WALLTIME, ""), lambda text: _end(_clock(text), _started(facts), facts.get(_USED)))
+
+
+def start(facts: Mapping[str, str]) -> Iterator[Reading]:
+    """Yield the moment of the job's last start, to the second: it changes when the job is started again."""
     for name in _STARTS:
         if name in facts:
             yield read("qstat", facts[name], _date)
+
+
+def _started(facts: Mapping[str, str]) -> float | None:
+    return next((r.time for r in _starts(facts) if r.time is not None), None)
+
+
+def _starts(facts: Mapping[str, str]) -> Iterator[Reading]:
+    yield from start(facts)
     if _USED in facts:  # the MOM updates it every now and then
         yield read("qstat", facts[_USED], lambda text: time.time() - _clock(text))
 
@@ -55,7 +74,7 @@ def _end(walltime: float, started: float | None, used: str | None) -> float:
     return min(from_start + from_use, default=float("nan"))
 
 
-def _qstat(job: str) -> tuple[dict[str, str], str]:
+def qstat(job: str) -> tuple[dict[str, str], str]:
     """Return the job's attributes by dotted name, read from JSON or from text (Torque knows no JSON)."""
     answer = ask("qstat", "-f", "-F", "json", job)
     try:

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -31,19 +31,27 @@ class Answer:
     problem: str = ""
 
 
-def ask(*command: str, seconds: float | None = None) -> Answer:
-    """Run a command for at most so many seconds, `COMMAND_SECONDS` if not told, out of the terminal's reach."""
+def without(names: Iterable[str]) -> list[str]:
+    """Return the beginning of a command that is to run without these variables, nor those added here."""
+    return ["env", *(f"--unset={name}" for name in (*names, *ADDED))]
+
+
+def ask(*command: str, seconds: float | None = None, given: str = "", directory: str | None = None) -> Answer:
+    """Run a command for at most so many seconds, `COMMAND_SECONDS` if not told, out of the terminal's reach.
+
+    It reads `given`, and runs in the current directory if not told.
+    """
     name, seconds = command[0], seconds or COMMAND_SECONDS
     environment = {**os.environ, **ADDED}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:  # in a session of its own: Ctrl+C is not for it, and its children can be ended with it
         process = subprocess.Popen(
-            command, env=environment, start_new_session=True, text=True, errors="replace", **pipes
+            command, env=environment, start_new_session=True, text=True, errors="replace", cwd=directory, **pipes
         )  # type: ignore[call-overload]
     except OSError as error:
         return Answer("", f"{name} cannot be run ({error.strerror})")
     try:
-        text, errors = process.communicate(timeout=seconds)
+        text, errors = process.communicate(given, timeout=seconds)
     except subprocess.TimeoutExpired:
         _kill(process)
         return Answer("", f"{name} did not answer within {seconds:g} s")
@@ -75,8 +83,9 @@ def read_command(source: str, command: Sequence[str], convert: Callable[[str], f
 def _kill(process: "subprocess.Popen[str]") -> None:
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.close()
-    process.stderr.close()
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        with suppress(OSError):
+            pipe.close()
     with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left behind
         process.wait(timeout=0.5)

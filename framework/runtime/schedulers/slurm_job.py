@@ -9,16 +9,26 @@ import tempfile
 import time
 from collections.abc import Mapping
 
-from framework.runtime.schedulers.batch import Facts
-from framework.runtime.schedulers.reading import ADDED, Answer, ask
+from framework.runtime.schedulers.batch import SECONDS, Facts
+from framework.runtime.schedulers.reading import Answer, ask, without
 from framework.runtime.schedulers.slurm import job_id
 
-__all__ = ["ID_IN_SCRIPT", "deaf", "follow_up", "in_script", "job_id", "look", "requeue", "start_number"]
+__all__ = [
+    "ID_IN_SCRIPT",
+    "KILL_SECONDS",
+    "deaf",
+    "follow_up",
+    "in_script",
+    "job_id",
+    "look",
+    "requeue",
+    "start_number",
+]
 
 # The id as a job script writes it: of an array, the bare id means all tasks.
 ID_IN_SCRIPT = '"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"'
 
-_SECONDS = 30.0  # a busy controller takes its time
+KILL_SECONDS = 0.0
 _NUM_TRIES = 3
 _PASSING = re.compile("did not answer|[Uu]nable to contact|timed out")  # as while the controller restarts
 # What a follow-up job takes over from `scontrol show job`, beside the script with its #SBATCH lines.
@@ -41,9 +51,9 @@ def start_number(environment: Mapping[str, str]) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def look(job: str, environment: Mapping[str, str]) -> Facts:
+def look(job: str, environment: Mapping[str, str], exit_code: int) -> Facts:
     """Return what `scontrol show job` says. A job that is cancelled while it is preempted is completing."""
-    shown = _facts(ask("scontrol", "show", "job", job, seconds=_SECONDS))
+    shown = _facts(ask("scontrol", "show", "job", job, seconds=SECONDS))
     return Facts(
         is_preempted=shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") != "None",
         is_at_limit=shown.get("Reason") == "TimeLimit",
@@ -54,7 +64,7 @@ def look(job: str, environment: Mapping[str, str]) -> Facts:
 def requeue(job: str) -> Answer:
     """Put the job back into the queue; Slurm then ends this process with SIGTERM and SIGKILL."""
     for _ in range(_NUM_TRIES):
-        answer = ask("scontrol", "requeue", job, seconds=_SECONDS)
+        answer = ask("scontrol", "requeue", job, seconds=SECONDS)
         if not _PASSING.search(answer.problem):
             break
         time.sleep(2)
@@ -63,8 +73,8 @@ def requeue(job: str) -> Answer:
 
 def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
     """Submit the job's script again, to start when this job has ended; the answer is the new job's id."""
-    script = ask("scontrol", "write", "batch_script", job, "-", seconds=_SECONDS)
-    shown = ask("scontrol", "show", "job", job, seconds=_SECONDS)
+    script = ask("scontrol", "write", "batch_script", job, "-", seconds=SECONDS)
+    shown = ask("scontrol", "show", "job", job, seconds=SECONDS)
     if problem := script.problem or shown.problem:
         return Answer("", problem)
     old = _facts(shown)
@@ -77,15 +87,8 @@ def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script.text + "\n")
         file.flush()
-        command = [
-            "env",
-            *(f"--unset={name}" for name in (*of_this_job, *ADDED)),
-            "sbatch",
-            "--parsable",
-            *options,
-            file.name,
-        ]
-        return ask(*command, *(arguments[1].split() if arguments else ()), seconds=_SECONDS)
+        command = [*without(of_this_job), "sbatch", "--parsable", *options, file.name]
+        return ask(*command, *(arguments[1].split() if arguments else ()), seconds=SECONDS)
 
 
 def in_script(exit_code: int) -> str:
