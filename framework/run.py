@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import Attempt, now, saved_state
+from framework.attempt import Attempt, now
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import graph_container, node_settings
 from framework.config.schema import Config, RuntimeConfig
@@ -23,10 +22,11 @@ from framework.graph import build_graph, check_shapes
 from framework.inference.finish import Finish
 from framework.loading import load
 from framework.resume import Plan
+from framework.resume.next_attempt import NextAttempt
 from framework.resume.pinned import mend_config
 from framework.rng import seed_sequence, seeded
 from framework.run_directory import CONFIG_FILE, RunDirectory, origin
-from framework.runtime import BudgetReader, Guard, Policy, Requeue, Stopped, StopReason, deaf, process_start
+from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason, deaf, process_start
 from framework.runtime.lease import Lease
 from framework.simulation import (
     SimulationStore,
@@ -54,23 +54,21 @@ def run_training(plan: Plan, directory: RunDirectory, guard: Guard) -> float | N
     with Lease(directory.lease_dir) as lease:
         plan.open(directory)
         mend_config(directory)
-        before = saved_state(directory.path)
+        next_attempt = NextAttempt(directory, plan.config.runtime, guard, lease)
         run.check_owner = lease.check
-        stopped = _attempt(run, plan, lease.before.last_sign if lease.before else 0.0)
+        stopped = _attempt(run, plan, next_attempt, lease.before.last_sign if lease.before else 0.0)
     if stopped:
-        options, launcher = plan.config.runtime, guard.previous_handler(signal.SIGUSR2)
-        requeue = Requeue(options.requeue, directory.attempts_dir / "stuck", launcher, options.exit_code)
-        requeue.after(stopped, saved_state(directory.path) != before)
+        next_attempt.ask(stopped)
         sys.exit(guard.exit_code(stopped))
     return sum(run.best_losses.values())
 
 
-def _attempt(run: "Run", plan: Plan, last_sign: float) -> StopReason | None:
+def _attempt(run: "Run", plan: Plan, next_attempt: NextAttempt, last_sign: float) -> StopReason | None:
     """Let the run go, and keep a record of it; `last_sign` is that of the attempt before."""
     run.results_of = run.directory.results_of(plan.record.config)
     num_epochs = {name: settings.loop.num_epochs for name, settings in run.settings.items()}
     facts = {**plan.facts(run.device.type), "num_epochs": num_epochs}
-    attempt = run.directory.start_attempt(facts, last_sign)
+    attempt = next_attempt.attempt = run.directory.start_attempt(facts, last_sign)
     run.attempt_facts = {**origin(), "run_id": run.directory.run_id()}
     reason = "crashed"
     try:

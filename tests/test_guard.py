@@ -368,6 +368,35 @@ with Guard(Policy(grace=0.5)):
     assert result.returncode == 99
 
 
+@pytest.mark.parametrize(
+    ("last", "exit_code"),
+    [("print(reason, flush=True)", 99), ("sys.exit(1)", 1), ("sys.exit('no number')", 99), ("1 / 0", 99)],
+    ids=["says", "exits", "exits without a code", "fails"],
+)
+def test_what_is_to_be_done_before_a_stuck_process_ends_is_done_and_cannot_keep_it(last, exit_code):
+    result = run(f"""
+def say(reason):
+    {last}
+
+with Guard(Policy(checkpoint_before_end=0.4)) as guard:
+    guard.on_stuck = say
+    guard.limit(Reader(None))
+    time.sleep(60)
+""")
+    assert result.returncode == exit_code
+    assert result.stdout == ("StopReason.OUT_OF_TIME\n" if "print" in last else "")
+    assert ("ZeroDivisionError" in result.stderr) == ("/" in last)
+
+
+def test_a_stuck_process_ends_for_the_reason_for_which_it_was_asked_to():
+    result = run("""
+with Guard(Policy(grace=0.5)) as guard:
+    guard.on_stuck = lambda reason: print(reason, flush=True)
+    send(signal.SIGTERM, after=60)
+""")
+    assert (result.returncode, result.stdout) == (99, "StopReason.TERMINATED\n")
+
+
 def test_a_save_under_way_is_not_cut_short_by_the_watchdog():
     result = run("""
 with Guard(Policy(grace=0.3)) as guard:

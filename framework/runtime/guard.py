@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -36,10 +37,12 @@ class Guard:
     training loop asks `poll()` between steps and saves itself; other phases call `check()`, which
     raises `Stopped`. A second SIGINT or SIGTERM within the policy's window ends the process at
     once, with the first one's checkpoint or without. A main thread that does not come to `poll()`
-    or `check()` before the allocation ends is ended resumably by a thread.
+    or `check()` before the allocation ends is ended resumably by a thread, which calls `on_stuck` with the
+    reason before: there is time for a few seconds, and what raises `SystemExit` sets the exit code.
     """
 
     def __init__(self, policy: Policy | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.on_stuck: Callable[[StopReason], object] = lambda reason: None
         self._clock = clock
         self._signals = Signals(policy or Policy(), clock)
         self._closed = threading.Event()
@@ -212,4 +215,12 @@ class Guard:
             "⚠ The time is over and the run is still in a long call: exit on the last committed checkpoint, resumable"
         )
         os.write(2, f"\n{text}\n".encode())
-        os._exit(self.policy.exit_code)
+        code: object = self.policy.exit_code
+        try:
+            self.on_stuck(self._signals.stop or StopReason.OUT_OF_TIME)
+        except SystemExit as end:
+            code = end.code
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(code if isinstance(code, int) else self.policy.exit_code)

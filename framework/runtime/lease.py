@@ -113,6 +113,10 @@ class Lease:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the directory up; the process that goes on writing all the same is not stopped any more."""
         self._closed.set()
         with suppress(OSError):  # then it expires, or the next one sees that this process is gone
             if self.successor() is None:
