@@ -176,3 +176,20 @@ def test_near_the_end_of_the_allocation_the_run_stops_by_itself(project):
 def test_without_a_limit_the_start_line_says_so(project):
     result = project.stop("simulating", signal.SIGINT, "runtime.wall_clock_budget=auto")
     assert "⏱ Wall-clock budget: off (no scheduler here tells when it ends" in result.stdout
+
+
+def test_a_step_that_outlasts_the_grace_time_is_cut_off_and_the_requeued_job_goes_on(whole, project, commands):
+    commands("scontrol", {"show job 7": "JobState=COMPLETING Reason=TimeLimit BatchFlag=1", "requeue 7": ""})
+    project.hold("training")
+    process = project.start("runtime.grace=1s", SLURM_JOB_ID="7", PATH=os.environ["PATH"])
+    project.wait_for("training", process)
+    process.send(signal.SIGTERM)
+    result = process.wait()
+    assert result.returncode == 99 and "still in a long call" in result.stderr
+    assert commands.calls()[-1] == "scontrol requeue 7", result.stderr
+    project.release("training")
+    (project.directory / "steps").unlink()  # no checkpoint was due yet
+    result = project.run(SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1", PATH=os.environ["PATH"])
+    assert result.returncode == 0, result.stderr
+    assert same_run(project.run_dir, whole.run_dir)
+    assert project.steps == whole.steps
