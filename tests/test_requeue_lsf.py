@@ -18,8 +18,8 @@ TAKEN = {"12": "Job <12> is being requeued"}
 
 @pytest.fixture
 def job(tmp_path):
-    """The environment of a job in which the script has told where it is."""
-    script = tmp_path / "1464190108.12.shell"
+    """The environment of a job whose script has told where it lies."""
+    script = tmp_path / "job.sh"
     script.write_text(SCRIPT)
     return {
         "LSB_JOBID": "12",
@@ -35,7 +35,7 @@ def job(tmp_path):
 def stop(tmp_path, job, monkeypatch):
     """Return a function that has a run stop, in one job after the other, and tells how long it waits to be killed."""
     waited = []
-    monkeypatch.setattr(time, "sleep", waited.append)
+    monkeypatch.setattr("framework.runtime.requeue.sleep", waited.append)
 
     def stop(reason=StopReason.REQUEUE, mode="auto", has_progressed=True, **environment):
         Requeue(mode, tmp_path / "stuck", None, 99, {**job, **environment}).after(reason, has_progressed)
@@ -155,6 +155,11 @@ def test_a_job_that_is_started_again_is_known_by_its_start(commands, job, form):
     lsf_job._start.cache_clear()
     commands("bjobs", shown(began + 3000, form=form))
     assert is_requeued(last, job)
+
+
+def test_without_bjobs_a_job_whose_host_has_failed_is_known_by_the_environment(commands, job):
+    assert is_requeued({"job_id": "12", "start_number": 0}, {**job, "LSB_RESTART": "Y"})
+    assert not is_requeued({"job_id": "12", "start_number": 0}, job)
 
 
 def test_a_start_in_december_is_not_in_the_future_of_january(commands, job):

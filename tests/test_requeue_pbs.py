@@ -10,6 +10,7 @@ from framework.errors import StuckError
 from framework.resume.requeue import is_requeued
 from framework.runtime import Requeue, StopReason
 from framework.runtime.job import job_id, start_number
+from framework.runtime.lease import Owner
 from framework.runtime.schedulers import pbs_job, reading
 
 HOUR = 3600.0
@@ -120,6 +121,11 @@ def test_an_element_of_an_array_on_which_no_job_can_depend_is_followed_a_little_
     when, _, rest = options.partition(" ")
     assert 60 < datetime.strptime(when, "%Y%m%d%H%M.%S").timestamp() - time.time() <= 120
     assert rest == "-v OVERRIDES,FRAMEWORK_REQUEUED=1,PBS_ARRAY_INDEX=4"
+    commands("qstat", shown())
+    stop(mode="chain", PBS_ARRAY_INDEX="4")  # the job that followed
+    assert asked(commands)[1].endswith(
+        " -W depend=afterany:12.head -v OVERRIDES,FRAMEWORK_REQUEUED=1,PBS_ARRAY_INDEX=4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +159,7 @@ def test_a_qrerun_that_answers_only_once_the_job_has_ended_has_been_heard(comman
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"FRAMEWORK_JOB_SCRIPT": ""}, "in it, before Python, write: export FRAMEWORK_JOB_SCRIPT=$0"),
+        ({"FRAMEWORK_JOB_SCRIPT": ""}, "in it, before Python, write: export FRAMEWORK_JOB_SCRIPT=PATH (in PBS: $0)"),
         ({"FRAMEWORK_JOB_SCRIPT": "/gone"}, "FRAMEWORK_JOB_SCRIPT=/gone: [Errno 2]"),
         ({"PBS_ENVIRONMENT": "PBS_INTERACTIVE"}, "go on with +resume=true"),
     ],
@@ -168,7 +174,7 @@ def test_where_nothing_can_follow_it_is_said_what_to_write(commands, stop, caplo
 
 def test_without_commands_the_job_script_is_told_what_to_do(commands, stop, caplog):
     stop(mode="exit_code")
-    assert 'rc=$?; [ $rc -eq 99 ] && qsub -W depend=afterany:$PBS_JOBID -v FRAMEWORK_REQUEUED=1 "$0"' in caplog.text
+    assert 'rc=$?; [ $rc -eq 99 ] && FRAMEWORK_REQUEUED=1 qsub -V -W depend=afterany:$PBS_JOBID "$0"' in caplog.text
 
 
 def test_two_attempts_in_a_row_without_anything_new_end_the_chain(commands, stop, tmp_path):
@@ -188,6 +194,16 @@ def test_a_job_that_is_started_again_is_known_by_its_start(commands, job):
     commands("qstat", shown(started=-5))
     assert is_requeued(last, job)
     assert not is_requeued(last, {**job, "PBS_JOBID": "13.head"})
+
+
+def test_the_directory_of_a_rerun_job_is_taken_over_at_once(commands, monkeypatch):
+    monkeypatch.setenv("PBS_JOBID", "12.head")
+    commands("qstat", shown(started=-HOUR))
+    before = Owner(host="far", machine="far")
+    assert not before.was_restarted_as(Owner())  # a second command of the same job
+    pbs_job._start.cache_clear()
+    commands("qstat", shown(started=-5))
+    assert before.was_restarted_as(Owner())
 
 
 def test_a_job_that_follows_is_told_that_it_goes_on():

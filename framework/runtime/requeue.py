@@ -10,10 +10,10 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 
 from framework.errors import StuckError
 from framework.runtime.policy import StopReason
@@ -102,11 +102,12 @@ class Requeue:
         for name, (words, ask) in ways.items():
             if self.mode not in ("auto", name):
                 continue
-            log.info("Asking for another attempt of job %s", job)  # the answer may be the end of this process
+            if name == "scontrol":
+                log.info("Asking for job %s to be requeued", job)  # the answer may be the end of this process
             answer = ask()
             if not answer.problem:
                 log.warning("↻ Job %s %s: the run goes on by itself", job, f"{words} {answer.text}".strip())
-                time.sleep(system.KILL_SECONDS if name == "scontrol" else 0)
+                sleep(system.KILL_SECONDS if name == "scontrol" else 0)
                 return True
             log.warning("⚠ Job %s could not be given another attempt: %s", job, answer.problem)
         return False

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from framework.runtime.schedulers.reading import Answer
 
-SCRIPT = "FRAMEWORK_JOB_SCRIPT"  # names the job script, where the scheduler does not give it back; scripts set it to $0
+SCRIPT = "FRAMEWORK_JOB_SCRIPT"  # names the job script, which PBS and LSF do not give back; set by the script itself
 SECONDS = 30.0  # a busy scheduler takes its time
 
 
@@ -52,9 +52,9 @@ class BatchSystem(Protocol):
 
 
 def script_of(environment: Mapping[str, str]) -> Answer:
-    """Return the job script's text: while the job runs, the scheduler's own copy of it can be read."""
+    """Return the job script's text; in PBS, $0 is the copy that was submitted, which can be read while the job runs."""
     if not (name := environment.get(SCRIPT)):
-        return Answer("", f"its script is not known; in it, before Python, write: export {SCRIPT}=$0")
+        return Answer("", f"its script is not known; in it, before Python, write: export {SCRIPT}=PATH (in PBS: $0)")
     try:
         return Answer(Path(name).read_text())
     except (OSError, UnicodeDecodeError) as error:

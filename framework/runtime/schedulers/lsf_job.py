@@ -23,7 +23,7 @@ _STARTED = re.compile(r"^\w{3} (\w{3} +\d+ \d\d:\d\d:\d\d)(?: \d{4})?: (?:\[\d+\
 
 def start_number(environment: Mapping[str, str]) -> int:
     """Return the time of this start: LSF keeps no count, and sets LSB_RESTART only if a host has failed."""
-    return _start(job_id(environment) or "")
+    return _start(job_id(environment) or "") or int(environment.get("LSB_RESTART") == "Y")
 
 
 @functools.cache  # a process sees one start of its job, and asks for it several times

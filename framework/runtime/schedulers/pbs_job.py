@@ -22,6 +22,7 @@ KILL_SECONDS = 0.0
 _RERUN = {"60", "61", "62", "63"}  # the substates of a job that the server reruns (OpenPBS, job.h)
 _CLOCK_SECONDS = 30.0  # the server's clock and this one; a job that is deleted so near its limit counts as at it
 _GONE_SECONDS = 120  # by then this job has ended
+_INDICES = ("PBS_ARRAY_INDEX", "PBS_ARRAYID")  # of an element of an array: in OpenPBS, in Torque
 _DERIVED = {"nodect", "neednodes"}  # what the server adds to a Resource_List
 
 
@@ -69,10 +70,10 @@ def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
     for name, value in _resources(facts).items():
         options += ["-l", f"{name}={value}"]
     variables = [*sorted(_variables(facts) & environment.keys() - ADDED.keys()), "FRAMEWORK_REQUEUED=1"]
-    if index := re.search(r"\[(\d+)\]", job):
+    variables += [f"{name}={environment[name]}" for name in _INDICES if name in environment]
+    if "[" in job:
         later = datetime.now() + timedelta(seconds=_GONE_SECONDS)
         options += ["-a", later.strftime("%Y%m%d%H%M.%S")]
-        variables += [f"{name}={index[1]}" for name in ("PBS_ARRAY_INDEX", "PBS_ARRAYID") if name in environment]
     else:
         options += ["-W", f"depend=afterany:{job}"]
     options += ["-v", ",".join(variables)]
@@ -82,7 +83,7 @@ def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
 
 def in_script(exit_code: int) -> str:
     """Return lines for the end of the script: PBS itself requeues for no exit code."""
-    following = 'qsub -W depend=afterany:$PBS_JOBID -v FRAMEWORK_REQUEUED=1 "$0"'
+    following = 'FRAMEWORK_REQUEUED=1 qsub -V -W depend=afterany:$PBS_JOBID "$0"'
     return (
         f"export {SCRIPT}=$0 before Python, or after it:\n    rc=$?; [ $rc -eq {exit_code} ] && {following}; exit $rc"
     )
