@@ -86,8 +86,6 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
         key = match.group(2)
         given = next((o for o in overrides if o.lstrip("~").split("=")[0] == key), key)
         return f"{given}: no such key{suggest(key, _valid_keys(overrides)) or '; see --help'}"
-    if "Could not load 'hydra/sweeper/optuna'" in first:
-        return "hydra/sweeper=study: needs Optuna; pip install 'framework[optuna]'"
     if match := re.search(r"Could not find '(.+)/([^/]+)'", first):
         group, option = match.groups()
         options = re.findall(

@@ -1,6 +1,8 @@
 """Launching sweeps inside the test's process: the real launcher and composition, a task that only leaves records."""
 
 import json
+import os
+import re
 import signal
 import time
 from contextlib import contextmanager
@@ -46,6 +48,22 @@ def until_stopped(config):
         raise SystemExit(guard.exit_code(reason))
 
 
+def hang_once(config):
+    """Finish, but for the first of a sweep's jobs, which never ends."""
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    is_first = not list(run_dir.parent.glob("*/began"))
+    (run_dir / "began").write_text(str(os.getpid()))
+    while is_first:
+        time.sleep(60)
+    leave_attempt(run_dir, "finished")
+
+
+def stop(config):
+    """Leave what an attempt leaves that was told to stop."""
+    leave_attempt(Path(HydraConfig.get().runtime.output_dir), "terminated")
+    raise SystemExit(99)
+
+
 def leave_attempt(run_dir, stop_reason, overrides=None, num_committed=1, **facts):
     """Write what an attempt leaves: its record, and a checkpoint whose loss is -1."""
     if overrides is None:
@@ -67,12 +85,26 @@ def write(path, value):
 @contextmanager
 def launcher(name, *overrides, function=task):
     """The launcher of a command line; `launch([["seed=1"], ...], 0)` is what Hydra's sweeper does with it."""
+    with _composed(function, f"hydra/launcher={name}", *overrides) as parts:
+        yield Plugins.instance().instantiate_launcher(**parts)
+
+
+def study(*overrides, function=task):
+    """Run the trials of a command line, as Hydra does."""
+    with _composed(function, "hydra/sweeper=study", *overrides) as parts:
+        searched = [override for override in overrides if not override.startswith("hydra")]  # as Hydra does it
+        Plugins.instance().instantiate_sweeper(**parts).sweep(searched)
+
+
+@contextmanager
+def _composed(function, *overrides):
     register_bundle()
     register_folder_names()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = compose("config", overrides=[f"hydra/launcher={name}", *overrides], return_hydra_config=True)
+        plain = [o for o in overrides if o.startswith("hydra") or not re.search(r"[(,]", o)]  # with one value
+        config = compose("config", overrides=plain, return_hydra_config=True)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-        yield Plugins.instance().instantiate_launcher(hydra_context=context, task_function=function, config=config)
+        yield {"hydra_context": context, "task_function": function, "config": config}
 
 
 def seeds(*numbers):

@@ -1,4 +1,4 @@
-"""What `conf/hydra/launcher` sets: every key, its type and limits; durations are seconds once parsed."""
+"""What the launchers and the sweeper are set to: every key, its type and limits; durations are seconds once parsed."""
 
 import re
 import typing
@@ -77,6 +77,22 @@ class SlurmConfig(LauncherConfig):
     python: str | None = None
     array_parallelism: int = _key(100, minimum=1)
     wait: bool = True
+
+
+@dataclass
+class StudyConfig:
+    """`hydra/sweeper=study`; `n_jobs` trials at once are proposed and run, until `n_trials` have ended."""
+
+    n_trials: int = _key(20, minimum=1)
+    n_jobs: int = _key(2, minimum=1)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_study(settings: Mapping[str, Any]) -> StudyConfig:
+    """Return the settings of the sweeper; raises `ConfigError` that names the key."""
+    plain = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)
+    return parse_group(StudyConfig, typing.cast(dict[str, Any], plain), "hydra.sweeper")
 
 
 def parse_launcher(kind: type[LauncherConfig], settings: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from framework.launcher.plan import Planned
 from framework.launcher.state import read_json, write_json
@@ -14,8 +15,7 @@ MANIFEST = "sweep.json"
 def write_manifest(directory: Path, kind: str, planned: Sequence[Planned]) -> Path:
     """Write the manifest: the jobs of all commands so far, the last one's settings for each."""
     path = directory / MANIFEST
-    before = read_json(path) or {"jobs": []}
-    jobs = {job["run_dir"]: job for job in before["jobs"]}
+    jobs = {job["run_dir"]: job for job in known_jobs(directory)}
     for p in planned:
         ticket = p.ticket
         known = jobs.get(str(p.job.run_dir), {})
@@ -28,3 +28,9 @@ def write_manifest(directory: Path, kind: str, planned: Sequence[Planned]) -> Pa
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     write_json(path, {"launcher": kind, "command": sys.argv, "submitted": now, "jobs": list(jobs.values())})
     return path
+
+
+def known_jobs(directory: Path) -> list[dict[str, Any]]:
+    """Return what the manifest says of the jobs of all commands so far."""
+    manifest = read_json(directory / MANIFEST)
+    return list(manifest["jobs"]) if manifest else []

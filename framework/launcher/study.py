@@ -1,13 +1,146 @@
-"""Where Optuna keeps its study."""
+"""A search by Optuna whose trials are the jobs of a sweep; another start of the same command goes on with its study.
 
+hydra-optuna-sweeper 1.3 is for Optuna 2 alone, which keeps studies in databases only, and its successor for Hydra 1.4.
+Both forget the trials that were under way when they were killed, and end at the first one that fails.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
+from hydra.core.utils import JobReturn, JobStatus
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
-def journal(path: str) -> Any:
-    """Return a storage of Optuna's in one file, which unlike a database is right on NFS, too."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+from framework.attempt import LOST
+from framework.config.target import build
+from framework.errors import ConfigError, SweepError
+from framework.launcher.config import StudyConfig
+from framework.launcher.space import Space
+from framework.launcher.state import read_state
+from framework.runtime.lease import Lease
 
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(path))
+log = logging.getLogger(__name__)
+
+_JOURNAL = "study.journal"
+_ASKED = "num_asked"  # of the study: how many trials are to end before the same command adds any
+
+
+@dataclass(frozen=True)
+class _Trial:
+    number: int
+    values: dict[str, Any]
+
+
+class Study:
+    """The trials of all starts so far, in `study.journal` of the sweep's directory: one file, right on NFS, too."""
+
+    def __init__(self, config: StudyConfig, directory: Path, launch: Callable[..., Sequence[JobReturn]]) -> None:
+        self._config, self._directory, self._launch = config, directory, launch
+        self._sampler = build(config.sampler, "hydra.sweeper.sampler")
+
+    def run(self, space: Space) -> None:
+        """Run trials until as many have ended as were asked for; raises `SweepError` where some have failed.
+
+        So it does as soon as some have stopped that can be resumed; they are left for the next start.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with Lease(self._directory / "lease"):
+            study = self._open()
+            begun = self._begun(study, space)
+            num_to_go, num_before, num_failed = self._num_to_go(study), len(study.trials) - len(begun), 0
+            for done in range(0, num_to_go, self._config.n_jobs):
+                size = min(self._config.n_jobs, num_to_go - done)
+                trials = [begun.pop(0) if begun else self._ask(study, space) for _ in range(size)]
+                returned = self._launch([space.overrides(trial.values) for trial in trials], num_before + done)
+                num_failed += self._tell(study, trials, returned)
+            _show_best(study)
+        if num_failed:
+            table = self._directory / "sweep.csv"
+            raise SweepError(f"{num_failed} of {num_to_go} trials failed; {table} has the reasons", exit_code=1)
+
+    def _open(self) -> optuna.Study:
+        optuna.logging.disable_default_handler()  # what it would say, the sweep says
+        path = self._directory / _JOURNAL
+        _mend(path)
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        return optuna.create_study(storage=storage, sampler=self._sampler, study_name="study", load_if_exists=True)
+
+    def _begun(self, study: optuna.Study, space: Space) -> list[_Trial]:
+        """Return the trials that were under way when an earlier start ended: their runs go on."""
+        begun = []
+        for trial in study.get_trials(states=[TrialState.RUNNING]):
+            if trial.distributions == space.distributions:
+                begun.append(_Trial(trial.number, trial.params))
+            else:  # of another search space, or killed before it had all of its values
+                study.tell(trial.number, state=TrialState.FAIL)
+                study.set_user_attr(_ASKED, study.user_attrs.get(_ASKED, 0) + 1)
+        return begun
+
+    def _num_to_go(self, study: optuna.Study) -> int:
+        """Return how many trials are to end: what an earlier start has not got done, or else `n_trials` more."""
+        ended = sum(trial.state.is_finished() for trial in study.trials)
+        asked = study.user_attrs.get(_ASKED, 0)
+        if asked > ended:
+            log.info("The study goes on: %d of %d trials are to be done", asked - ended, asked)
+            return int(asked - ended)
+        study.set_user_attr(_ASKED, ended + self._config.n_trials)
+        return self._config.n_trials
+
+    def _ask(self, study: optuna.Study, space: Space) -> _Trial:
+        with _explained(self._directory / _JOURNAL):
+            trial = study.ask(space.distributions)
+        return _Trial(trial.number, trial.params)
+
+    def _tell(self, study: optuna.Study, trials: Sequence[_Trial], returned: Sequence[JobReturn]) -> int:
+        """Record how trials ended and return how many failed; without a finite loss they have, too."""
+        errors = [r._return_value for r in returned if r.status != JobStatus.COMPLETED]
+        if errors:
+            log.warning("⚠ %s", errors[0])  # names all of them
+        num_failed, can_resume = 0, [_can_resume(r) for r in returned]
+        for trial, ended, is_stopped in zip(trials, returned, can_resume, strict=True):
+            value = ended.return_value if ended.status == JobStatus.COMPLETED else math.nan
+            if not is_stopped:
+                told = study.tell(trial.number, *((value,) if math.isfinite(value) else (None, TrialState.FAIL)))
+                num_failed += told.state == TrialState.FAIL
+        if any(can_resume):
+            raise SweepError(f"{sum(can_resume)} trials have stopped: the same command goes on with them", exit_code=99)
+        return num_failed
+
+
+def _can_resume(returned: JobReturn) -> bool:
+    """Tell whether a job was stopped on purpose, or is under way; one that was killed has failed like any other."""
+    if returned.status == JobStatus.COMPLETED:
+        return False
+    assert returned.hydra_cfg is not None
+    state = read_state(Path(returned.hydra_cfg.hydra.runtime.output_dir))
+    return state.status == "running" or (state.status == "stopped" and state.reason != LOST)
+
+
+def _show_best(study: optuna.Study) -> None:
+    if completed := study.get_trials(states=[TrialState.COMPLETE]):
+        best, values = study.best_trial, study.best_trial.params.items()
+        set_to = " ".join(f"{key}={value}" for key, value in values)
+        log.info("best of %d trials: %s (validation loss %.4f)", len(completed), set_to, best.value)
+
+
+def _mend(journal: Path) -> None:
+    """Cut off a line that a crash or a full disk has left unfinished: Optuna would not read what follows it."""
+    content = journal.read_bytes() if journal.exists() else b""
+    if not content.endswith(b"\n") and content:
+        with journal.open("rb+") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def _explained(journal: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{journal}: its trials had other choices ({error}); give another name=...") from error

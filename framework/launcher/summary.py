@@ -4,10 +4,11 @@ import csv
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,7 @@ from framework.attempt import LOST
 from framework.config.duration import format_duration
 from framework.launcher.names import key_of, value_of
 from framework.launcher.plan import Planned
-from framework.launcher.state import read_state
+from framework.launcher.state import RunState, read_state
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,19 @@ class Row:
             reason = f"{LOST}, {p.ticket.detail}"
         if status == "failed" and p.ticket:
             reason = _last_words(Path(p.ticket.log)) or reason
-        values = {key_of(o): value_of(o) for o in p.job.overrides}
-        return cls(p.name, values, status, reason, state.epoch, state.best_loss, state.seconds, p.job.run_dir)
+        return cls._with(p.job.run_dir, p.job.overrides, state, status, reason)
+
+    @classmethod
+    def known(cls, job: Mapping[str, Any]) -> "Row":
+        """Return the row of a job that `sweep.json` lists, of an earlier start of the sweep."""
+        state = read_state(Path(job["run_dir"]))
+        words = _last_words(Path(job["log"])) if state.status == "failed" and job["log"] else ""
+        return cls._with(Path(job["run_dir"]), job["overrides"], state, state.status, words or state.reason)
+
+    @classmethod
+    def _with(cls, run_dir: Path, overrides: Sequence[str], state: RunState, status: str, reason: str) -> "Row":
+        values = {key_of(o): value_of(o) for o in overrides}
+        return cls(run_dir.name, values, status, reason, state.epoch, state.best_loss, state.seconds, run_dir)
 
 
 def write_summary(directory: Path, rows: Sequence[Row]) -> None:

@@ -17,7 +17,7 @@ from framework.launcher.config import LocalConfig, SlurmConfig, parse_launcher
 from framework.launcher.follow import follow
 from framework.launcher.job import Job
 from framework.launcher.loader import SweepLoader
-from framework.launcher.manifest import write_manifest
+from framework.launcher.manifest import known_jobs, write_manifest
 from framework.launcher.plan import Planned, plan_jobs
 from framework.launcher.summary import Row, write_summary
 from framework.launcher.ticket import Executor
@@ -49,6 +49,9 @@ class Sweep:
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         self.directory = sweep_dir(self.config)
         jobs = compose_jobs(self.loader, self.task, self.config, job_overrides, first)
+        if not self.is_grid and not self._rows:  # one that searches has more runs than this command asks for
+            known = [job for job in known_jobs(self.directory) if Path(job["run_dir"]).is_dir()]
+            self._rows = {Path(job["run_dir"]): Row.known(job) for job in known}
         executor = self._executor()
         planned = plan_jobs(distinct(jobs), executor, self.kind, self.settings.retry_failed)
         self._submit(executor, [p for p in planned if p.action == "submit"])

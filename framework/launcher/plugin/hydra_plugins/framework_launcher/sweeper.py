@@ -1,0 +1,44 @@
+"""The sweeper as Hydra wants it: imported at every start of every command, so nothing heavy is loaded here."""
+
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.framework_launcher.launcher import SlurmLauncher
+from omegaconf import DictConfig
+
+
+class StudySweeper(Sweeper):
+    """`hydra/sweeper=study`: a search by Optuna."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Check the settings and the launcher's; nothing else has happened."""
+        from framework.errors import ConfigError
+        from framework.launcher.compose import sweep_dir
+        from framework.launcher.config import parse_study
+
+        self._config = parse_study(self._settings)
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        if not isinstance(launcher, SlurmLauncher):  # Hydra's own would end with the first job that fails
+            raise ConfigError("hydra/sweeper=study: write hydra/launcher=slurm_local as well, or hydra/launcher=slurm")
+        try:
+            from framework.launcher.study import Study
+        except ModuleNotFoundError as error:
+            if error.name != "optuna":
+                raise
+            raise ConfigError("hydra/sweeper=study: needs Optuna; pip install 'framework[optuna]'") from error
+        self._loader = hydra_context.config_loader
+        self._study = Study(self._config, sweep_dir(config), launcher.launch)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the trials; `hydra.sweeper.params` are overrides, too, which those of the command line come after."""
+        from framework.launcher.space import Space
+
+        declared = [f"{key}={value}" for key, value in self._config.params.items()]
+        self._study.run(Space([*declared, *arguments], self._loader))
