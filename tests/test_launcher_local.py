@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from framework.errors import SweepError
+from framework.launcher.controller import Controller
 from tests.integration.command import environment
-from tests.toy_sweep import launcher, leave_attempt, seeds, task, until_stopped
+from tests.toy_sweep import launcher, leave_attempt, seeds, slow_to_begin, task, until_stopped  # noqa: F401
 
 LIMIT = ["hydra.launcher.time=5s", "hydra.launcher.signal_lead=3s"]
 
@@ -64,15 +65,41 @@ def test_a_sweep_of_finished_runs_starts_nothing():
 
 
 def test_interrupted_the_launcher_has_its_jobs_save_and_ends_resumably(tmp_path):
-    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also where the tests do not
-    script = f"{hears}; from tests.test_launcher_local import *; launch(jobs=seeds(1), function=until_stopped)"
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
-    wait_for((tmp_path / "multirun/two_moons/seed=1/guarded").exists)
-    process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert "1 running jobs have saved and stopped" in told
+    assert interrupt("until_stopped", tmp_path / "multirun/two_moons/seed=1/guarded") == 130
     assert attempts(1) == ["terminated"]
+
+
+def test_a_job_that_is_interrupted_before_it_listens_ends_resumably(tmp_path):
+    run_dir = tmp_path / "multirun/two_moons/seed=1"
+    assert interrupt("slow_to_begin", run_dir / "early") == 130
+    assert json.loads((run_dir / "exit.json").read_text()) == {"code": 99, "is_failure": False, "num_attempts": 0}
+
+
+def interrupt(function, path):
+    """Press Ctrl+C at a launcher once a path is there; return its exit code."""
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also where the tests do not
+    script = f"{hears}; from tests.test_launcher_local import *; launch(jobs=seeds(1), function={function})"
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    wait_for(path.exists)
+    process.send_signal(signal.SIGINT)
+    assert "1 running jobs have saved and stopped" in process.communicate(timeout=30)[1]
+    return process.returncode
+
+
+def test_a_job_that_is_told_to_stop_between_two_of_its_processes_starts_no_other(tmp_path, monkeypatch):
+    settings = {"NTASKS": "1", "COMMAND": "touch started", "TIMEOUT_S": "9", "SIGNAL_DELAY_S": "1", "WITH_SHELL": ""}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"SUBMITIT_LOCAL_{name}", value)
+    monkeypatch.setenv("SUBMITIT_STDERR_TO_STDOUT", "1")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        controller = Controller(tmp_path)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit) as end:
+        controller.run()
+    assert (end.value.code, (tmp_path / "started").exists()) == (99, False)
 
 
 def wait_for(condition):

@@ -64,6 +64,12 @@ def stop(config):
     raise SystemExit(99)
 
 
+def slow_to_begin(config):
+    """Do what a run does before it listens to signals, for longer than it takes."""
+    (Path(HydraConfig.get().runtime.output_dir) / "early").touch()
+    time.sleep(60)
+
+
 def leave_attempt(run_dir, stop_reason, overrides=None, num_committed=1, **facts):
     """Write what an attempt leaves: its record, and a checkpoint whose loss is -1."""
     if overrides is None:

@@ -3,8 +3,11 @@
 import copy
 import importlib
 import os
+import signal
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 from hydra._internal.callbacks import Callbacks
@@ -43,6 +46,8 @@ class Job:
     def __call__(self) -> None:
         """Take the run on; the process ends with the task's exit code, or requeued."""
         code: object = 1
+        if os.environ.get("SUBMITIT_EXECUTOR") == "local":  # submitit ignores it, and the run listens a second later
+            signal.signal(signal.SIGTERM, self._leave)
         try:
             self._run()
             code = 0
@@ -50,6 +55,7 @@ class Job:
             code = end.code
             raise
         finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # how this ends is decided
             if JobEnvironment().global_rank == 0:
                 resumable = {*_STOPPED, OmegaConf.select(self.config, "runtime.exit_code")}
                 record_exit(self.run_dir, code, is_failure=code not in resumable)
@@ -57,6 +63,10 @@ class Job:
     def checkpoint(self) -> DelayedSubmission:
         """Return what submitit is to run after a requeue, which the run asks for once it has saved."""
         return DelayedSubmission(replace(self, requeued=True))
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        """End resumably before anything has begun; a job of Slurm waits for being killed, and is then requeued."""
+        sys.exit(OmegaConf.select(self.config, "runtime.exit_code"))
 
     def _run(self) -> None:
         module, _, name = self.task.partition(":")
