@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 _SCRIPT = """#!{python}
-import json, pathlib, sys
+import json, os, pathlib, signal, sys
 root = pathlib.Path({root!r})
 answers = json.loads((root / "answers.json").read_text())
 name, arguments = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
@@ -17,6 +17,9 @@ if name == "sbatch":
     number = len(list(root.glob("script-*"))) + 1
     if answers["refusal"]:
         sys.exit(answers["refusal"])
+    if answers["interrupted"]:
+        for pid in (os.getppid(), os.getpid()):
+            os.kill(pid, signal.SIGINT)
     (root / f"script-{{number}}").write_text(pathlib.Path(arguments[-1]).read_text())
     print(f"Submitted batch job {{number}}")
 elif name == "squeue":
@@ -40,9 +43,12 @@ class FakeSlurm:
         self.path = f"{root}{os.pathsep}{os.environ['PATH']}"
         self.answer()
 
-    def answer(self, squeue=((),), max_array_size=1001, refusal="") -> None:
-        """Set the answers; `squeue` is one list of (id, state, reason) for each call, the last one for all others."""
-        answers = {"squeue": squeue, "max_array_size": max_array_size, "refusal": refusal}
+    def answer(self, squeue=((),), max_array_size=1001, refusal="", interrupted=False) -> None:
+        """Set the answers; `squeue` is one list of (id, state, reason) for each call, the last one for all others.
+
+        `interrupted`: sbatch and who called it get what Ctrl+C sends.
+        """
+        answers = {"squeue": squeue, "max_array_size": max_array_size, "refusal": refusal, "interrupted": interrupted}
         (self.root / "answers.json").write_text(json.dumps(answers))
 
     def scripts(self) -> list[str]:

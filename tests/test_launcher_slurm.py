@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import signal
 import subprocess
 from pathlib import Path
 
@@ -128,6 +129,20 @@ def test_without_waiting_the_manifest_lists_the_jobs(slurm):
 
 def test_jobs_in_the_queue_are_left_alone(slurm):
     submit()
+    slurm.answer(squeue=[[("1_0", "PENDING", "Priority"), ("1_1", "RUNNING", "None")]])
+    submit()
+    assert len(slurm.scripts()) == 1
+
+
+def test_jobs_whose_submission_was_interrupted_are_known_to_the_same_command(slurm):
+    slurm.answer(interrupted=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            submit()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(slurm.scripts()) == 1
     slurm.answer(squeue=[[("1_0", "PENDING", "Priority"), ("1_1", "RUNNING", "None")]])
     submit()
     assert len(slurm.scripts()) == 1

@@ -17,6 +17,7 @@ from framework.errors import ConfigError, FrameworkError
 from framework.launcher.config import SlurmConfig
 from framework.launcher.job import Job
 from framework.launcher.ticket import Ticket, write_ticket
+from framework.launcher.uninterrupted import uninterrupted
 from framework.runtime.requeue import SCRIPT_FILE
 from framework.runtime.schedulers.slurm_job import ID_IN_SCRIPT
 
@@ -62,9 +63,10 @@ class SlurmJobs:
         self._executor.update_parameters(array_parallelism=parallelism)
         tickets = []
         for part in parts:
-            for ticket in self._submit_array(part):
-                write_ticket(ticket, self.kind)
-                tickets.append(ticket)
+            with uninterrupted():  # jobs without a record of them would be submitted again
+                for ticket in self._submit_array(part):
+                    write_ticket(ticket, self.kind)
+                    tickets.append(ticket)
         return tickets
 
     def refresh(self, tickets: Sequence[Ticket]) -> None:
