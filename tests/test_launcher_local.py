@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from framework.errors import SweepError
 from framework.launcher.controller import Controller
 from tests.integration.command import environment
-from tests.toy_sweep import launcher, leave_attempt, seeds, slow_to_begin, task, until_stopped  # noqa: F401
+from tests.toy_sweep import launcher, leave_attempt, seeds, slow_to_begin, task, until_stopped, wait_for  # noqa: F401
 
 LIMIT = ["hydra.launcher.time=5s", "hydra.launcher.signal_lead=3s"]
 
@@ -102,17 +101,12 @@ def test_a_job_that_is_told_to_stop_between_two_of_its_processes_starts_no_other
     assert (end.value.code, (tmp_path / "started").exists()) == (99, False)
 
 
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_a_job_is_requeued_at_its_limit_as_often_as_it_gets_on():
     (returned,) = launch(*LIMIT, jobs=seeds(1), function=until_stopped)
     assert returned.return_value == -1.0
     assert attempts(1) == ["requeue", "requeue", "finished"]
+    (pickled,) = Path("multirun/two_moons/jobs").glob("*_submitted.pkl")
+    assert pickled.stat().st_mtime < Path("multirun/two_moons/seed=1/attempts/001.json").stat().st_mtime
 
 
 def test_two_attempts_that_save_nothing_new_are_the_last():

@@ -4,6 +4,7 @@ import json
 import pickle
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from framework.launcher.summary import Row
 from framework.launcher.ticket import Ticket
 from framework.runtime.lease import Lease
 from tests.fake_slurm import FakeSlurm
-from tests.toy_sweep import launcher, leave_attempt, seeds
+from tests.integration.command import environment
+from tests.toy_sweep import launcher, leave_attempt, seeds, until_stopped, wait_for
 
 NO_WAIT = "hydra.launcher.wait=false"
 
@@ -146,6 +148,21 @@ def test_jobs_whose_submission_was_interrupted_are_known_to_the_same_command(slu
     slurm.answer(squeue=[[("1_0", "PENDING", "Priority"), ("1_1", "RUNNING", "None")]])
     submit()
     assert len(slurm.scripts()) == 1
+
+
+def test_a_job_that_is_requeued_leaves_what_was_submitted_as_it_is(slurm):
+    with launcher("slurm", NO_WAIT, function=until_stopped) as started:
+        started.launch(seeds(0), 0)
+    (path,) = Path("multirun/two_moons/jobs").glob("*_submitted.pkl")
+    submitted = path.stat()
+    of_slurm = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SUBMITIT_EXECUTOR": "slurm", "PATH": slurm.path}
+    command = [sys.executable, "-m", "submitit.core._submit", "multirun/two_moons/jobs"]
+    job = subprocess.Popen(command, env=environment() | of_slurm)
+    wait_for((run_dir("seed=0") / "guarded").exists)
+    job.send_signal(signal.SIGUSR2)
+    assert job.wait(60) == 255
+    assert ["requeue", "1"] in slurm.calls("scontrol")
+    assert path.stat() == submitted
 
 
 def test_adding_values_submits_only_the_new_ones(slurm):

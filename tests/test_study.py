@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -23,7 +22,7 @@ from framework.runtime import Guard
 from framework.runtime.lease import Lease
 from tests.integration.command import environment, train
 from tests.toy_run import plan
-from tests.toy_sweep import hang_once, stop, study
+from tests.toy_sweep import hang_once, stop, study, wait_for
 
 SWEEP = Path("multirun/two_moons")
 SEEDS = ["seed=range(0,8)", "hydra.sweeper.n_jobs=1", "hydra.launcher.num_parallel=1"]
@@ -165,10 +164,3 @@ def test_values_are_searched_as_hydra_reads_them(override, distribution):
     space = Space([override, "y=1", "y=2", "~z"], loader=None)
     assert list(space.distributions.values()) == [distribution]
     assert space.overrides({"+n": 3}) == ["y=2", "~z", "+n=3"]
-
-
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

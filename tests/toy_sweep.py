@@ -115,3 +115,10 @@ def _composed(function, *overrides):
 
 def seeds(*numbers):
     return [[f"seed={number}"] for number in numbers]
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,5 +1,6 @@
 """The parent of a local job's processes: submitit's, but for the number of requeues, which has no limit."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from submitit.local import local
 
 _RESUMABLE = 99
+_REQUEUED = "FRAMEWORK_REQUEUED"  # tells the run that it goes on for an earlier process of the same job
 
 
 class Controller(local.Controller):
@@ -26,6 +28,7 @@ class Controller(local.Controller):
         if self.is_told:
             sys.exit(_RESUMABLE)
         super().start_tasks()
+        os.environ[_REQUEUED] = "1"  # for those that are started after these
         if self.is_told:
             super()._forward_signal(signal.SIGTERM)
 

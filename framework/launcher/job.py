@@ -5,7 +5,7 @@ import importlib
 import os
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -15,23 +15,19 @@ from hydra.core.utils import JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from submitit import JobEnvironment
-from submitit.core.utils import DelayedSubmission
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
 from framework.launcher.state import holds_work, record_exit
-
-_REQUEUED = "FRAMEWORK_REQUEUED"  # tells the run that it goes on for an earlier process of the same job
 
 _STOPPED = {0, 130, -1, LOCAL_REQUEUE_RETURN_CODE}  # the last two are submitit's, of a requeue
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run as it was submitted; submitit pickles it, and again at each requeue."""
+    """One run as it was submitted, which submitit pickles."""
 
     config: DictConfig  # as composed at submission, with Hydra's own node; its run directory is absolute
     task: str  # the function decorated by hydra.main, as `module:name`
-    requeued: bool = False
 
     @property
     def run_dir(self) -> Path:
@@ -46,6 +42,7 @@ class Job:
     def __call__(self) -> None:
         """Take the run on; the process ends with the task's exit code, or requeued."""
         code: object = 1
+        signal.signal(signal.SIGUSR2, _requeue)
         if os.environ.get("SUBMITIT_EXECUTOR") == "local":  # submitit ignores it, and the run listens a second later
             signal.signal(signal.SIGTERM, self._leave)
         try:
@@ -60,10 +57,6 @@ class Job:
                 resumable = {*_STOPPED, OmegaConf.select(self.config, "runtime.exit_code")}
                 record_exit(self.run_dir, code, is_failure=code not in resumable)
 
-    def checkpoint(self) -> DelayedSubmission:
-        """Return what submitit is to run after a requeue, which the run asks for once it has saved."""
-        return DelayedSubmission(replace(self, requeued=True))
-
     def _leave(self, number: int, frame: FrameType | None) -> None:
         """End resumably before anything has begun; a job of Slurm waits for being killed, and is then requeued."""
         sys.exit(OmegaConf.select(self.config, "runtime.exit_code"))
@@ -74,8 +67,6 @@ class Job:
         setup_globals()
         config = copy.deepcopy(self.config)  # the one that is pickled for the next attempt stays as it is
         JobRuntime.instance().set("name", config.hydra.job.name)
-        if self.requeued:
-            os.environ[_REQUEUED] = "1"
         if holds_work(self.run_dir):
             with read_write(config), open_dict(config):
                 config.resume = True
@@ -87,3 +78,15 @@ class Job:
             hydra_context=HydraContext(config_loader=cast(Any, None), callbacks=Callbacks(config)),
         )
         _ = result.return_value  # raises what the task has raised
+
+
+def _requeue(number: int, frame: FrameType | None) -> None:
+    """Have this job started again, as the run asks for once it has saved, and end the process.
+
+    submitit's own handler also pickles the job once more, so that being killed meanwhile leaves none; and it guesses by
+    the clock whether that may be.
+    """
+    environment = JobEnvironment()
+    if environment.global_rank == 0:
+        environment._requeue(countdown=0)  # a number for its log alone
+        sys.exit(-1)

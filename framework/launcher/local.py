@@ -19,7 +19,6 @@ from framework.launcher.job import Job
 from framework.launcher.ticket import Ticket, write_ticket
 
 _NO_LIMIT_SECONDS = 366 * 86400
-_UNLIMITED = 10**9  # timeouts; `Job` ends what does not get on
 
 
 class LocalJobs:
@@ -30,7 +29,7 @@ class LocalJobs:
     def __init__(self, config: LocalConfig, folder: Path) -> None:
         self.folder = folder
         self._num_parallel = config.num_parallel
-        self._executor = _Executor(folder, max_num_timeout=_UNLIMITED)
+        self._executor = _Executor(folder)
         self._executor.update_parameters(
             timeout_min=(config.time or _NO_LIMIT_SECONDS) / 60,
             signal_delay_s=int(config.signal_lead),

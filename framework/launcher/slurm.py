@@ -23,7 +23,6 @@ from framework.runtime.schedulers.slurm_job import ID_IN_SCRIPT
 
 log = logging.getLogger(__name__)
 
-_UNLIMITED = 10**9  # timeouts; `Job` ends what does not get on
 _ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "PREEMPTED"}
 _COMMAND_SECONDS = 60
@@ -48,7 +47,7 @@ class SlurmJobs:
         self.folder, self._config = folder, config
         self._has_warned = False
         try:
-            self._executor = SlurmExecutor(folder, max_num_timeout=_UNLIMITED, python=_python(config))
+            self._executor = SlurmExecutor(folder, python=_python(config))
         except RuntimeError as error:
             raise ConfigError(
                 "hydra/launcher=slurm: srun is not found here; hydra/launcher=slurm_local runs the sweep without Slurm"
