@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 _KEYS = {"host", "start", "end", "stop_reason"}
 
+CONFIG_FILE = "config.json"  # in every checkpoint: the config that it was trained with
 LOST = "lost"  # the stop reason of an attempt that ended without a word
 
 
@@ -65,6 +66,11 @@ def ending(run_dir: Path, facts: Mapping[str, Any], stop_reason: str, end: float
     began = max(moment(facts["start"]), last_commit(run_dir) or 0.0)
     lost = 0.0 if stop_reason == "finished" else max(end - began, 0.0)
     return {"end": _text(end), "stop_reason": stop_reason, "lost_seconds": round(lost, 3)}
+
+
+def read_attempts(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the facts of all attempts, without those that a crash has left unreadable."""
+    return [facts for facts in map(read_attempt, attempt_paths(run_dir)) if facts is not None]
 
 
 def attempt_paths(run_dir: Path) -> list[Path]:
@@ -118,6 +124,24 @@ def saved_state(run_dir: Path) -> list[Any]:
         files = json.loads(manifests(run_dir)[-1].read_text(encoding="utf-8"))["files"]
         weights = [{name: entry for name, entry in files.items() if name.endswith(".pth")}]
     return weights + [sum(1 for _ in run_dir.glob(pattern)) for pattern in ("simulations/*.npy", "samples/**/*")]
+
+
+def saved_with(generation: Path) -> tuple[dict[str, Any], float] | None:
+    """Return the config of a checkpoint, and when it was saved in Unix seconds; None where they cannot be read."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        config = dict(json.loads((generation / CONFIG_FILE).read_text(encoding="utf-8")))
+        manifest = json.loads((generation / "manifest.json").read_text(encoding="utf-8"))
+        return config, moment(manifest["run"]["saved_at"])
+    return None
+
+
+def saved_by_lost(run_dir: Path) -> tuple[dict[str, Any], float] | None:
+    """Return that of the newest checkpoint, if it was saved by an attempt whose record cannot be read."""
+    attempts, generations = [read_attempt(path) for path in attempt_paths(run_dir)], manifests(run_dir)
+    if not attempts or attempts[-1] or not generations:
+        return None
+    saved = saved_with(generations[-1].parent)
+    return saved if saved and all(moment(a["start"]) <= saved[1] for a in attempts if a) else None
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import Attempt, now
+from framework.attempt import CONFIG_FILE, Attempt, now
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import graph_container, node_settings
 from framework.config.schema import Config, RuntimeConfig
@@ -25,7 +25,7 @@ from framework.resume import Plan
 from framework.resume.next_attempt import NextAttempt
 from framework.resume.pinned import mend_config
 from framework.rng import seed_sequence, seeded
-from framework.run_directory import CONFIG_FILE, RunDirectory, origin
+from framework.run_directory import RunDirectory, origin
 from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason, deaf, process_start
 from framework.runtime.lease import Lease
 from framework.simulation import (

@@ -16,10 +16,19 @@ import numpy as np
 import xxhash
 import yaml
 
-from framework.attempt import Attempt, attempt_paths, close_lost, manifests, now, read_attempt, write_atomically
+from framework.attempt import (
+    Attempt,
+    attempt_paths,
+    close_lost,
+    manifests,
+    moment,
+    now,
+    read_attempts,
+    saved_by_lost,
+    saved_with,
+    write_atomically,
+)
 from framework.errors import CheckpointError, ResumeRefusedError
-
-CONFIG_FILE = "config.json"  # in every checkpoint: the config that it was trained with
 
 
 @dataclass(frozen=True)
@@ -72,14 +81,16 @@ class RunDirectory:
         """Tell whether what is here, whole or in part, is a copy of `resume_from`."""
         return self.facts().get("resumed_from") == str(resume_from)
 
-    def record(self) -> RunRecord:
-        """Return what the run is now: the record of its last attempt, or else of its first start."""
+    def record(self, generation: Path | None = None) -> RunRecord:
+        """Return what the run is now, by its last attempt or else its first start, or what it was at a checkpoint."""
         attempts, first = self.attempts(), self.facts()
+        saved = saved_with(generation) if generation else saved_by_lost(self.path)
+        if saved:
+            attempts = [a for a in attempts if moment(a["start"]) <= saved[1]]
         last = next((a for a in reversed(attempts) if "config" in a), None)
-        config = last["config"] if last else self.pinned_config()
-        return RunRecord(
-            config, **{name: (last or first).get(name, {}) for name in ("code", "versions")}, attempts=attempts
-        )
+        config = saved[0] if saved else last["config"] if last else self.pinned_config()
+        code, versions = ((last or first).get(name, {}) for name in ("code", "versions"))
+        return RunRecord(config, code, versions, attempts)
 
     def pinned_config(self) -> dict[str, Any]:
         """Return the config of the run's first start, as plain containers."""
@@ -152,8 +163,8 @@ class RunDirectory:
         return str(last["results_of"]) if same else None
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Return the records of all attempts, without those that a crash has left unreadable."""
-        return [facts for facts in map(read_attempt, attempt_paths(self.path)) if facts]
+        """Return the records of all attempts that can be read."""
+        return read_attempts(self.path)
 
     def _pin(self, record: RunRecord, **facts: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -169,7 +180,7 @@ class RunDirectory:
     def _copy_from(self, path: Path) -> None:
         """Begin with what another run has, or with one checkpoint of it, and with its config."""
         source, generation = source_of(path)
-        self._pin(source.record(), resumed_from=str(path))
+        self._pin(source.record(generation), resumed_from=str(path))
         if generation:
             number = generation.name.removeprefix("emergency-")
             _copy(generation, self.checkpoints_dir / number)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from framework.attempt import now
 from framework.errors import CheckpointError, ResumeRefusedError
 from framework.resume import compare_runs, report
 from framework.resume.code import code_digests
@@ -230,6 +231,43 @@ def test_a_run_that_goes_on_elsewhere_is_compared_with_where_it_comes_from(run, 
     begin(other, *from_run, "optimizer.lr=1")
     assert (other.pinned_config()["optimizer"]["lr"], other.facts()["resumed_from"]) == (1, str(run.path))
     assert other.facts()["run_id"] != run.facts()["run_id"]
+
+
+def save(run, number, **config):
+    """Leave a checkpoint of what the run's last attempt trains with, saved now."""
+    generation = run.checkpoints_dir / f"{number:08d}"
+    generation.mkdir(parents=True, exist_ok=True)
+    (generation / "config.json").write_text(json.dumps(run.attempts()[-1]["config"] | config))
+    (generation / "manifest.json").write_text(json.dumps({"run": {"saved_at": now()}}))
+    return generation
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_is_compared_with_what_that_was_trained_with(run, tmp_path):
+    first = save(run, 1)
+    begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
+    save(run, 2)
+    other, from_first = RunDirectory(tmp_path / "other"), [f"resume_from={first}", "name=other"]
+    assert [change.key for change in plan(other, *from_first).changes] == ["name"]
+    assert "optimizer.lr: 0.0005 → 1  (config.yaml → optimizer.lr=1)" in refusal(other, *from_first, "optimizer.lr=1")
+    begin(other, *from_first)
+    assert other.pinned_config()["optimizer"]["lr"] == 0.0005
+    assert "optimizer.lr: 1 → 0.0005" in refusal(RunDirectory(tmp_path / "third"), f"resume_from={run.path}")
+
+
+def test_where_the_last_attempts_record_is_damaged_its_checkpoint_has_the_config(run, monkeypatch):
+    begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
+    save(run, 2)
+    (run.attempts_dir / "002.json").write_text("")
+    monkeypatch.setenv("FRAMEWORK_REQUEUED", "1")
+    assert plan(run).config.optimizer["lr"] == 1
+
+
+def test_a_checkpoint_that_is_older_than_the_records_that_are_left_says_nothing(run):
+    save(run, 2, seed=9)
+    begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
+    (run.attempts_dir / "003.json").write_text("")
+    assert run.record().config["optimizer"]["lr"] == 1
+    assert run.record().config["seed"] == 0
 
 
 def test_two_runs_are_compared(run, tmp_path):

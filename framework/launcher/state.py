@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import LOST, attempt_paths, manifests, moment, read_attempt, write_atomically
+from framework.attempt import LOST, manifests, moment, read_attempts, write_atomically
 from framework.errors import ResumeRefusedError
 from framework.launcher.names import is_free, key_of, value_of
 from framework.runtime.lease import read_lease
@@ -34,7 +34,7 @@ class RunState:
 
 def read_state(run_dir: Path) -> RunState:
     """Return the state of the run in `run_dir`."""
-    attempts = _attempts(run_dir)
+    attempts = read_attempts(run_dir)
     holding = read_lease(run_dir / "lease")
     is_held = holding is not None and holding.is_alive(time.time())
     epoch, best_loss = _progress(run_dir)
@@ -61,7 +61,7 @@ def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
 
 def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
     """Record how a job's process ended: there are errors before an attempt begins, and after it has ended."""
-    attempts = _attempts(run_dir)
+    attempts = read_attempts(run_dir)
     if code == ResumeRefusedError.exit_code and attempts and attempts[-1]["stop_reason"] == "finished":
         return  # the run is what it was
     facts = {"code": code, "is_failure": is_failure, "num_attempts": len(attempts)}
@@ -84,10 +84,6 @@ def read_json(path: Path) -> Any:
     with suppress(OSError, ValueError):
         return json.loads(path.read_text(encoding="utf-8"))
     return None
-
-
-def _attempts(run_dir: Path) -> list[dict[str, Any]]:
-    return [facts for facts in map(read_attempt, attempt_paths(run_dir)) if facts is not None]
 
 
 def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: Any) -> tuple[str, str]:

@@ -6,17 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import manifests
+from framework.attempt import CONFIG_FILE, manifests
 from framework.errors import CheckpointError
-from framework.run_directory import CONFIG_FILE, RunDirectory, RunRecord
+from framework.run_directory import RunDirectory, RunRecord
 
 log = logging.getLogger(__name__)
 
 
-def run_record(directory: RunDirectory) -> RunRecord:
-    """Return the run's record; raises `CheckpointError` where neither attempts nor checkpoints tell its config."""
+def run_record(directory: RunDirectory, generation: Path | None = None) -> RunRecord:
+    """Return the run's record, as it is now or was at a checkpoint.
+
+    Raises `CheckpointError` where neither attempts nor checkpoints tell its config.
+    """
     try:
-        return directory.record()
+        return directory.record(generation)
     except CheckpointError:
         config, _ = _checkpointed(directory)
         if config is None:

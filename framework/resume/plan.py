@@ -112,7 +112,7 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     source, generation = _source(directory, config)
     if source is None:
         return Plan(config, container, record, overrides)
-    old = run_record(source)
+    old = run_record(source, generation if source is not directory and _names_checkpoint(config) else None)
     plan = Plan(config, container, record, overrides, source, old)
     plan.changes = run_changes(source, old, record, config.resume_allow)
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
@@ -193,6 +193,10 @@ def _source(directory: RunDirectory, config: Config) -> tuple[RunDirectory | Non
             "move it aside and start afresh: overwrite=true"
         )
     return directory, newest_generation(directory)
+
+
+def _names_checkpoint(config: Config) -> bool:
+    return config.resume_from is not None and source_of(Path(config.resume_from))[1] is not None
 
 
 def _record(container: Mapping[str, Any], config: Config) -> RunRecord:
