@@ -24,6 +24,7 @@ from framework.resume.pinned import newest_generation, progress_in, run_record
 from framework.resume.policy import explain, judge
 from framework.resume.refusal import describe
 from framework.resume.requeue import is_requeued
+from framework.resume.settle import settle
 from framework.run_directory import RunDirectory, RunRecord, source_of, versions
 from framework.runtime.job import job_id, start_number
 
@@ -85,6 +86,7 @@ def plan_attempt(directory: RunDirectory, composed: DictConfig, hydra: Any) -> P
     What a resume changes is logged. Raises `ResumeRefusedError` where going on would overwrite
     work or break the run, before anything of it is built.
     """
+    settle(directory.path)
     seen, attempts = _state_of(directory), directory.attempts()
     if attempts and is_requeued(attempts[-1]):
         plan = _requeued(directory, composed)
