@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from framework.runtime.schedulers.batch import SECONDS, Facts
 from framework.runtime.schedulers.reading import Answer, ask, without
 from framework.runtime.schedulers.slurm import job_id
+from framework.runtime.schedulers.slurm_options import options_of
 
 __all__ = [
     "ID_IN_SCRIPT",
@@ -31,18 +32,6 @@ ID_IN_SCRIPT = '"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SL
 KILL_SECONDS = 0.0
 _NUM_TRIES = 3
 _PASSING = re.compile("did not answer|[Uu]nable to contact|timed out")  # as while the controller restarts
-# What a follow-up job takes over from `scontrol show job`, beside the script with its #SBATCH lines.
-_KEPT = {
-    "JobName": "job-name",
-    "Partition": "partition",
-    "Account": "account",
-    "QOS": "qos",
-    "TimeLimit": "time",
-    "WorkDir": "chdir",
-    "StdOut": "output",
-    "StdErr": "error",
-}
-_NONE = ("(null)", "N/A", "UNLIMITED")
 
 
 def start_number(environment: Mapping[str, str]) -> int:
@@ -77,8 +66,8 @@ def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
     shown = ask("scontrol", "show", "job", job, seconds=SECONDS)
     if problem := script.problem or shown.problem:
         return Answer("", problem)
-    old = _facts(shown)
-    options = [f"--{option}={old[key]}" for key, option in _KEPT.items() if old.get(key, "N/A") not in _NONE]
+    submitted = ask("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=SubmitLine")
+    options = options_of(shown.text, submitted.text)
     if task := environment.get("SLURM_ARRAY_TASK_ID"):
         options.append(f"--array={task}")
     options += [f"--dependency=afterany:{job}", "--export=ALL,FRAMEWORK_REQUEUED=1", "--open-mode=append"]
