@@ -5,10 +5,15 @@ import torch
 from framework.errors import ConfigError
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` takes a CUDA device if there is one. Raises `ConfigError`."""
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
+    """Return the device of that name; `auto` takes a CUDA device if there is one. Raises `ConfigError`.
+
+    Of processes that share a node, each takes the CUDA device of its `local_rank`, or the only one that it sees.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and local_rank is not None and torch.cuda.is_available():
+        name = f"cuda:{local_rank % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -39,6 +39,10 @@ class TrainingError(FrameworkError, RuntimeError):
     """Training cannot go on."""
 
 
+class RankLostError(FrameworkError, RuntimeError):
+    """Another of the processes that train together has ended, or cannot be reached."""
+
+
 class ResumeRefusedError(FrameworkError):
     """Going on would overwrite or break an existing run."""
 

@@ -1,9 +1,8 @@
-"""One attempt at a run, from the composed configuration to the report: simulate, train, sample, report."""
+"""The phases of a run, from the composed configuration to the report: simulate, train, sample, report."""
 
 import dataclasses
 import functools
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -13,7 +12,7 @@ from typing import Any
 from framework.attempt import CONFIG_FILE, Attempt, now
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import graph_container, node_settings
-from framework.config.schema import Config, RuntimeConfig
+from framework.config.schema import Config
 from framework.config.target import build
 from framework.device import choose_device
 from framework.estimators import Estimator, EstimatorSpec, spec_of
@@ -21,13 +20,9 @@ from framework.estimators.compiled import keep_compiled_in
 from framework.graph import build_graph, check_shapes
 from framework.inference.finish import Finish
 from framework.loading import load
-from framework.resume import Plan
-from framework.resume.next_attempt import NextAttempt
-from framework.resume.pinned import mend_config
 from framework.rng import seed_sequence, seeded
-from framework.run_directory import RunDirectory, origin
-from framework.runtime import BudgetReader, Guard, Policy, Stopped, StopReason, deaf, process_start
-from framework.runtime.lease import Lease
+from framework.run_directory import RunDirectory
+from framework.runtime import BudgetReader, Guard, Ranks, Stopped, StopReason, deaf, process_start
 from framework.simulation import (
     SimulationStore,
     changed_nodes,
@@ -44,47 +39,13 @@ from framework.training.node import NodeTraining
 log = logging.getLogger(__name__)
 
 
-def run_training(plan: Plan, directory: RunDirectory, guard: Guard) -> float | None:
-    """Take the run in `directory` as far as it goes; return the sum of the nodes' best validation losses.
-
-    Ends the process with the stop reason's exit code if the guard has it stop early.
-    """
-    guard.configure(_policy(plan.config.runtime))
-    run = Run(plan.config, directory, guard)  # before anything is written, since most mistakes in the config show here
-    with Lease(directory.lease_dir) as lease:
-        plan.open(directory)
-        mend_config(directory)
-        next_attempt = NextAttempt(directory, plan.config.runtime, guard, lease)
-        run.check_owner = lease.check
-        stopped = _attempt(run, plan, next_attempt, lease.before.last_sign if lease.before else 0.0)
-    if stopped:
-        next_attempt.ask(stopped)
-        sys.exit(guard.exit_code(stopped))
-    return sum(run.best_losses.values())
-
-
-def _attempt(run: "Run", plan: Plan, next_attempt: NextAttempt, last_sign: float) -> StopReason | None:
-    """Let the run go, and keep a record of it; `last_sign` is that of the attempt before."""
-    run.results_of = run.directory.results_of(plan.record.config)
-    num_epochs = {name: settings.loop.num_epochs for name, settings in run.settings.items()}
-    facts = {**plan.facts(run.device.type), "num_epochs": num_epochs}
-    attempt = next_attempt.attempt = run.directory.start_attempt(facts, last_sign)
-    run.attempt_facts = {**origin(), "run_id": run.directory.run_id()}
-    reason = "crashed"
-    try:
-        stopped = run.go(attempt)
-        reason = stopped.name.lower() if stopped else "finished"
-    finally:
-        attempt.end(reason)
-    return stopped
-
-
 class Run:
     """The phases of a run; each goes on from what the run directory already holds."""
 
-    def __init__(self, config: Config, directory: RunDirectory, guard: Guard) -> None:
+    def __init__(self, config: Config, directory: RunDirectory, guard: Guard, ranks: Ranks) -> None:
         self.config, self.directory, self.guard, runtime = config, directory, guard, config.runtime
-        self.device = choose_device(config.device)
+        self.ranks = ranks
+        self.device = choose_device(config.device, self.ranks.local_rank if self.ranks.size > 1 else None)
         self.build_graph = functools.partial(build_graph, graph_container(config), config.priors, self._presimulated())
         self.graph = self.build_graph()
         self.settings = {node.name: node_settings(config, node.name) for node in self.graph.inferred}
@@ -186,7 +147,8 @@ class Run:
         """Train every node's estimator, in inference order; return why training stopped early, if it did."""
         for node, spec in self.specs.items():
             settings, seed = self.settings[node], self.config.seed
-            training = NodeTraining(spec, settings, seed, self.device, self.checkpoints, self.guard, self.facts)
+            parts = (self.device, self.checkpoints, self.guard, self.facts, self.ranks)
+            training = NodeTraining(spec, settings, seed, *parts)
             simulations = self.simulations.load([node, *spec.evidence_shapes])
             trainer, reason = training.run(simulations, trackers, self.console)
             self.best_losses[node] = trainer.progress.best_loss
@@ -242,7 +204,3 @@ class Run:
             build(block, f"tracking.{name}", run_dir=self.directory.path)
             for name, block in self.config.tracking.items()
         ]
-
-
-def _policy(runtime: RuntimeConfig) -> Policy:
-    return Policy(**{field.name: getattr(runtime, field.name) for field in dataclasses.fields(Policy)})

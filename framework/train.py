@@ -1,5 +1,6 @@
 """Command line: compose the configuration, then train."""
 
+import sys
 from pathlib import Path
 
 import hydra
@@ -12,7 +13,7 @@ from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle
 from framework.resume import plan_attempt
 from framework.run_directory import RunDirectory
-from framework.runtime import Guard, ignore_signals
+from framework.runtime import Guard, connected, ignore_signals
 
 register_bundle()
 register_folder_names()
@@ -21,13 +22,23 @@ register_folder_names()
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
-    with exit_codes(), Guard() as guard:  # before the rest loads, so that no signal is ever missed
+    command = HydraConfig.get().overrides.task
+    with exit_codes(), Guard() as guard, connected(command) as ranks:  # so early that no signal is ever missed
+        if ranks.rank:
+            load("framework.training.follow")
+            from framework.training.follow import follow
+
+            if code := follow(ranks, guard):
+                sys.exit(code)
+            return None
         directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
         plan = plan_attempt(directory, cfg, HydraConfig.get())
-        load("framework.run")  # torch, too; only now, so that --help, mistakes in the config and refusals come at once
-        from framework.run import run_training
+        load(
+            "framework.start"
+        )  # torch, too; only now, so that --help, mistakes in the config and refusals come at once
+        from framework.start import run_training
 
-        return run_training(plan, directory, guard)
+        return run_training(plan, directory, guard, ranks)
 
 
 def command() -> None:

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "framework"
 LAYERS = [
     {"train", "sample", "diff", "status"},
+    {"start"},
     {"run", "cli", "overview"},
     {"launcher"},
     {"inference"},

@@ -17,7 +17,7 @@ class JoinedWeights:
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         self.parameters = dict(parameters)
         self._sizes = [parameter.numel() for parameter in self.parameters.values()]
-        self.tensor = torch.cat([p.detach().flatten() for p in self.parameters.values()]).requires_grad_()
+        self.tensor = nn.Parameter(torch.cat([p.detach().flatten() for p in self.parameters.values()]))
         for name, part in self.parts().items():
             self.parameters[name].data = part.detach()
             self.parameters[name].register_post_accumulate_grad_hook(self._hand_on)

@@ -4,6 +4,7 @@ from framework.runtime.budget import Budget, BudgetReader
 from framework.runtime.guard import Guard
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
 from framework.runtime.process import process_start
+from framework.runtime.ranks import Ranks, connected
 from framework.runtime.requeue import Requeue
 from framework.runtime.schedulers.slurm_job import deaf
 from framework.runtime.signals import ignore_signals
@@ -13,10 +14,12 @@ __all__ = [
     "BudgetReader",
     "Guard",
     "Policy",
+    "Ranks",
     "Requeue",
     "Save",
     "StopReason",
     "Stopped",
+    "connected",
     "deaf",
     "ignore_signals",
     "process_start",

@@ -50,6 +50,8 @@ class NodeFiles:
             "settings": {"optimizer": trainer.optimizer_block, "batch_size": trainer.loop.batch_size},
             _FACTS: dict(facts),
         }
+        if trainer.of_ranks:
+            files[_STATE]["ranks"] = trainer.of_ranks
         return {f"{trainer.node}/{name}": content for name, content in files.items()}
 
 
@@ -62,6 +64,9 @@ def restore(trainer: Trainer, generation: Generation, files: NodeFiles) -> NodeF
     states = generation.load(f"{node}/{_STATE}")
     classes = states.pop("classes")
     del states[_FACTS]
+    trainer.of_ranks = states.pop("ranks", [])
+    if (before := len(trainer.of_ranks) or 1) != (now := trainer.ranks.size):
+        log.warning("⚠ %d processes train instead of %d: with the same batches, but not bit for bit", now, before)
     states |= generation.load(f"{node}/{_OPTIMIZER}")
     states, classes = adapted(states, classes, trainer, **states.pop("settings"))
     check_classes(trainer.parts, classes)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import torch
 from framework.checkpoint import CheckpointStore, CheckpointWriter, Generation, SaveError, Snapshot
 from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
-from framework.errors import ConfigError, FrameworkError
-from framework.estimators import Estimator, EstimatorSpec
+from framework.errors import ConfigError, FrameworkError, RankLostError
+from framework.estimators import EstimatorSpec
 from framework.rng import seed_sequence, seeded
-from framework.runtime import Guard, StopReason
+from framework.runtime import Guard, Ranks, StopReason
 from framework.tracking import Console, Tracker
 from framework.training.checkpoint import NodeFiles, restore, saved_facts
-from framework.training.data import TrainingData
+from framework.training.lesson import Lesson
 from framework.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class NodeTraining:
     checkpoints: CheckpointStore
     guard: Guard
     facts: Callable[[], Mapping[str, Any]]
+    ranks: Ranks = field(default_factory=Ranks)
 
     def run(
         self, simulations: Mapping[str, np.ndarray], trackers: Sequence[Tracker], console: Console
@@ -44,9 +45,11 @@ class NodeTraining:
         """Return the trainer, and why it stopped early if it did; its state is in the newest checkpoint."""
         newest = self.checkpoints.latest()
         node = self.spec.node
-        with seeded(seed_sequence(self.seed, node, "fit")):
+        lesson = Lesson(self.spec, self.settings, self.seed, self.device.type, self.guard.policy, simulations)
+        self.ranks.share(lesson)
+        with self.ranks.in_step(), seeded(seed_sequence(self.seed, node, "fit")):
             try:
-                trainer, files = self._make_trainer(simulations)
+                trainer, files = lesson.make_trainer(self.device, self.ranks)
             except ConfigError:
                 self.guard.check()  # the signal that asks for a stop may have ended the compiler as well
                 raise
@@ -54,6 +57,7 @@ class NodeTraining:
                 files = restore(trainer, newest, files)
                 saved_at = saved_facts(newest, node)["saved_at"][:16]  # to the minute
                 log.info("↻ Resuming %s from %s (last saved %s)", node, _position(trainer), saved_at)
+            trainer.join()
             for tracker in trackers:
                 tracker.cut_back(node, trainer.progress.step)
             if trainer.progress.finished and trainer.is_done():
@@ -61,18 +65,6 @@ class NodeTraining:
             reason = self._fit_and_save(trainer, files, newest, trackers, console)
         self._tell_end(trainer, reason)
         return trainer, reason
-
-    def _make_trainer(self, simulations: Mapping[str, np.ndarray]) -> tuple[Trainer, NodeFiles]:
-        """Build estimator, data and trainer, and the files that it is saved as."""
-        estimator, loop = Estimator(self.spec), self.settings.loop
-        theta = torch.from_numpy(simulations[self.spec.node]).flatten(1)
-        evidence = {name: torch.from_numpy(simulations[name]) for name in self.spec.evidence_shapes}
-        u, prepared = estimator.prepare(theta, evidence)
-        data = TrainingData.split(u, prepared, loop.validation_fraction, self.seed, self.spec.node, self.device)
-        rows = data.train_rows.cpu()
-        estimator.fit_standardisation(u[rows], {name: value[rows] for name, value in prepared.items()})
-        files = NodeFiles.at_start(estimator, simulations["index"], data)
-        return Trainer(estimator.to(self.device), data, loop, self.settings.optimizer, self.seed), files
 
     def _fit_and_save(
         self,
@@ -92,10 +84,17 @@ class NodeTraining:
         with CheckpointWriter(self.checkpoints, self.guard) as writer:
 
             def save() -> None:
+                trainer.collect()
                 writer.save(*content())
 
             try:
-                reason = _fit(trainer, save, self.guard, trackers, console)
+                with self.ranks.reaching():
+                    reason = _fit(trainer, save, self.guard, trackers, console)
+            except RankLostError as error:
+                trainer.of_ranks = []  # theirs is lost
+                writer.save(*content())
+                writer.flush()
+                raise RankLostError(f"{error}; {_position(trainer)} is saved: go on with +resume=true") from error
             except FrameworkError:
                 raise
             except Exception:

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from framework.checkpoint import RandomState, load_all
+from framework.checkpoint import RandomState, Snapshot, load_all, state_of
 from framework.config.schema import LoopConfig
 from framework.config.target import build, locate
 from framework.errors import TrainingError
 from framework.estimators import Estimator
-from framework.runtime import Guard, Save, StopReason
+from framework.runtime import Guard, Ranks, Save, StopReason
 from framework.training.data import TrainingData
+from framework.training.parallel import lead_buffers, part_of_batches, shared_loss
 from framework.training.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class Trainer:
 
     An epoch visits the rows in an order fixed by (seed, node, epoch), then measures the held-out
     rows; the weights of the best epoch are kept, and training ends after `num_epochs` or
-    `early_stop_patience` epochs without a better one. All state is in `parts` and `best`.
+    `early_stop_patience` epochs without a better one. All state is in `parts` and `best`, and of several
+    `ranks`, which share each batch, in `of_ranks`.
     """
 
     def __init__(
@@ -39,13 +41,15 @@ class Trainer:
         loop: LoopConfig,
         optimizer: Mapping[str, Any],
         seed: int,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.estimator, self.data, self.loop, self.seed = estimator, data, loop, seed
+        self.estimator, self.data, self.loop, self.seed, self.ranks = estimator, data, loop, seed, ranks or Ranks()
         self.node = estimator.spec.node
         self.optimizer_block = optimizer
         block = {name: value for name, value in optimizer.items() if name != "scheduler"}
+        first_rows = part_of_batches([data.train_rows[: loop.batch_size]], self.ranks)[0][0]
         if loop.compile and locate(block, "optimizer") in _ELEMENTWISE:
-            estimator.join_weights(*data.take(data.train_rows[: loop.batch_size]))
+            estimator.join_weights(*data.take(first_rows))
         self.parameters = estimator.trainable()
         self.optimizer: torch.optim.Optimizer = build(block, "optimizer", params=self.parameters)
         self.scheduler = build(optimizer["scheduler"], "optimizer.scheduler", optimizer=self.optimizer)
@@ -60,11 +64,14 @@ class Trainer:
             "progress": self.progress,
             "rng": RandomState(),  # last: restoring the others may draw from it
         }
+        self.of_ranks: list[dict[str, Any]] = []  # what each of several ranks has of its own, as last gathered
         self.best = {name: value.detach().clone() for name, value in estimator.state_dict().items()}
         self._measure_offsets()
         if loop.compile:
             log.info("compiling %s's training step; what is compiled is kept for the next attempt", self.node)
-            estimator.compile(*data.take(data.train_rows[: loop.batch_size]))
+            estimator.compile(*data.take(first_rows))
+        self._loss = shared_loss(estimator, self.parameters, self.ranks, data.device)
+        self._weight = 1.0
 
     def fit(
         self, guard: Guard, save: Callable[[], None], on_epoch: Callable[[dict[str, float]], None]
@@ -75,16 +82,16 @@ class Trainer:
         """
         self._started = time.perf_counter() - self.progress.train_seconds
         while not self.is_done():
-            rows = self.data.batch_rows(self.seed, self.node, self.progress.epoch, self.loop.batch_size)
+            rows, self._weight = part_of_batches(self._batch_rows(), self.ranks)
             self.estimator.train()
             guard.begin_epoch(len(rows) - self.progress.batch)
             for u, evidence in self.data.batches(rows[self.progress.batch :]):
-                if asked := guard.poll():
+                if asked := self.ranks.agree(guard.poll()):
                     if asked is not Save.NOW:
                         return asked
                     save()
                 self._step(u, evidence)
-            self._end_epoch(self._loss_sum.item() / len(rows))
+            self._end_epoch(self.ranks.sum(self._weight * self._loss_sum.item()) / self.ranks.size / len(rows))
             on_epoch(self.progress.history[-1])
         self.progress.finished = True
         return None
@@ -96,14 +103,18 @@ class Trainer:
         patience = self.loop.early_stop_patience
         return patience is not None and self.progress.epoch - self.progress.best_epoch >= patience
 
-    def validate(self) -> float:
-        """Return the mean negative log-density of the held-out rows' theta."""
+    def validate(self, ranks: Ranks | None = None) -> float:
+        """Return the mean negative log-density of the held-out rows' theta; `ranks` share the work."""
         self.estimator.eval()
-        total = torch.zeros((), device=self.data.device)
+        held_out, total = self.data.val_rows, torch.zeros((), device=self.data.device)
+        if ranks:
+            lead_buffers(self.estimator, ranks, self.data.device)
+            held_out = held_out[ranks.part(len(held_out))]
         with torch.no_grad():
-            for rows in self.data.val_rows.split(_VALIDATION_ROWS):
+            for rows in held_out.split(_VALIDATION_ROWS):
                 total -= self.estimator.latent_log_prob(*self.data.take(rows)).sum()
-        return total.item() / len(self.data.val_rows) + self._val_offset
+        sum_of_all = ranks.sum(total.item()) if ranks else total.item()
+        return sum_of_all / len(self.data.val_rows) + self._val_offset
 
     def load_state(self, states: Mapping[str, Any], best: Mapping[str, Tensor]) -> None:
         """Go back to the state of a checkpoint."""
@@ -112,6 +123,28 @@ class Trainer:
         for name, value in best.items():
             self.best[name].copy_(value)
         self._measure_offsets()
+
+    def join(self) -> None:
+        """Have all ranks go on from rank 0's state, each with what is its own where as many have saved it."""
+        if self.ranks.size > 1:
+            mine = RandomState().state_dict()  # a stream of this rank's own, unless the checkpoint has one
+            states, self.of_ranks = self.ranks.share(self._state_to_share())
+            if self.ranks.rank:
+                load_all(self.parts, {**states, "rng": mine})
+                self._measure_offsets()
+        if len(self.of_ranks) == self.ranks.size:
+            own = self.of_ranks[self.ranks.rank]
+            self.parts["rng"].load_state_dict(own["rng"])
+            self.progress.loss_sum = own["loss_sum"]
+        elif self.of_ranks:
+            self.progress.loss_sum = sum(r["weight"] * r["loss_sum"] for r in self.of_ranks) / len(self.of_ranks)
+        self._loss_sum.fill_(self.progress.loss_sum if self.progress.batch else 0.0)
+
+    def collect(self) -> None:
+        """Bring what each of several ranks has of its own to rank 0, before a save."""
+        if self.ranks.size > 1:
+            own = {"rng": RandomState().state_dict(), "loss_sum": self._loss_sum.item(), "weight": self._weight}
+            self.of_ranks = self.ranks.gather(own)
 
     def settle(self) -> None:
         """Bring to `progress` what is only counted on the side while steps are taken."""
@@ -138,12 +171,24 @@ class Trainer:
         self._train_offset = log_abs_det[self.data.train_rows].mean().item() - scale
         self._val_offset = log_abs_det[self.data.val_rows].mean().item() - scale
 
+    def _state_to_share(self) -> Any:
+        """Return the state of all parts in main memory, and what each rank has of its own; nothing but on rank 0."""
+        if self.ranks.rank:
+            return None
+        snapshot = Snapshot()
+        states = snapshot.take(state_of(self.parts))
+        snapshot.wait()
+        return states, self.of_ranks
+
+    def _batch_rows(self) -> list[Tensor]:
+        return self.data.batch_rows(self.seed, self.node, self.progress.epoch, self.loop.batch_size)
+
     def _step(self, u: Tensor, evidence: dict[str, Tensor]) -> None:
         """Take one optimizer step, and count it; its loss is added up without waiting for it."""
-        objective, nll = self.estimator.loss(u, evidence, self.progress.step)
+        objective, nll = self._loss(u, evidence, self.progress.step)
         for parameter in self.parameters:
             parameter.grad = None  # what zero_grad() does, in a quarter of its time
-        objective.backward()
+        (objective if self._weight == 1.0 else self._weight * objective).backward()
         if self.loop.clip_grad_norm is not None:
             _clip_gradients(self.parameters, self.loop.clip_grad_norm)
         self.is_between_steps = False
@@ -154,7 +199,7 @@ class Trainer:
         self.is_between_steps = True
 
     def _end_epoch(self, mean_loss: float) -> None:
-        train_loss, val_loss = mean_loss + self._train_offset, self.validate()
+        train_loss, val_loss = mean_loss + self._train_offset, self.validate(self.ranks)
         lr = self.optimizer.param_groups[0]["lr"]
         self.is_between_steps = False
         self._loss_sum.zero_()

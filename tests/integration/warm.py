@@ -18,7 +18,7 @@ IMPORTED = [
     "scipy.stats",
     "torch._dynamo",
     "zuko",
-    "framework.run",
+    "framework.start",
     "framework.sample",
     "framework.inference.more",
     "framework.inference.report",

@@ -1,0 +1,161 @@
+"""Several processes that train one run together, connected by torch.distributed.
+
+What they decide and tell each other goes over the CPU (gloo), whatever device trains.
+"""
+
+import pickle
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+
+from framework.errors import ConfigError, RankLostError
+from framework.runtime.place import Place
+from framework.runtime.policy import Save, StopReason
+from framework.runtime.ranks import Ranks
+
+_URGENCY = (  # the later, the more pressing
+    None,
+    Save.NOW,
+    StopReason.OUT_OF_TIME,
+    StopReason.REQUEUE,
+    StopReason.TERMINATED,
+    StopReason.INTERRUPTED,
+)
+_CONNECT = timedelta(minutes=10)  # nodes of a job do not start at once
+_NO_LIMIT = timedelta(days=365)  # rank 0 may simulate for days; that a process is gone shows at once
+_LOOK_SECONDS = 0.01
+_LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|peer", re.I)
+
+
+@dataclass(frozen=True)
+class End:
+    """The last thing that rank 0 shares."""
+
+    exit_code: int
+
+
+class Group(Ranks):
+    """The processes of a job while its context is open. Raises `ConfigError` if they do not find each other."""
+
+    def __init__(self, place: Place) -> None:
+        self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
+        self._meeting = place.meeting
+        self._are_waiting = True  # the others, for rank 0 to share something
+        self._training_groups: dict[str, dist.ProcessGroup] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            dist.init_process_group("gloo", self._meeting, _CONNECT, rank=self.rank, world_size=self.size)
+            self._group = dist.new_group(backend="gloo", timeout=_NO_LIMIT)
+        except (RuntimeError, ValueError) as error:
+            raise ConfigError(
+                f"the {self.size} processes of this job do not find each other at {self._meeting} "
+                f"({_first_line(error)}); set MASTER_ADDR to rank 0's host, MASTER_PORT to a free port there, "
+                "and GLOO_SOCKET_IFNAME to the network that connects the nodes"
+            ) from error
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.rank == 0 and self._are_waiting:
+            self.share(End(_exit_code(error)))
+        if error is None or isinstance(error, SystemExit):
+            dist.destroy_process_group()
+
+    def check_same(self, command: list[str]) -> None:
+        """Raise `ConfigError` on rank 0 if the ranks were not given the same command line."""
+        others = [given for given in self.gather(command) if given != command]
+        if others:
+            raise ConfigError(
+                f"the {self.size} processes of this job train one run together, but were given several: "
+                f"{' '.join(command)} | {' '.join(others[0])}; start each run with an srun of its own (srun --ntasks=1)"
+            )
+
+    def agree(self, asked: StopReason | Save | None) -> StopReason | Save | None:
+        """Return the most pressing of what is asked for."""
+        urgency = torch.tensor(_URGENCY.index(asked))
+        dist.all_reduce(urgency, dist.ReduceOp.MAX, self._group)
+        return _URGENCY[int(urgency)]
+
+    def share(self, value: Any = None) -> Any:
+        """Return rank 0's value on all ranks; the others wait for it as long as it takes."""
+        text = pickle.dumps(value) if self.rank == 0 else b""
+        size = torch.tensor(len(text))
+        with self.reaching():
+            self._broadcast(size)
+            content = torch.frombuffer(bytearray(text or int(size)), dtype=torch.uint8)
+            self._broadcast(content)
+        return value if self.rank == 0 else pickle.loads(content.numpy().data)  # what this very job has sent
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks on rank 0, nothing elsewhere."""
+        values = [None] * self.size if self.rank == 0 else None
+        with self.reaching():
+            dist.gather_object(value, values, dst=0, group=self._group)
+        return values or []
+
+    def sum(self, number: float) -> float:
+        """Return the sum over the ranks."""
+        total = torch.tensor(number, dtype=torch.float64)
+        dist.all_reduce(total, group=self._group)
+        return total.item()
+
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """Mark a block in which no rank waits for rank 0 to share what comes next."""
+        self._are_waiting = False
+        with self.reaching():
+            yield
+        self._are_waiting = True
+
+    @contextmanager
+    def reaching(self) -> Iterator[None]:
+        """Have the block raise `RankLostError` where it cannot reach another rank."""
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, RankLostError) or not _LOST.search(str(error)):
+                raise
+            who = "the others are" if self.rank else "one of the others is"
+            raise RankLostError(
+                f"process {self.rank} of {self.size} on {socket.gethostname()}: {who} gone ({_first_line(error)})"
+            ) from error
+
+    def training_group(self, device: torch.device) -> dist.ProcessGroup:
+        """Return what gradients are averaged with: nccl for CUDA devices, gloo for the CPU."""
+        backend = {"cuda": "nccl", "cpu": "gloo"}.get(device.type)
+        if backend is None:
+            raise ConfigError(f"device={device.type}: {self.size} processes can train on cpu or cuda only")
+        if backend == "nccl":
+            torch.cuda.set_device(device)
+        if backend not in self._training_groups:
+            self._training_groups[backend] = dist.new_group(backend=backend, timeout=_NO_LIMIT)
+        return self._training_groups[backend]
+
+    def _broadcast(self, content: torch.Tensor) -> None:
+        """Send rank 0's content, or wait for it in such a way that signals are seen."""
+        work = dist.broadcast(content, 0, self._group, async_op=True)
+        while self.rank and not work.is_completed():
+            time.sleep(_LOOK_SECONDS)
+        work.wait()
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """Return the code that a process ends with which has raised this."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 0 if error is None else getattr(error, "exit_code", 1)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0]

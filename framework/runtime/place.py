@@ -1,0 +1,60 @@
+"""Which of several processes this one is, where they were started together to train one run."""
+
+import os
+import random
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from framework.runtime.schedulers.reading import ask
+
+# (rank, number of processes, rank on this node), by who starts them. A job script that runs Python without srun has
+# the number of the job's tasks in its environment too, and yet is alone: only in a step is SLURM_STEP_NUM_TASKS set.
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+_SUBMITIT = ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID")
+_SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+
+_START = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "SUBMITIT_LOCAL_JOB_ID")
+_PORTS = range(20_000, 32_000)  # below those that systems hand out for connections
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among those that were started together; `meeting` is the URL at which they find each other."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    meeting: str = ""
+
+
+def find_place(environment: Mapping[str, str] = os.environ) -> Place:
+    """Return the place that torchrun, srun or submitit's local executor has given to this process."""
+    for names in (_TORCHRUN, _SUBMITIT, _SRUN):
+        rank, size, local_rank = (environment.get(name, "") for name in names)
+        if rank.isdigit() and size.isdigit() and int(size) > 1:
+            meeting = "env://" if names is _TORCHRUN else _meeting(environment, is_slurm=names is _SRUN)
+            return Place(int(rank), int(size), int(local_rank or 0), meeting)
+    return Place()
+
+
+def _meeting(environment: Mapping[str, str], is_slurm: bool) -> str:
+    """Return where rank 0 listens: on its host, at a port that all derive from the job, step and attempt."""
+    host = environment.get("MASTER_ADDR") or (_first_host(environment) if is_slurm else "127.0.0.1")
+    start = " ".join(environment.get(name, "") for name in _START)
+    port = environment.get("MASTER_PORT") or random.Random(start).choice(_PORTS)
+    return f"tcp://{host}:{port}"
+
+
+def _first_host(environment: Mapping[str, str]) -> str:
+    """Return the address of the step's first node, where rank 0 is."""
+    nodes = environment.get("SLURM_STEP_NODELIST", "")
+    match = re.match(r"([^\[,]+)(?:\[(\w+)[^\]]*\]([^\[,]*))?", nodes)  # node[003-007,12]-ib,other
+    name = "".join(part or "" for part in match.groups()) if match else socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:  # a name that only Slurm knows
+        shown = re.search(r"NodeAddr=(\S+)", ask("scontrol", "show", "node", name).text)
+        return shown[1] if shown else name
+    return name

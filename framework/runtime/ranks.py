@@ -1,0 +1,66 @@
+"""The processes that train one run together. Knows nothing of torch: most runs are a single process."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from framework.runtime.place import find_place
+from framework.runtime.policy import Save, StopReason
+
+
+class Ranks:
+    """One process alone; `framework.runtime.group.Group` is several.
+
+    Rank 0 leads: it alone plans, reads, writes, tracks and asks for a requeue. The others wait for what it
+    shares. Every method is called by all ranks, in the same order.
+    """
+
+    rank, size, local_rank = 0, 1, 0
+
+    def agree(self, asked: StopReason | Save | None) -> StopReason | Save | None:
+        """Return the most pressing of what the ranks' guards ask for at this boundary; for `Guard.poll()`'s answer."""
+        return asked
+
+    def share(self, value: Any = None) -> Any:
+        """Return rank 0's value on all ranks."""
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks on rank 0, nothing elsewhere."""
+        return [value]
+
+    def sum(self, number: float) -> float:
+        """Return the sum over the ranks, the same to the last bit on all of them."""
+        return number
+
+    def part(self, count: int) -> slice:
+        """Return this rank's part of so many things."""
+        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    def in_step(self) -> AbstractContextManager[None]:
+        """Mark a block in which no rank waits for rank 0 to share what comes next."""
+        return nullcontext()
+
+    def reaching(self) -> AbstractContextManager[None]:
+        """Have the block raise `RankLostError` where it cannot reach another rank."""
+        return nullcontext()
+
+
+@contextmanager
+def connected(command: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
+    """Find the processes that were started together with this one; at the end, the others learn rank 0's exit code.
+
+    Raises `ConfigError` where they cannot be found, or were not given the same `command`.
+    """
+    place = find_place(environment)
+    if place.size == 1:
+        yield Ranks()
+        return
+    # A warning for programmers, which each rank would print: that DDP has looked for unused weights and found none.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from framework.runtime.group import Group  # loads torch
+
+    with Group(place) as group:
+        group.check_same(list(command))
+        yield group

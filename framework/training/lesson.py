@@ -1,0 +1,38 @@
+"""All that it takes to train one node, for every process that does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from framework.config.parse import NodeSettings
+from framework.estimators import Estimator, EstimatorSpec
+from framework.runtime import Policy, Ranks
+from framework.training.checkpoint import NodeFiles
+from framework.training.data import TrainingData
+from framework.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A node, its settings and its simulations {node: (num_simulations, *event_shape)}, "index" being their ids."""
+
+    spec: EstimatorSpec
+    settings: NodeSettings
+    seed: int
+    device: str
+    policy: Policy
+    simulations: Mapping[str, np.ndarray]
+
+    def make_trainer(self, device: torch.device, ranks: Ranks) -> tuple[Trainer, NodeFiles]:
+        """Build estimator, data and trainer, and the files that it is saved as."""
+        estimator, settings, node = Estimator(self.spec), self.settings, self.spec.node
+        theta = torch.from_numpy(self.simulations[node]).flatten(1)
+        evidence = {name: torch.from_numpy(self.simulations[name]) for name in self.spec.evidence_shapes}
+        u, prepared = estimator.prepare(theta, evidence)
+        data = TrainingData.split(u, prepared, settings.loop.validation_fraction, self.seed, node, device)
+        rows = data.train_rows.cpu()
+        estimator.fit_standardisation(u[rows], {name: value[rows] for name, value in prepared.items()})
+        files = NodeFiles.at_start(estimator, self.simulations["index"], data)
+        return Trainer(estimator.to(device), data, settings.loop, settings.optimizer, self.seed, ranks), files
