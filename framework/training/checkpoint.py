@@ -50,8 +50,8 @@ class NodeFiles:
             "settings": {"optimizer": trainer.optimizer_block, "batch_size": trainer.loop.batch_size},
             _FACTS: dict(facts),
         }
-        if trainer.of_ranks:
-            files[_STATE]["ranks"] = trainer.of_ranks
+        if trainer.of_ranks:  # as just collected; an emergency has none
+            files[_STATE]["ranks"], trainer.of_ranks = trainer.of_ranks, []
         return {f"{trainer.node}/{name}": content for name, content in files.items()}
 
 

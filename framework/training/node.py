@@ -91,7 +91,6 @@ class NodeTraining:
                 with self.ranks.reaching():
                     reason = _fit(trainer, save, self.guard, trackers, console)
             except RankLostError as error:
-                trainer.of_ranks = []  # theirs is lost
                 writer.save(*content())
                 writer.flush()
                 raise RankLostError(f"{error}; {_position(trainer)} is saved: go on with +resume=true") from error

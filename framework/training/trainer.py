@@ -64,7 +64,7 @@ class Trainer:
             "progress": self.progress,
             "rng": RandomState(),  # last: restoring the others may draw from it
         }
-        self.of_ranks: list[dict[str, Any]] = []  # what each of several ranks has of its own, as last gathered
+        self.of_ranks: list[dict[str, Any]] = []  # what each of several ranks has of its own: collected, to be saved
         self.best = {name: value.detach().clone() for name, value in estimator.state_dict().items()}
         self._measure_offsets()
         if loop.compile:
@@ -139,6 +139,7 @@ class Trainer:
         elif self.of_ranks:
             self.progress.loss_sum = sum(r["weight"] * r["loss_sum"] for r in self.of_ranks) / len(self.of_ranks)
         self._loss_sum.fill_(self.progress.loss_sum if self.progress.batch else 0.0)
+        self.of_ranks = []
 
     def collect(self) -> None:
         """Bring what each of several ranks has of its own to rank 0, before a save."""

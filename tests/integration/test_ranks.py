@@ -150,3 +150,11 @@ def test_rank_0_alone_reads_and_writes(project, tmp_path):
     assert (project.run_dir / "samples/posterior/z.npz").exists()
     written = {path.relative_to(elsewhere).parts[0] for path in elsewhere.rglob("*") if path.is_file()}
     assert written - {"__pycache__"} == {"conf", "simulator.py", "steps-1"}
+
+
+@pytest.mark.campaign
+def test_compiled_steps_are_shared_too(project, alone):
+    plain = "embedding._target_=torch.nn.Identity"  # to write files is nothing that can be compiled
+    results = project.run(2, "loop.compile=true", plain)
+    assert codes(results) == [0, 0], results
+    np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-3)
