@@ -10,16 +10,17 @@ from pathlib import Path
 
 import optuna
 import pytest
+from hydra.errors import HydraException
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from framework.errors import ConfigError, ResumeRefusedError, SweepError
 from framework.launcher.space import Space
-from framework.run import run_training
 from framework.run_directory import RunDirectory
-from framework.runtime import Guard
+from framework.runtime import Guard, Ranks
 from framework.runtime.lease import Lease
+from framework.start import run_training
 from tests.integration.command import environment, train
 from tests.toy_run import plan
 from tests.toy_sweep import hang_once, stop, study, wait_for
@@ -52,14 +53,16 @@ def test_the_value_of_a_trial_is_what_training_returns_and_its_folder_names_its_
     ((state, parameters, value),) = trials()
     (run_dir,) = (path.parent for path in SWEEP.glob("*/run.json"))
     assert f",optimizer.lr={parameters['optimizer.lr']}," in run_dir.name
-    overrides, finished = json.loads((run_dir / "attempts/001.json").read_text())["overrides"], RunDirectory(run_dir)
+    facts, finished = json.loads((run_dir / "attempts/001.json").read_text()), RunDirectory(run_dir)
+    assert facts["command"][2:] == [*facts["overrides"], f"hydra.run.dir='{run_dir.absolute()}'"]
     with Guard() as guard:
-        assert (state, value) == ("COMPLETE", run_training(plan(finished, *overrides, "+resume=true"), finished, guard))
+        result = run_training(plan(finished, *facts["overrides"], "+resume=true"), finished, guard, Ranks())
+    assert (state, value) == ("COMPLETE", result)
 
 
 def test_the_same_command_again_adds_trials_and_the_summary_has_all_of_them():
-    study(*SEEDS, "hydra.sweeper.n_trials=2")
     study(*SEEDS, "hydra.sweeper.n_trials=1")
+    study(*SEEDS, "hydra.sweeper.n_trials=2")
     assert states() == ["COMPLETE"] * 3
     rows = list(csv.DictReader((SWEEP / "sweep.csv").read_text().splitlines()))
     searched = {str(parameters["seed"]) for _, parameters, _ in trials()}
@@ -87,8 +90,8 @@ def test_a_study_that_was_killed_goes_on_with_the_trials_that_were_under_way(tmp
     (began,) = SWEEP.glob("*/began")
     os.kill(int(began.read_text()), signal.SIGKILL)
     ((_, begun, _),) = trials()
-    study(*SEEDS, "hydra.sweeper.n_trials=99", function=hang_once)
-    assert states() == ["COMPLETE"] * 3
+    study(*SEEDS, "hydra.sweeper.n_trials=2", function=hang_once)  # fewer than before: what is asked for last counts
+    assert states() == ["COMPLETE"] * 2
     assert trials()[0][1] == begun
 
 
@@ -97,6 +100,21 @@ def test_trials_that_have_stopped_end_the_study_and_are_left_for_the_next_start(
         study(*SEEDS, function=stop)
     assert raised.value.exit_code == 99
     assert states() == ["RUNNING"]
+
+
+def test_a_sampler_with_a_seed_does_not_propose_the_same_trials_again():
+    sampler = ["hydra.sweeper.sampler._target_=optuna.samplers.RandomSampler", "++hydra.sweeper.sampler.seed=0"]
+    for _ in range(2):
+        study("optimizer.lr=interval(1e-4,1e-2)", *SEEDS[1:], *sampler, "hydra.sweeper.n_trials=1")
+    first, second = (parameters for _, parameters, _ in trials())
+    assert first != second
+
+
+@pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
+def test_a_sampler_that_has_tried_everything_ends_the_study():
+    sampler = "hydra.sweeper.sampler._target_=optuna.samplers.BruteForceSampler"
+    study("seed=1,2", sampler, "hydra.sweeper.n_trials=9")  # two at once
+    assert sorted(parameters["seed"] for _, parameters, _ in trials()) == ["1", "2"]
 
 
 def test_two_commands_at_once_do_not_share_a_study():
@@ -117,8 +135,9 @@ def test_a_trial_that_was_killed_before_it_had_its_values_is_given_up_and_replac
     storage = JournalStorage(JournalFileBackend(str(SWEEP / "study.journal")))
     begun = optuna.load_study(study_name="study", storage=storage)
     begun.set_user_attr("num_asked", 3)
+    begun.set_user_attr("num_before", 1)
     begun.ask()
-    study(*SEEDS)
+    study(*SEEDS, "hydra.sweeper.n_trials=2")
     assert states() == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
 
@@ -136,12 +155,26 @@ def test_without_optuna_the_extra_is_named(monkeypatch):
         (["seed=1,2", "hydra/launcher=basic"], r"hydra/sweeper=study: write hydra/launcher=slurm_local as well"),
         (["seed=1,2", "hydra.sweeper.n_trials=0"], r"hydra\.sweeper\.n_trials=0: expected at least 1"),
         (["seed=1,2", "hydra.sweeper.sampler._target_=optuna.samplers.TPE"], r"hydra\.sweeper\.sampler.*TPE"),
+        (["optimizer.lr=tag(log,interval(0,1))"], r"^optimizer\.lr=tag\(log,interval\(0,1\)\): low > 0 must hold"),
+        (["loop.batch_size=int(interval(0,64))"], r"^loop\.batch_size=0: expected at least 1"),
     ],
-    ids=["nothing", "launcher", "number", "sampler"],
+    ids=["nothing", "launcher", "number", "sampler", "limits", "value"],
 )
 def test_a_mistake_names_its_key(overrides, message):
     with pytest.raises(ConfigError, match=message):
         study(*overrides)
+    assert not SWEEP.exists()
+
+
+def test_a_misspelt_choice_is_found_before_a_trial_has_it():
+    with pytest.raises(HydraException, match="network/nfs"):
+        study("network=maf,nsf,nice,nfs", *SEEDS[1:])
+    assert not SWEEP.exists()
+
+
+def test_all_choices_and_the_ends_of_ranges_are_checked():
+    corners = Space(["a=x,y,z", "n=int(interval(1,8))", "b=0"], loader=None).corners()
+    assert corners == [["b=0", "a=x", "n=1"], ["b=0", "a=y", "n=8"], ["b=0", "a=z", "n=1"]]
 
 
 def test_other_choices_need_another_study():
@@ -156,6 +189,7 @@ def test_other_choices_need_another_study():
         ("n=int(interval(1,8))", IntDistribution(1, 8)),
         ("x=tag(log,interval(1e-4,1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
         ("n=range(1,8,3)", IntDistribution(1, 7, step=3)),
+        ("n=tag(log,range(1,8))", IntDistribution(1, 7, log=True)),
         ("x=range(0.1,0.55,0.1)", FloatDistribution(0.1, 0.5, step=0.1)),
         ("x=a,'b c',null,64", CategoricalDistribution(["a", "'b c'", "null", "64"])),
     ],

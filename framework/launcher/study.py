@@ -29,7 +29,8 @@ from framework.runtime.lease import Lease
 log = logging.getLogger(__name__)
 
 _JOURNAL = "study.journal"
-_ASKED = "num_asked"  # of the study: how many trials are to end before the same command adds any
+# Of the study: how many trials had ended before the last command, and are to end before the same one adds any.
+_BEFORE, _ASKED = "num_before", "num_asked"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Study:
     def __init__(self, config: StudyConfig, directory: Path, launch: Callable[..., Sequence[JobReturn]]) -> None:
         self._config, self._directory, self._launch = config, directory, launch
         self._sampler = build(config.sampler, "hydra.sweeper.sampler")
+        self._is_exhausted = False
 
     def run(self, space: Space) -> None:
         """Run trials until as many have ended as were asked for; raises `SweepError` where some have failed.
@@ -54,12 +56,16 @@ class Study:
         with Lease(self._directory / "lease"):
             study = self._open()
             begun = self._begun(study, space)
-            num_to_go, num_before, num_failed = self._num_to_go(study), len(study.trials) - len(begun), 0
+            num_to_go, num_before = self._num_to_go(study, len(begun)), len(study.trials) - len(begun)
+            num_failed = 0
             for done in range(0, num_to_go, self._config.n_jobs):
                 size = min(self._config.n_jobs, num_to_go - done)
                 trials = [begun.pop(0) if begun else self._ask(study, space) for _ in range(size)]
                 returned = self._launch([space.overrides(trial.values) for trial in trials], num_before + done)
                 num_failed += self._tell(study, trials, returned)
+                if self._is_exhausted:
+                    log.info("The sampler has tried all that there is")
+                    break
             _show_best(study)
         if num_failed:
             table = self._directory / "sweep.csv"
@@ -70,7 +76,10 @@ class Study:
         path = self._directory / _JOURNAL
         _mend(path)
         storage = JournalStorage(JournalFileBackend(str(path)))
-        return optuna.create_study(storage=storage, sampler=self._sampler, study_name="study", load_if_exists=True)
+        study = optuna.create_study(storage=storage, sampler=self._sampler, study_name="study", load_if_exists=True)
+        if study.trials:
+            study.sampler.reseed_rng()  # one with a seed would propose once more what it has begun with
+        return study
 
     def _begun(self, study: optuna.Study, space: Space) -> list[_Trial]:
         """Return the trials that were under way when an earlier start ended: their runs go on."""
@@ -80,18 +89,22 @@ class Study:
                 begun.append(_Trial(trial.number, trial.params))
             else:  # of another search space, or killed before it had all of its values
                 study.tell(trial.number, state=TrialState.FAIL)
-                study.set_user_attr(_ASKED, study.user_attrs.get(_ASKED, 0) + 1)
+                for name in (_BEFORE, _ASKED):  # it is none of those that were asked for
+                    study.set_user_attr(name, study.user_attrs.get(name, 0) + 1)
         return begun
 
-    def _num_to_go(self, study: optuna.Study) -> int:
-        """Return how many trials are to end: what an earlier start has not got done, or else `n_trials` more."""
-        ended = sum(trial.state.is_finished() for trial in study.trials)
-        asked = study.user_attrs.get(_ASKED, 0)
-        if asked > ended:
-            log.info("The study goes on: %d of %d trials are to be done", asked - ended, asked)
-            return int(asked - ended)
-        study.set_user_attr(_ASKED, ended + self._config.n_trials)
-        return self._config.n_trials
+    def _num_to_go(self, study: optuna.Study, num_begun: int) -> int:
+        """Return how many trials are to end: `n_trials` more, or what is left of them after an interruption."""
+        ended, n_trials = sum(trial.state.is_finished() for trial in study.trials), self._config.n_trials
+        before, asked = (study.user_attrs.get(name, 0) for name in (_BEFORE, _ASKED))
+        if ended >= asked:
+            before = ended
+        else:
+            log.info("The study goes on: %d of its trials have ended, %d are under way", ended, num_begun)
+        num_to_go = max(before + n_trials - ended, num_begun) or n_trials
+        study.set_user_attr(_BEFORE, before)
+        study.set_user_attr(_ASKED, ended + num_to_go)
+        return num_to_go
 
     def _ask(self, study: optuna.Study, space: Space) -> _Trial:
         with _explained(self._directory / _JOURNAL):
@@ -107,8 +120,11 @@ class Study:
         for trial, ended, is_stopped in zip(trials, returned, can_resume, strict=True):
             value = ended.return_value if ended.status == JobStatus.COMPLETED else math.nan
             if not is_stopped:
-                told = study.tell(trial.number, *((value,) if math.isfinite(value) else (None, TrialState.FAIL)))
-                num_failed += told.state == TrialState.FAIL
+                num_failed += not math.isfinite(value)
+                try:
+                    study.tell(trial.number, *((value,) if math.isfinite(value) else (None, TrialState.FAIL)))
+                except RuntimeError:  # it is told; the sampler of a grid would end Optuna's own loop here
+                    self._is_exhausted = True
         if any(can_resume):
             raise SweepError(f"{sum(can_resume)} trials have stopped: the same command goes on with them", exit_code=99)
         return num_failed

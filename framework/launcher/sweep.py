@@ -43,6 +43,12 @@ class Sweep:
         if not self.is_grid and not self.waits:
             raise ConfigError("hydra.launcher.wait=false: this sweeper needs the results of its jobs; leave it out")
 
+    def check(self, job_overrides: Sequence[Sequence[str]]) -> None:
+        """Raise what is wrong with any of these jobs, and leave nothing behind."""
+        setup_globals()
+        for job in compose_jobs(self.loader, self.task, self.config, job_overrides, 0):
+            parse_config(job.config)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Run what is not finished of these jobs; what fails is a failed `JobReturn`, and the others go on."""
         setup_globals()

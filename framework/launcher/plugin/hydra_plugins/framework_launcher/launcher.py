@@ -26,6 +26,10 @@ class SlurmLauncher(Launcher):
         loader = context.config_loader = SweepLoader(context.config_loader)  # the sweeper's, too
         self._sweep = Sweep(self.kind, self._settings, loader, task_function, config)
 
+    def check(self, job_overrides: Sequence[Sequence[str]]) -> None:
+        """Raise what is wrong with any of these jobs."""
+        self._sweep.check(job_overrides)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run what is not finished of these jobs."""
         return self._sweep.launch(job_overrides, initial_job_idx)

@@ -34,6 +34,7 @@ class StudySweeper(Sweeper):
                 raise
             raise ConfigError("hydra/sweeper=study: needs Optuna; pip install 'framework[optuna]'") from error
         self._loader = hydra_context.config_loader
+        self._check = launcher.check
         self._study = Study(self._config, sweep_dir(config), launcher.launch)
 
     def sweep(self, arguments: list[str]) -> None:
@@ -41,4 +42,6 @@ class StudySweeper(Sweeper):
         from framework.launcher.space import Space
 
         declared = [f"{key}={value}" for key, value in self._config.params.items()]
-        self._study.run(Space([*declared, *arguments], self._loader))
+        space = Space([*declared, *arguments], self._loader)
+        self._check(space.corners())  # a choice that is misspelt would stay with the study for good
+        self._study.run(space)
