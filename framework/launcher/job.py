@@ -39,6 +39,14 @@ class Job:
         """What the run was asked for on the command line."""
         return list(self.config.hydra.overrides.task)
 
+    @property
+    def arguments(self) -> list[str]:
+        """What to type after `python -m framework.train` for this run alone, as records and messages show it."""
+        sources = self.config.hydra.runtime.config_sources
+        options = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
+        run_dir = str(self.run_dir).replace("'", r"\'")
+        return [*options, *self.overrides, f"hydra.run.dir='{run_dir}'"]
+
     def __call__(self) -> None:
         """Take the run on; the process ends with the task's exit code, or requeued."""
         code: object = 1
@@ -65,6 +73,7 @@ class Job:
         module, _, name = self.task.partition(":")
         task = getattr(importlib.import_module(module), name)
         setup_globals()
+        sys.argv[1:] = self.arguments  # submitit's say nothing of the run
         config = copy.deepcopy(self.config)  # the one that is pickled for the next attempt stays as it is
         JobRuntime.instance().set("name", config.hydra.job.name)
         if holds_work(self.run_dir):
