@@ -1,6 +1,8 @@
 """What a stopped run asks of PBS: what OpenPBS and Torque document, replayed by programs on PATH."""
 
 import json
+import os
+import subprocess
 import time
 from datetime import datetime
 
@@ -172,9 +174,19 @@ def test_where_nothing_can_follow_it_is_said_what_to_write(commands, stop, caplo
     assert words in caplog.text
 
 
-def test_without_commands_the_job_script_is_told_what_to_do(commands, stop, caplog):
+@pytest.mark.parametrize(("reason", "is_followed"), [(StopReason.OUT_OF_TIME, True), (StopReason.TERMINATED, False)])
+def test_without_commands_the_job_script_is_told_what_to_do(commands, stop, job, caplog, tmp_path, reason, is_followed):
     stop(mode="exit_code")
-    assert 'rc=$?; [ $rc -eq 99 ] && FRAMEWORK_REQUEUED=1 qsub -V -W depend=afterany:$PBS_JOBID "$0"' in caplog.text
+    before, after = caplog.text.splitlines()[-2:]
+    path = tmp_path / "12.head.requeue"
+    stop(reason, mode="exit_code", FRAMEWORK_REQUEUE_FILE=str(path))
+    keep_submission(commands, tmp_path)
+    script = tmp_path / "script"
+    script.write_text(f"{before}\n(exit 99)\n{after}\n")
+    ended = subprocess.run(["/bin/bash", script], env={**job, "PATH": f"{os.environ['PATH']}:/usr/bin:/bin"})
+    assert ended.returncode == 99
+    assert any("-W depend=afterany:12.head" in call for call in asked(commands)) == is_followed
+    assert not path.exists()
 
 
 def test_two_attempts_in_a_row_without_anything_new_end_the_chain(commands, stop, tmp_path):

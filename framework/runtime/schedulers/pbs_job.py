@@ -82,10 +82,12 @@ def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
 
 
 def in_script(exit_code: int) -> str:
-    """Return lines for the end of the script: PBS itself requeues for no exit code."""
+    """Return lines for the script: PBS requeues for no exit code, and after `qdel` the code is the same."""
     following = 'FRAMEWORK_REQUEUED=1 qsub -V -W depend=afterany:$PBS_JOBID "$0"'
     return (
-        f"export {SCRIPT}=$0 before Python, or after it:\n    rc=$?; [ $rc -eq {exit_code} ] && {following}; exit $rc"
+        f"export {SCRIPT}=$0 before Python; or, before and after it:\n"
+        "    export FRAMEWORK_REQUEUE_FILE=$PBS_O_WORKDIR/$PBS_JOBID.requeue\n"
+        f'    rc=$?; rm "$FRAMEWORK_REQUEUE_FILE" 2>/dev/null && {following}; exit $rc'
     )
 
 
