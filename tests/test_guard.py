@@ -98,6 +98,59 @@ def test_what_came_before_the_first_step_is_no_step():
     assert guard.margin_seconds == 5.0
 
 
+class Limit(Reader):
+    """An allocation whose end is moved by an administrator while it is used."""
+
+    def __init__(self, clock, seconds):
+        super().__init__(seconds)
+        self.clock, self.end, self.asked_at = clock, clock.now + seconds, []
+
+    def read(self, fresh=False):
+        if fresh:
+            self.asked_at.append(self.clock.now - 1000)
+        return Budget(time.time() - 1, time.time() + self.end - self.clock.now, "test")
+
+
+def limited(seconds, **policy):
+    """Return a guard whose thread is called by hand, its clock and its limit."""
+    clock = Clock()
+    guard, limit = Guard(Policy(**policy), clock), Limit(clock, seconds)
+    guard.limit(limit)
+    return guard, clock, limit
+
+
+def work_beside_the_thread(guard, clock, num_epochs, num_steps):
+    for _ in range(num_epochs):
+        guard._reread()
+        guard.begin_epoch(num_steps)
+        for _ in range(num_steps):
+            guard._reread()
+            if guard.poll() not in (None, Save.NOW):
+                return clock.now - 1000
+            clock.now += 1
+    return None
+
+
+def test_a_limit_that_was_raised_is_kept_to_though_nobody_tells():
+    guard, clock, limit = limited(300, checkpoint_before_end=30.0)
+    limit.end += 300
+    assert work_beside_the_thread(guard, clock, 1, 1000) == pytest.approx(570, abs=1)
+    assert limit.asked_at == pytest.approx([255, 555], abs=1)  # shortly before each stop, and no more
+
+
+def test_with_drain_epoch_the_limit_is_asked_before_the_last_epoch_that_fits():
+    guard, clock, limit = limited(300, checkpoint_before_end=30.0, drain="epoch")
+    limit.end += 300
+    assert work_beside_the_thread(guard, clock, 20, 50) == pytest.approx(550, abs=1)
+
+
+def test_far_from_its_end_the_limit_is_asked_every_ten_minutes():
+    guard, clock, limit = limited(10_000)
+    limit.end = clock.now + 2000
+    assert work_beside_the_thread(guard, clock, 1, 5000) == pytest.approx(2000 - guard.margin_seconds, abs=1)
+    assert limit.asked_at == pytest.approx([601, 1202, 1803, 2000 - guard.margin_seconds - 15], abs=2)
+
+
 # Periodic saves
 
 

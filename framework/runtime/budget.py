@@ -75,7 +75,7 @@ class BudgetReader:
     def _of_scheduler(self, fresh: bool) -> Budget | None:
         for scheduler in SCHEDULERS:
             for reading in scheduler.ends(self._environment, fresh):
-                if self._is_plausible(reading):
+                if self._is_plausible(reading, fresh):
                     assert reading.time is not None
                     return Budget(self._start([scheduler])[0], reading.time, reading.source)
         return None
@@ -89,11 +89,12 @@ class BudgetReader:
                     return reading.time, reading.source
         return process_start(), "the start of this process"
 
-    def _is_plausible(self, end: Reading) -> bool:
-        """Tell whether the end can be true; if not, warn unless it says that there is no limit."""
+    def _is_plausible(self, end: Reading, fresh: bool = False) -> bool:
+        """Tell whether the end can be true; if not, warn unless it says that there is no limit, or is known by now."""
         now = time.time()
         is_plausible = end.time is not None and now < end.time < now + _MAX_SECONDS
-        if not is_plausible:
+        is_reached = fresh and end.time is not None and end.time <= now  # read because of the SIGTERM that it brings
+        if not is_plausible and not is_reached:
             self._warn(end)
         return is_plausible
 

@@ -24,6 +24,7 @@ _FIRST_SAVE_SECONDS = 60.0  # until the cost of one is measured
 _UNMEASURED_SAVE_SECONDS = 1.0
 _LOOK_SECONDS = 5.0  # between looks at what was measured
 _REREAD_SECONDS = 600.0
+_ANSWER_SECONDS = 15.0  # the time that a scheduler gets to answer before the run stops
 _CHANGE_SECONDS = 90.0  # LSF and PBS tell the end to the minute
 _WATCHDOG_SECONDS = 10.0
 _TICK_SECONDS = 0.25
@@ -52,6 +53,7 @@ class Guard:
         self._steps, self._epoch_ends = Recent(1000), Recent(8)
         self._stalls, self._writes = Recent(50), Recent(50)
         self._num_polls = self._last_poll_of_epoch = 0
+        self._drain_seconds = 0.0  # how much earlier the stop is decided on, where only whole epochs are begun
         self._out_of_time = self._is_saving = False
         self._last = self._look_at = clock()
         self.configure(self.policy)
@@ -105,9 +107,9 @@ class Guard:
         if self._num_polls:
             self._epoch_ends.add(now - self._last)
         self._last = now
-        wants_epochs = self.policy.drain == "epoch" and self._epoch_ends
-        if wants_epochs and now + self._epoch_seconds(num_steps) > self._end - self.margin_seconds:
-            self._out_of_time = True
+        if self.policy.drain == "epoch" and self._epoch_ends:
+            self._drain_seconds = self._epoch_seconds(num_steps)
+            self._out_of_time |= now + self._drain_seconds > self._end - self.margin_seconds
         self._last_poll_of_epoch = self._num_polls + num_steps
         if self._out_of_time or self._signals.stop:  # this is the boundary to stop at
             self._last_poll_of_epoch = self._num_polls
@@ -200,9 +202,16 @@ class Guard:
             self._end, self._budget_seconds = end, budget.seconds
 
     def _reread(self) -> None:
-        """Read the budget again, rarely, and when SIGTERM may mean that the end has moved."""
-        was_told = self._end_read < self._signals.term_time < _NEVER
-        if self._reader and (was_told or self._clock() - self._end_read > _REREAD_SECONDS):
+        """Read the budget again: rarely, when SIGTERM may mean that the end has moved, and before stopping for it.
+
+        Schedulers tell no job that its limit was raised or lowered, and hundreds of jobs may ask the same one.
+        """
+        if self._reader is None:
+            return
+        now, read = self._clock(), self._end_read
+        was_told = read < self._signals.term_time < _NEVER
+        is_about_to_stop = read < self._end - self.margin_seconds - self._drain_seconds - _ANSWER_SECONDS <= now
+        if was_told or is_about_to_stop or now - read > _REREAD_SECONDS:
             self._set_end(self._reader.read(fresh=True))
 
     def _end_if_stuck(self) -> None:
