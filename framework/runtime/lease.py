@@ -136,6 +136,7 @@ class Lease:
         try:
             while not self._claim(draft):
                 time.sleep(0.01)  # another process has come forward: the next round judges it
+            self._outlast(draft)
             self._remove_old(draft.now())
         finally:
             draft.remove()
@@ -152,6 +153,12 @@ class Lease:
             return True
         path.unlink(missing_ok=True)  # it was another's number once, and this process came late
         return False
+
+    def _outlast(self, draft: "_Draft") -> None:
+        """Let the owner before notice: of a job requeued from a node that was lost to Slurm, it may go on there."""
+        give_up = time.monotonic() + 1.5 * self._heartbeat_seconds
+        while self.before and self.before.is_alive(draft.now()) and time.monotonic() < give_up:
+            time.sleep(0.1)
 
     def _remove_old(self, now: float) -> None:
         for path in self._lease_dir.iterdir():
