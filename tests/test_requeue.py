@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 
 import pytest
 
@@ -57,8 +56,9 @@ def test_of_an_array_only_the_own_task_is_requeued(commands, stop):
         (SHOWN.replace("RUNNING", "COMPLETING Reason=TimeLimit"), True),
         (PREEMPTED, True),
         (PREEMPTED.replace("RUNNING", "COMPLETING"), False),
+        (SHOWN.replace("RUNNING", "PENDING"), False),
     ],
-    ids=["sent", "cancelled", "limit", "preempted", "cancelled while preempted"],
+    ids=["sent", "cancelled", "limit", "preempted", "cancelled while preempted", "requeued by hand"],
 )
 def test_after_sigterm_slurm_tells_whether_the_job_is_wanted_again(commands, stop, shown, is_requeued):
     commands("scontrol", {"show job 7": shown, "requeue 7": ""})
@@ -82,13 +82,47 @@ def test_otherwise_nothing_is_asked(commands, stop, how):
     assert commands.calls() == []
 
 
-def test_a_controller_that_restarts_is_asked_again(commands, stop, monkeypatch, tmp_path):
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    up = tmp_path / "up"
-    complain = f"touch {up}; echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1"
-    commands("scontrol", script=f"[ $1 = show ] || [ -e {up} ] || {{ {complain}; }}")
+@pytest.mark.parametrize("reason", [StopReason.REQUEUE, StopReason.OUT_OF_TIME])
+@pytest.mark.parametrize("state", ["COMPLETING", "PENDING", "CANCELLED"])
+def test_a_job_that_is_cancelled_or_requeued_while_it_saves_is_left_so(commands, stop, reason, state):
+    commands("scontrol", {**TAKEN, "show job 7": SHOWN.replace("RUNNING", state)})
+    stop(reason)
+    assert asked(commands) == []
+
+
+def test_a_job_that_somebody_was_faster_to_requeue_is_not_followed_by_another(commands, stop):
+    pending = "echo Job is pending execution for job 7 >&2; exit 1"
+    commands("scontrol", script=f"case $1 in show) echo '{SHOWN}';; requeue) {pending};; esac")
     stop()
-    assert asked(commands) == ["scontrol requeue 7"] * 2
+    assert asked(commands) == ["scontrol requeue 7"]
+
+
+SLURM_JOB = "framework.runtime.schedulers.slurm_job"
+AWAY = {
+    "show": "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+    "requeue": "Unexpected message received for job 7",  # the word of 22.05 for the same
+}
+
+
+@pytest.mark.parametrize("request_", AWAY)
+def test_a_controller_that_restarts_is_asked_until_it_answers(commands, stop, monkeypatch, tmp_path, request_):
+    pauses = iter(range(9))
+    monkeypatch.setattr(f"{SLURM_JOB}.sleep", lambda seconds: next(pauses) == 8 and (tmp_path / "up").touch())
+    refuse = f"[ $1 = {request_} ] && [ ! -e {tmp_path}/up ] && {{ echo '{AWAY[request_]}' >&2; exit 1; }}"
+    commands("scontrol", script=f"{refuse}\n[ $1 = show ] && echo '{PREEMPTED}'\nexit 0")
+    stop(StopReason.TERMINATED)
+    assert next(pauses, None) is None
+    assert commands.calls()[-1] == "scontrol requeue 7"
+
+
+def test_a_controller_that_stays_away_is_given_up_after_five_minutes(commands, stop, monkeypatch, caplog):
+    moments = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(f"{SLURM_JOB}.monotonic", lambda: next(moments))
+    monkeypatch.setattr(f"{SLURM_JOB}.sleep", lambda seconds: None)
+    commands("scontrol", script=f"echo '{AWAY['show']}' >&2; exit 1")
+    stop(mode="scontrol")
+    assert len(asked(commands)) == 4
+    assert "Unable to contact slurm controller" in caplog.text
 
 
 def test_where_requeue_is_forbidden_another_job_follows_with_the_same_script(commands, stop, caplog, tmp_path):

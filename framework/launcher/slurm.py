@@ -31,7 +31,8 @@ _COMMAND_SECONDS = 60
 _CPUS = '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'
 _SCRIPT_FILE = f"export {SCRIPT_FILE}={{folder}}requeue-{ID_IN_SCRIPT.replace('{', '{{').replace('}', '}}')}"
 _KEEP_CODE = "rc=$?"
-_REQUEUE = [f'if [ -e "${SCRIPT_FILE}" ]; then rm "${SCRIPT_FILE}"; scontrol requeue {ID_IN_SCRIPT}; fi', "exit $rc"]
+_ASK = f"for _ in 1 2 3 4 5; do scontrol requeue {ID_IN_SCRIPT} && break; sleep 5; done"  # a controller may restart
+_REQUEUE = [f'if [ -e "${SCRIPT_FILE}" ]; then rm "${SCRIPT_FILE}"; {_ASK}; fi', "exit $rc"]
 _NOT_FLAGS = {  # of SlurmConfig; the others are options of sbatch by their own names
     "time", "signal_lead", "nodes", "tasks_per_node", "job_name", "setup", "teardown", "srun_args", "python",
     "container_prefix", "array_parallelism", "additional_parameters", "wait", "retry_failed",

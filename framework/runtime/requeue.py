@@ -66,7 +66,8 @@ class Requeue:
         ):
             return
         facts = system.look(job, self.environment, self.exit_code) if system and job else Facts()
-        if reason is StopReason.TERMINATED and not (facts.is_preempted or facts.is_at_limit):
+        is_sent = reason is StopReason.TERMINATED and not (facts.is_preempted or facts.is_at_limit)
+        if is_sent or facts.is_decided:
             return
         if not facts.is_preempted:
             self._count(has_progressed)

@@ -19,6 +19,7 @@ class Facts:
     is_at_limit: bool = False  # of its time
     is_interactive: bool = False  # there is no job script that could start again
     is_requeued: bool = False  # without being asked
+    is_decided: bool = False  # cancelled or requeued already, whatever this process was told first
 
 
 class BatchSystem(Protocol):

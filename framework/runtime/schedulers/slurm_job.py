@@ -6,8 +6,8 @@ Source: the manual pages of sbatch and scontrol; tried on 22.05.
 import os
 import re
 import tempfile
-import time
 from collections.abc import Mapping
+from time import monotonic, sleep
 
 from framework.runtime.schedulers.batch import SECONDS, Facts
 from framework.runtime.schedulers.reading import Answer, ask, without
@@ -30,8 +30,12 @@ __all__ = [
 ID_IN_SCRIPT = '"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"'
 
 KILL_SECONDS = 0.0
-_NUM_TRIES = 3
-_PASSING = re.compile("did not answer|[Uu]nable to contact|timed out")  # as while the controller restarts
+_PATIENCE_SECONDS = 300.0  # with a controller that is away: it ends no job meanwhile, and misses the end of this one
+_PASSING = re.compile(  # while the controller restarts; the third is what 22.05 makes of a requeue then
+    "did not answer|[Uu]nable to contact|Unexpected message|timed out|Connection refused|Zero Bytes|standby mode"
+)
+_IS_QUEUED = "is pending execution"  # somebody was faster to requeue the job
+_ENDED = ("COMPLETING", "CANCELLED", "PENDING")  # what a job is once it is cancelled or requeued
 
 
 def start_number(environment: Mapping[str, str]) -> int:
@@ -42,22 +46,20 @@ def start_number(environment: Mapping[str, str]) -> int:
 
 def look(job: str, environment: Mapping[str, str], exit_code: int) -> Facts:
     """Return what `scontrol show job` says. A job that is cancelled while it is preempted is completing."""
-    shown = _facts(ask("scontrol", "show", "job", job, seconds=SECONDS))
+    shown = _facts(_ask_patiently("scontrol", "show", "job", job))
+    is_at_limit = shown.get("Reason") == "TimeLimit"
     return Facts(
         is_preempted=shown.get("JobState") == "RUNNING" and shown.get("PreemptTime", "None") != "None",
-        is_at_limit=shown.get("Reason") == "TimeLimit",
+        is_at_limit=is_at_limit,
+        is_decided=shown.get("JobState") in _ENDED and not is_at_limit,
         is_interactive=shown.get("BatchFlag") == "0",
     )
 
 
 def requeue(job: str) -> Answer:
     """Put the job back into the queue; Slurm then ends this process with SIGTERM and SIGKILL."""
-    for _ in range(_NUM_TRIES):
-        answer = ask("scontrol", "requeue", job, seconds=SECONDS)
-        if not _PASSING.search(answer.problem):
-            break
-        time.sleep(2)
-    return answer
+    answer = _ask_patiently("scontrol", "requeue", job)
+    return Answer("") if _IS_QUEUED in answer.problem else answer
 
 
 def follow_up(job: str, environment: Mapping[str, str]) -> Answer:
@@ -104,6 +106,16 @@ def deaf(environment: Mapping[str, str] = os.environ) -> str:
     if is_step:
         return f"--signal={asked[1]} reaches the job script alone, not srun's steps; write: #SBATCH --signal={name}"
     return f"--signal={asked[1]} reaches srun's steps alone, not the job script; write: srun python ..."
+
+
+def _ask_patiently(*command: str) -> Answer:
+    """Ask again while the controller is away."""
+    give_up = monotonic() + _PATIENCE_SECONDS
+    while True:
+        answer = ask(*command, seconds=SECONDS)
+        if not _PASSING.search(answer.problem) or monotonic() > give_up:
+            return answer
+        sleep(2)
 
 
 def _facts(shown: Answer) -> dict[str, str]:
