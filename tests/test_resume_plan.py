@@ -1,6 +1,7 @@
 """How an attempt begins: refused, consented to, requeued, rebuilt; without building a model."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -157,6 +158,18 @@ def test_another_version_of_the_framework_needs_consent(run, monkeypatch):
 def requeue(monkeypatch, count):
     monkeypatch.setenv("SLURM_JOB_ID", "123")
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(count))
+
+
+def test_a_requeued_job_goes_on_though_the_attempt_before_lives_on_elsewhere_and_has_saved_since(run, monkeypatch):
+    requeue(monkeypatch, 0)
+    begin(run, RESUME)
+    requeue(monkeypatch, 1)
+    planned, second = plan(run, RESUME), plan(run, RESUME)
+    shutil.copytree(run.checkpoints_dir / "00000001", run.checkpoints_dir / "00000002")
+    planned.open(run)
+    run.start_attempt(planned.facts("cpu"))
+    with pytest.raises(ResumeRefusedError, match="another process"):
+        second.open(run)
 
 
 def test_a_requeued_job_goes_on_with_its_config_and_says_what_it_ignores(tmp_path, monkeypatch, caplog):

@@ -56,8 +56,12 @@ class Plan:
         return ResumeRefusedError(describe(self.source.path, refused, self.old, self.overrides))
 
     def open(self, directory: RunDirectory) -> None:
-        """Prepare the run directory, which is this process's by now; refused if it was another's since the plan."""
-        if self.seen != _state_of(directory):
+        """Prepare the run directory, which is this process's by now; refused if it was another's since the plan.
+
+        Of a job requeued from a node that was lost to Slurm, the attempt before may have gone on and saved meanwhile.
+        """
+        now = _state_of(directory)
+        if now != self.seen and not (self.requeued and now[0] == self.seen[0]):
             raise ResumeRefusedError(f"{directory.path}: another process has been at work here meanwhile; start again")
         config, first = self.config, not self.requeued
         origin = Path(config.resume_from) if config.resume_from and first else None
