@@ -63,7 +63,8 @@ class Sweep:
         self._submit(executor, [p for p in planned if p.action == "submit"])
         write_manifest(self.directory, self.kind, planned)
         if not self.waits:
-            log.info("The sweep's jobs are listed in %s; the same command follows them", self.directory / "sweep.json")
+            where = self.directory / "sweep.json"
+            log.info("The sweep's jobs are listed in %s; without wait=false, the same command follows them", where)
             return [_returned(job, JobStatus.COMPLETED, None) for job in jobs]
         follow(planned, executor)
         write_manifest(self.directory, self.kind, planned)  # with the ids of jobs that started since
