@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,24 @@ class Cluster:
         """Return the id of the new job."""
         return self.run("sbatch", "--parsable", *arguments, cwd=cwd, **variables)
 
+    def kill(self, daemon):
+        """Kill a daemon of the cluster; `scripts/slurm-cluster up` starts it again."""
+        os.kill(int((self.state_dir / f"pids/{daemon}").read_text()), signal.SIGKILL)
+
+    def kill_processes(self, job):
+        """Kill all that a job runs and Slurm's managers of it, as if its node had lost power."""
+        pids = self.processes(job)
+        parents = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
+        managers = [pid for pid in parents if Path(f"/proc/{pid}/cmdline").read_text().startswith("slurmstepd: ")]
+        assert managers, pids
+        for pid in managers + pids:
+            os.kill(pid, signal.SIGKILL)
+
+    def processes(self, job):
+        """Return the ids of all processes of a job, in all of its attempts."""
+        ours = {f"SLURM_JOB_ID={job}", f"SLURM_CONF={self.environment['SLURM_CONF']}"}
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if ours <= set(environment_of(path))]
+
     def facts(self, job):
         """Return what `scontrol show job` says, by its own names."""
         return dict(re.findall(r"(\S+?)=(\S*)", self.run("scontrol", "show", "job", job)))
@@ -52,6 +71,13 @@ class Cluster:
         """Wait until the job is in one of the states, or, if none is given, over."""
         wait_for(lambda: self.state(job) in (states or GONE), f"job {job} to be {states or 'over'}")
         return self.facts(job)
+
+
+def environment_of(path):
+    try:
+        return (path / "environ").read_text(errors="replace").split("\0")
+    except OSError:  # it has ended
+        return []
 
 
 def wait_for(condition, what="it"):

@@ -71,6 +71,10 @@ class Project:
         arguments = (f"--job-name={name}", *options, script, *overrides)
         return self.cluster.submit(*arguments, cwd=self.directory, STEP_SECONDS=str(step_seconds))
 
+    def wait_for_training(self, name):
+        """Wait until the run is in the middle of its training."""
+        wait_for(lambda: len(self.steps(name)) > NUM_STEPS / 4, f"{name} to train")
+
     def interrupt(self, **commands):
         """Run the command under each job's name once that job is in the middle of its training."""
         while commands:
@@ -101,6 +105,15 @@ class Project:
         with np.load(run_dir / "samples/posterior/z.npz") as file:
             samples = {key: file[key].tolist() for key in file.files}
         return (run_dir / "metrics.jsonl").read_text(), samples
+
+    def saved_step(self, name):
+        """The step from which a run that is killed now would go on."""
+        text = (self.directory / "outputs" / name / "checkpoints/latest/z/checkpoint.json").read_text()
+        return json.loads(text)["progress"]["step"]
+
+    def pid(self, name):
+        """The process of a run's newest attempt."""
+        return json.loads(max((self.directory / "outputs" / name / "attempts").glob("*.json")).read_text())["pid"]
 
     def stop_reasons(self, name):
         """Why each attempt of a run in `outputs` ended, in order."""

@@ -13,11 +13,16 @@ def project(cluster, tmp_path_factory):
         "asked": project.submit("asked", "--nodelist=node1"),
         "cancelled": project.submit("cancelled", "--nodelist=node1"),
         "preempted": project.submit("preempted", "--nodelist=node2"),
+        "requeued": project.submit("requeued", "--nodelist=node1"),
+        "overtaken": project.submit("overtaken", "--nodelist=node1"),
     }
+    jobs = project.jobs
     project.interrupt(
-        asked=["scancel", "--signal=USR2", project.jobs["asked"]],
-        cancelled=["scancel", project.jobs["cancelled"]],
+        asked=["scancel", "--signal=USR2", jobs["asked"]],
+        cancelled=["scancel", jobs["cancelled"]],
         preempted=URGENT,
+        requeued=["scontrol", "requeue", jobs["requeued"]],
+        overtaken=["sh", "-c", f"scancel --signal=USR2 {jobs['overtaken']}; scontrol requeue {jobs['overtaken']}"],
     )
     project.run_here("whole")
     return project
@@ -42,3 +47,13 @@ def test_a_cancelled_job_is_saved_and_stays_cancelled(cluster, project):
     assert (facts["JobState"], facts["Restarts"]) == ("CANCELLED", "0")
     assert project.stop_reasons("cancelled") == ["terminated"]
     assert project.manifest("cancelled").exists()
+
+
+@pytest.mark.parametrize(("name", "reason"), [("requeued", "terminated"), ("overtaken", "requeue")])
+def test_a_job_that_a_person_requeues_is_saved_and_requeued_once(cluster, project, name, reason):
+    facts = cluster.wait(project.jobs[name])
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log(name)
+    assert project.stop_reasons(name) == [reason, "finished"]
+    project.assert_same(name, "whole")
+    assert cluster.run("squeue", "--noheader", f"--name={name}", "--states=all", "--format=%A") == project.jobs[name]
+    assert not (project.directory / "outputs" / name / "attempts/stuck").exists()  # nothing is held against it

@@ -8,6 +8,8 @@ from tests.slurm.project import URGENT, Project
 
 pytestmark = pytest.mark.campaign
 
+NEVER = "runtime.requeue=never"
+
 
 @pytest.fixture(scope="module")
 def project(cluster, tmp_path_factory):
@@ -16,16 +18,21 @@ def project(cluster, tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("sbatch_long"), cluster)
     node1, minute = "--nodelist=node1", ["--nodelist=node1", "--time=1"]
     warned = [*minute, "--signal=USR2@20", "--array=0-1", "--output=%x-%a.out"]
-    budget = ["runtime.wall_clock_budget=auto", "runtime.requeue=never"]
+    auto = ["runtime.wall_clock_budget=auto"]
     project.jobs = {
         "warned": project.submit("warned", *warned, step_seconds=0.2),  # 40 s, of which the warning leaves at most 36
-        "budget": project.submit("budget", *minute, script="bare.sh", overrides=budget, step_seconds=1),
+        "budget": project.submit("budget", *minute, script="bare.sh", overrides=[*auto, NEVER], step_seconds=1),
         "teardown": project.submit("teardown", node1, script="teardown.sh", overrides=["runtime.requeue=exit_code"]),
         "chain": project.submit("chain", node1, "--no-requeue"),
         "preempted": project.submit("preempted", "--nodelist=node2", "--signal=USR2@20"),
+        "lowered": project.submit("lowered", node1, overrides=auto, step_seconds=0.5),  # Slurm may be late
+        "raised": project.submit("raised", *minute, overrides=auto, step_seconds=0.35),
     }
     asked = {name: ["scancel", "--signal=USR2", project.jobs[name]] for name in ("teardown", "chain")}
-    project.interrupt(**asked, preempted=URGENT)
+    limits = {name: ["scontrol", "update", f"JobId={project.jobs[name]}"] for name in ("lowered", "raised")}
+    limits["lowered"].append("TimeLimit=1")
+    limits["raised"].append("TimeLimit=5")
+    project.interrupt(**asked, preempted=URGENT, **limits)
     project.run_here("whole")
     yield project
     cluster.manage("up")
@@ -47,6 +54,22 @@ def test_a_job_stops_by_itself_before_a_limit_that_only_squeue_tells(cluster, pr
     assert project.stop_reasons("budget") == ["out_of_time"]
     limit = datetime.fromisoformat(facts["StartTime"]).timestamp() + 60
     assert 0 < limit - project.manifest("budget").stat().st_mtime < 15
+
+
+def test_a_job_whose_limit_is_lowered_saves_at_the_new_one_and_is_requeued(cluster, project):
+    facts = cluster.wait(project.jobs["lowered"])
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("lowered")
+    assert project.stop_reasons("lowered") == ["terminated", "finished"]
+    project.assert_same("lowered", "whole")
+
+
+def test_a_job_whose_limit_is_raised_does_not_stop_at_the_old_one(cluster, project):
+    facts = cluster.wait(project.jobs["raised"])
+    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "0"), project.log("raised")
+    assert "1m00s (from squeue)" in project.log("raised")
+    assert "The allocation's end has moved by +4 min" in project.log("raised")
+    assert project.stop_reasons("raised") == ["finished"]
+    project.assert_same("raised", "whole")
 
 
 def test_a_job_whose_signals_do_not_reach_python_is_told_what_to_write(cluster, project):
