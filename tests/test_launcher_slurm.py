@@ -268,9 +268,20 @@ def test_a_mistake_names_its_key_before_anything_is_submitted(slurm, override, m
     assert not slurm.scripts()
 
 
-def test_srun_is_told_the_number_of_cores(slurm):
-    submit("hydra.launcher.cpus_per_task=4", jobs=seeds(0))
-    script = slurm.scripts()[0].replace("\nsrun ", "\necho cores $SRUN_CPUS_PER_TASK # ")
-    environment = {"PATH": slurm.path, "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "4"}
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "4"}, "4 for srun, 4 threads"),
+        ({"SLURM_CPUS_ON_NODE": "2"}, "none for srun, 2 threads"),
+        ({"SLURM_CPUS_ON_NODE": "8", "SLURM_NTASKS_PER_NODE": "4"}, "none for srun, 2 threads"),
+        ({"SLURM_CPUS_PER_TASK": "4", "OMP_NUM_THREADS": "1"}, "4 for srun, 1 threads"),
+    ],
+    ids=["asked for", "allocated", "shared by tasks", "set by the user"],
+)
+def test_a_job_takes_the_cores_that_it_has_and_no_more(slurm, variables, words):
+    submit(jobs=seeds(0))
+    say = "echo ${SRUN_CPUS_PER_TASK:-none} for srun, $OMP_NUM_THREADS threads # "
+    script = slurm.scripts()[0].replace("\nsrun ", f"\n{say}")
+    environment = {"PATH": slurm.path, "SLURM_JOB_ID": "7", **variables}
     said = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True).stdout
-    assert "cores 4" in said
+    assert words in said

@@ -29,6 +29,9 @@ _COMMAND_SECONDS = 60
 # Where Python cannot run scontrol, as in a container, the script does it, on the batch host.
 # Since Slurm 22.05, srun does not take this from sbatch: the processes would share one core.
 _CPUS = '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK'
+# Not all clusters hold jobs to their processors, and threads that wait for each other's slow them down many times.
+_SHARE = "$((${SLURM_CPUS_ON_NODE:-1} / ${SLURM_NTASKS_PER_NODE:-1}))"
+_THREADS = f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-${{SLURM_CPUS_PER_TASK:-{_SHARE}}}}}"
 _SCRIPT_FILE = f"export {SCRIPT_FILE}={{folder}}requeue-{ID_IN_SCRIPT.replace('{', '{{').replace('}', '}}')}"
 _KEEP_CODE = "rc=$?"
 _ASK = f"for _ in 1 2 3 4 5; do scontrol requeue {ID_IN_SCRIPT} && break; sleep 5; done"  # a controller may restart
@@ -113,7 +116,7 @@ def _parameters(config: SlurmConfig, folder: Path, name: str) -> dict[str, Any]:
         "nodes": config.nodes,
         "ntasks_per_node": config.tasks_per_node,
         "signal_delay_s": round(config.signal_lead),
-        "setup": [_CPUS, *config.setup, _SCRIPT_FILE.format(folder=shlex.quote(f"{folder}/"))],
+        "setup": [_CPUS, _THREADS, *config.setup, _SCRIPT_FILE.format(folder=shlex.quote(f"{folder}/"))],
         "teardown": [_KEEP_CODE, *config.teardown, *_REQUEUE],
         "srun_args": config.srun_args,
         "stderr_to_stdout": True,
