@@ -27,8 +27,10 @@ def test_four_jobs_of_two_and_a_half_minutes_finish_through_requeues_at_one_minu
     assert project.code == 0, project.output
     for seed in SEEDS:
         reasons = project.stop_reasons_in(project.sweep.run_dir(f"seed={seed}"))
-        assert len(reasons) >= 3
-        assert reasons == ["requeue"] * (len(reasons) - 1) + ["finished"]
+        num_requeues = reasons.index("finished")
+        assert num_requeues >= 2
+        # A busy Slurm may start a job once more that has just ended, which then has nothing to do.
+        assert reasons == ["requeue"] * num_requeues + ["finished"] * (len(reasons) - num_requeues)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
