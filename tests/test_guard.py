@@ -361,6 +361,7 @@ def send(number, after=0.1):
 
 def run(body):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environment.pop("SLURM_JOB_ID", None)
     return subprocess.run(
         [sys.executable, "-c", PROGRAM + body], env=environment, capture_output=True, text=True, timeout=60
     )
@@ -381,6 +382,17 @@ with Guard():
 """)
     assert (result.returncode, result.stdout) == (exit_code, "")
     assert "Second signal: exit at once; the last committed checkpoint is intact" in result.stderr
+
+
+def test_in_a_job_a_second_sigterm_is_the_schedulers_own():
+    result = run("""
+os.environ["SLURM_JOB_ID"] = "7"
+with Guard() as guard:
+    send(signal.SIGTERM), send(signal.SIGTERM)
+    print(guard.poll(), flush=True)
+    send(signal.SIGINT)
+""")
+    assert (result.returncode, result.stdout) == (130, "StopReason.TERMINATED\n")
 
 
 def test_a_second_signal_after_the_window_is_a_first_one():

@@ -37,9 +37,10 @@ class Guard:
     SIGINT, SIGTERM, SIGHUP and SIGUSR2 ask for a stop, SIGUSR1 for a save, SIGCONT for nothing. The
     training loop asks `poll()` between steps and saves itself; other phases call `check()`, which
     raises `Stopped`. A second SIGINT or SIGTERM within the policy's window ends the process at
-    once, with the first one's checkpoint or without. A main thread that does not come to `poll()`
-    or `check()` before the allocation ends is ended resumably by a thread, which calls `on_stuck` with the
-    reason before: there is time for a few seconds, and what raises `SystemExit` sets the exit code.
+    once, with the first one's checkpoint or without; in a scheduler's job a second SIGTERM does not. A
+    main thread that does not come to `poll()` or `check()` before the allocation ends is ended resumably
+    by a thread, which calls `on_stuck` with the reason before: there is time for a few seconds, and what
+    raises `SystemExit` sets the exit code.
     """
 
     def __init__(self, policy: Policy | None = None, clock: Callable[[], float] = time.monotonic) -> None:

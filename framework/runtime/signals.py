@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from framework.runtime.job import job_id
 from framework.runtime.policy import Policy, StopReason
 
 Handler = Callable[[int, FrameType | None], object] | int | None
@@ -32,6 +33,7 @@ class Signals:
         self.previous: dict[int, Handler] = {}  # what was installed before: for after the save, and put back
         self._clock = clock
         self._pid = os.getpid()
+        self._is_in_job = job_id() is not None
         self._last: tuple[int, float] = (0, float("-inf"))
 
     def install(self) -> None:
@@ -65,7 +67,7 @@ class Signals:
         if os.getpid() != self._pid:
             return self._in_child(number)
         now, (last, last_time) = self._clock(), self._last
-        if number == last and now - last_time < _ECHO_SECONDS:
+        if number == last and now - last_time < self._echo_seconds(number):
             return
         if {number, last} <= _DEMANDS and now - last_time < self.policy.second_signal_window:
             _exit_at_once(self.policy.exit_code_of(_REASONS[signal.Signals(number)]))
@@ -75,6 +77,11 @@ class Signals:
         self.hurry = self.stop is not None
         if self.stop is None:
             self.stop, self.stop_time = _REASONS[signal.Signals(number)], now
+
+    def _echo_seconds(self, number: int) -> float:
+        """Return for how long the same signal again is one request: Slurm and srun both send SIGTERM at limits."""
+        is_from_scheduler = self._is_in_job and number == signal.SIGTERM
+        return max(_ECHO_SECONDS, self.policy.second_signal_window) if is_from_scheduler else _ECHO_SECONDS
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._pid:
