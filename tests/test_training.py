@@ -7,7 +7,7 @@ import torch
 from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError, ConfigError, TrainingError
 from framework.rng import seed_sequence, seeded
-from framework.runtime import Guard, Save, StopReason
+from framework.runtime import Guard, Ranks, Save, StopReason
 from framework.training import TrainingData
 from framework.training.checkpoint import NodeFiles, restore, saved_facts
 from tests.toy_training import ADAM, DROPOUT, NETWORKS, StopAfter, make_trainer
@@ -199,3 +199,23 @@ def test_saving_between_two_steps_changes_nothing(tmp_path):
     fit(saving, SaveAlways(), lambda: saves.append(saving.progress.step))
     assert saves == list(range(5 * 9))
     assert same(plain.estimator.state_dict(), saving.estimator.state_dict())
+
+
+class OneOf(Ranks):
+    """A rank that keeps what it adds to a sum."""
+
+    def __init__(self, rank, size):
+        self.rank, self.size = rank, size
+
+    def sum(self, number):
+        self.number = number
+        return number
+
+
+def test_ranks_share_the_held_out_rows_even_where_these_are_too_few_for_all():
+    trainer = make_trainer("nsf", num_rows=20)
+    alone, *several = OneOf(0, 1), *(OneOf(rank, 3) for rank in range(3))
+    for ranks in (alone, *several):
+        trainer.validate(ranks)
+    assert len(trainer.data.val_rows) == 2 and several[0].number == 0
+    assert sum(ranks.number for ranks in several) == pytest.approx(alone.number)

@@ -112,6 +112,8 @@ class Trainer:
             held_out = held_out[ranks.part(len(held_out))]
         with torch.no_grad():
             for rows in held_out.split(_VALIDATION_ROWS):
+                if not len(rows):  # where there are fewer than ranks
+                    break
                 total -= self.estimator.latent_log_prob(*self.data.take(rows)).sum()
         sum_of_all = ranks.sum(total.item()) if ranks else total.item()
         return sum_of_all / len(self.data.val_rows) + self._val_offset
