@@ -23,7 +23,7 @@ register_folder_names()
 def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
     command = HydraConfig.get().overrides.task
-    with exit_codes(), Guard() as guard, connected(command) as ranks:  # so early that no signal is ever missed
+    with exit_codes(), Guard() as guard, connected(command, guard) as ranks:  # so early that no signal is ever missed
         if ranks.rank:
             load("framework.training.follow")
             from framework.training.follow import follow

@@ -7,10 +7,12 @@ import pickle
 import re
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,7 +35,7 @@ _URGENCY = (  # the later, the more pressing
 _CONNECT = timedelta(minutes=10)  # nodes of a job do not start at once
 _NO_LIMIT = timedelta(days=365)  # rank 0 may simulate for days; that a process is gone shows at once
 _LOOK_SECONDS = 0.01
-_LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|peer", re.I)
+_OF_GLOO = "gloo/transport/"  # a source file, with which its errors begin, of no class of their own
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,24 @@ class End:
 
 
 class Group(Ranks):
-    """The processes of a job while its context is open. Raises `ConfigError` if they do not find each other."""
+    """The processes of a job while its context is open. Raises `ConfigError` if they do not find each other.
 
-    def __init__(self, place: Place) -> None:
+    While they look for each other, `check` is called again and again, and ends that by raising.
+    """
+
+    def __init__(self, place: Place, check: Callable[[], None] = lambda: None) -> None:
         self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
-        self._meeting = place.meeting
+        self._meeting, self._check = place.meeting, check
         self._are_waiting = True  # the others, for rank 0 to share something
-        self._training_groups: dict[str, dist.ProcessGroup] = {}
+        self._on_cuda: dist.ProcessGroup | None = None
 
     def __enter__(self) -> Self:
         try:
-            dist.init_process_group("gloo", self._meeting, _CONNECT, rank=self.rank, world_size=self.size)
-            self._group = dist.new_group(backend="gloo", timeout=_NO_LIMIT)
+            connecting = _in_thread(self._connect)
+            while not connecting.done():
+                self._check()
+                time.sleep(_LOOK_SECONDS)
+            self._group = connecting.result()
         except (RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"the {self.size} processes of this job do not find each other at {self._meeting} "
@@ -66,7 +74,8 @@ class Group(Ranks):
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.rank == 0 and self._are_waiting:
-            self.share(End(_exit_code(error)))
+            with suppress(RankLostError):  # how this ends is decided
+                self.share(End(_exit_code(error)))
         if error is None or isinstance(error, SystemExit):
             dist.destroy_process_group()
 
@@ -122,7 +131,7 @@ class Group(Ranks):
         try:
             yield
         except RuntimeError as error:
-            if isinstance(error, RankLostError) or not _LOST.search(str(error)):
+            if not isinstance(error, dist.DistError) and _OF_GLOO not in str(error):
                 raise
             who = "the others are" if self.rank else "one of the others is"
             raise RankLostError(
@@ -131,14 +140,19 @@ class Group(Ranks):
 
     def training_group(self, device: torch.device) -> dist.ProcessGroup:
         """Return what gradients are averaged with: nccl for CUDA devices, gloo for the CPU."""
-        backend = {"cuda": "nccl", "cpu": "gloo"}.get(device.type)
-        if backend is None:
+        if device.type not in ("cpu", "cuda"):
             raise ConfigError(f"device={device.type}: {self.size} processes can train on cpu or cuda only")
-        if backend == "nccl":
+        if device.type == "cpu":
+            return self._group
+        if self._on_cuda is None:
             torch.cuda.set_device(device)
-        if backend not in self._training_groups:
-            self._training_groups[backend] = dist.new_group(backend=backend, timeout=_NO_LIMIT)
-        return self._training_groups[backend]
+            self.sum(0)  # all have come so far: a new group would wait for one that has failed
+            self._on_cuda = dist.new_group(backend="nccl", timeout=_NO_LIMIT)
+        return self._on_cuda
+
+    def _connect(self) -> dist.ProcessGroup:
+        dist.init_process_group("gloo", self._meeting, _CONNECT, rank=self.rank, world_size=self.size)
+        return dist.new_group(backend="gloo", timeout=_NO_LIMIT)
 
     def _broadcast(self, content: torch.Tensor) -> None:
         """Send rank 0's content, or wait for it in such a way that signals are seen."""
@@ -146,6 +160,20 @@ class Group(Ranks):
         while self.rank and not work.is_completed():
             time.sleep(_LOOK_SECONDS)
         work.wait()
+
+
+def _in_thread(call: Callable[[], Any]) -> "Future[Any]":
+    """Start a call that does not return for signals; it does not keep the process from ending."""
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except Exception as error:
+            future.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return future
 
 
 def _exit_code(error: BaseException | None) -> int:
@@ -158,4 +186,6 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [repr(error)])[0]
+    """Return what has happened, without where in the sources and what might be typical."""
+    line = (str(error).strip().splitlines() or [repr(error)])[0]
+    return re.sub(r"^\[[^]]*\] ", "", line).split(". ")[0]

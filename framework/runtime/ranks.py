@@ -1,12 +1,14 @@
 """The processes that train one run together. Knows nothing of torch: most runs are a single process."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from framework.runtime.guard import Guard
 from framework.runtime.place import find_place
-from framework.runtime.policy import Save, StopReason
+from framework.runtime.policy import Save, Stopped, StopReason
 
 
 class Ranks:
@@ -48,10 +50,13 @@ class Ranks:
 
 
 @contextmanager
-def connected(command: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
+def connected(
+    command: Sequence[str] = (), guard: Guard | None = None, environment: Mapping[str, str] = os.environ
+) -> Iterator[Ranks]:
     """Find the processes that were started together with this one; at the end, the others learn rank 0's exit code.
 
-    Raises `ConfigError` where they cannot be found, or were not given the same `command`.
+    Raises `ConfigError` where they cannot be found, or were not given the same `command`. If the `guard` has to
+    stop before they are found, that ends the process.
     """
     place = find_place(environment)
     if place.size == 1:
@@ -61,6 +66,16 @@ def connected(command: Sequence[str] = (), environment: Mapping[str, str] = os.e
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from framework.runtime.group import Group  # loads torch
 
-    with Group(place) as group:
+    with Group(place, lambda: _check(guard)) as group:
         group.check_same(list(command))
         yield group
+
+
+def _check(guard: Guard | None) -> None:
+    """End the process if the guard has to stop."""
+    if guard:
+        try:
+            guard.check()
+        except Stopped as stop:
+            print(f"⚠ {stop.reason.word} while looking for the other processes of this job", file=sys.stderr)
+            sys.exit(guard.exit_code(stop.reason))

@@ -22,6 +22,8 @@ from framework.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
+Content = Callable[[], tuple[dict[str, Any], dict[str, Any]]]  # what is saved: files and facts
+
 
 @dataclass(frozen=True)
 class NodeTraining:
@@ -50,8 +52,8 @@ class NodeTraining:
         with self.ranks.in_step(), seeded(seed_sequence(self.seed, node, "fit")):
             try:
                 trainer, files = lesson.make_trainer(self.device, self.ranks)
-            except ConfigError:
-                self.guard.check()  # the signal that asks for a stop may have ended the compiler as well
+            except (ConfigError, RankLostError):
+                self.guard.check()  # the signal that asks for a stop may have ended a compiler as well, or a rank
                 raise
             if newest and node in newest.manifest["nodes"]:
                 files = restore(trainer, newest, files)
@@ -90,32 +92,31 @@ class NodeTraining:
             try:
                 with self.ranks.reaching():
                     reason = _fit(trainer, save, self.guard, trackers, console)
+                    trainer.collect()
             except RankLostError as error:
-                writer.save(*content())
-                writer.flush()
+                self._save_last(trainer, content, writer, None)
+                self.guard.check()  # if all were asked to stop, that is why one is gone
                 raise RankLostError(f"{error}; {_position(trainer)} is saved: go on with +resume=true") from error
             except FrameworkError:
                 raise
             except Exception:
                 self._save_emergency(trainer, content, writer)
                 raise
-            self._save_last(trainer, save, writer, reason)
+            self._save_last(trainer, content, writer, reason)
         return reason
 
     def _save_last(
-        self, trainer: Trainer, save: Callable[[], None], writer: CheckpointWriter, reason: StopReason | None
+        self, trainer: Trainer, content: Content, writer: CheckpointWriter, reason: StopReason | None
     ) -> None:
         """Save, and wait until that is durable; if it fails, say what a resumed run will not have."""
         try:
-            save()
+            writer.save(*content())
             writer.flush()
         except SaveError as error:
             what = f"{reason.word} at {_position(trainer)}, which is not saved" if reason else "The end is not saved"
             raise SaveError(f"{what} — {error}; then go on with +resume=true") from error
 
-    def _save_emergency(
-        self, trainer: Trainer, content: Callable[[], tuple[dict[str, Any], dict[str, Any]]], writer: CheckpointWriter
-    ) -> None:
+    def _save_emergency(self, trainer: Trainer, content: Content, writer: CheckpointWriter) -> None:
         """After an unexpected error, keep the last completed step beside the checkpoints, if nothing is half done."""
         if not trainer.is_between_steps:
             log.error("✗ The error came in the middle of an update; +resume=true goes on from the last checkpoint")

@@ -32,6 +32,7 @@ class Recording(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
+        interrupt("start")
         self.dropout = torch.nn.Dropout(float(os.environ.get("DROPOUT", 0)))
 
     def forward(self, x):

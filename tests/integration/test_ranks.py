@@ -92,6 +92,35 @@ def test_when_one_is_killed_the_others_end_and_the_last_step_is_saved(project, a
     np.testing.assert_allclose(project.losses()[interrupted, 0], alone.losses()[interrupted, 0], rtol=0.05)
 
 
+def test_when_one_ends_before_the_first_step_the_others_end(project):
+    results = project.run(3, INTERRUPT="1 at start", NUMBER=KILL)
+    assert codes(results) == [1, -signal.SIGKILL, 1], results
+    assert "one of the others is gone (" in results[0].stderr and no_traceback(results)
+
+
+def test_one_that_is_gone_does_not_change_how_rank_0_ends_that_was_asked_to_stop(project):
+    variables = together(2)
+    ends = [("0 at step 7", TERM), ("1 at step 7", KILL)]
+    processes = [project.start_one(i, INTERRUPT=end[0], NUMBER=end[1], **variables) for i, end in enumerate(ends)]
+    results = [process.wait() for process in processes]
+    assert codes(results) == [99, -signal.SIGKILL], results
+    assert saved_steps(project.run_dir) == 6
+
+    processes = project.start(2, "name=other", SIMULATION_SECONDS="0.01")
+    until((project.directory / "outputs/other/simulations").exists, processes[0])
+    for process, number in zip(processes, (signal.SIGTERM, signal.SIGKILL), strict=True):
+        process.send(number)
+    assert codes([process.wait() for process in processes]) == [99, -signal.SIGKILL]
+
+
+def test_one_that_looks_for_the_others_can_be_stopped(project):
+    process = project.start_one(1, **together(2))
+    until(lambda: handlers_are_installed(process), process)
+    process.send(signal.SIGTERM)
+    result = process.wait()
+    assert result.returncode == 99 and "while looking for the other processes" in result.stderr
+
+
 def test_when_rank_0_is_killed_the_others_end(project):
     results = project.run(3, INTERRUPT="0 at step 7", NUMBER=KILL)
     assert codes(results) == [-signal.SIGKILL, 1, 1], results
@@ -108,7 +137,7 @@ def test_what_ends_rank_0_before_training_ends_all_with_its_exit_code(project):
 
 def test_a_signal_that_another_rank_gets_while_rank_0_simulates_counts_at_the_first_step(project):
     processes = project.start(2, SIMULATION_SECONDS="0.01")
-    until(lambda: handlers_are_installed(processes[1]), processes[1])
+    until((project.run_dir / "simulations").exists, processes[0])
     processes[1].send(signal.SIGUSR2)
     results = [process.wait() for process in processes]
     assert codes(results) == [99, 99], results
