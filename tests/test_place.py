@@ -44,6 +44,11 @@ def test_each_job_step_and_attempt_meets_at_a_port_of_its_own(other):
     assert find_place(SRUN | other).meeting != find_place(SRUN).meeting
 
 
+def test_the_jobs_of_an_array_on_one_node_have_ports_of_their_own():
+    jobs = range(812, 812 + 1000)
+    assert len({find_place({**SRUN, "SLURM_JOB_ID": str(job)}).meeting for job in jobs}) == len(jobs)
+
+
 def test_a_job_script_without_srun_is_alone_whatever_the_number_of_its_tasks():
     assert find_place({"SLURM_JOB_ID": "812", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}).size == 1
 

@@ -1,7 +1,6 @@
 """Which of several processes this one is, where they were started together to train one run."""
 
 import os
-import random
 import re
 import socket
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _SUBMITIT = ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID")
 _SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
 
-_START = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "SUBMITIT_LOCAL_JOB_ID")
+# What makes a job, step or attempt differ from those beside it on a node, and how far its port is from theirs.
+_PORT_STEPS = {"SLURM_JOB_ID": 1, "SUBMITIT_LOCAL_JOB_ID": 1, "SLURM_STEP_ID": 1009, "SLURM_RESTART_COUNT": 3001}
 _PORTS = range(20_000, 32_000)  # below those that systems hand out for connections
 
 
@@ -42,8 +42,9 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
 def _meeting(environment: Mapping[str, str], is_slurm: bool) -> str:
     """Return where rank 0 listens: on its host, at a port that all derive from the job, step and attempt."""
     host = environment.get("MASTER_ADDR") or (_first_host(environment) if is_slurm else "127.0.0.1")
-    start = " ".join(environment.get(name, "") for name in _START)
-    port = environment.get("MASTER_PORT") or random.Random(start).choice(_PORTS)
+    numbers = {name: environment.get(name, "") for name in _PORT_STEPS}
+    place = sum(int(text) * _PORT_STEPS[name] for name, text in numbers.items() if text.isdigit())
+    port = environment.get("MASTER_PORT") or _PORTS[place % len(_PORTS)]
     return f"tcp://{host}:{port}"
 
 
