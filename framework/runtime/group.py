@@ -96,13 +96,14 @@ class Group(Ranks):
 
     def share(self, value: Any = None) -> Any:
         """Return rank 0's value on all ranks; the others wait for it as long as it takes."""
-        text = pickle.dumps(value) if self.rank == 0 else b""
-        size = torch.tensor(len(text))
+        parts = _pickled(value) if self.rank == 0 else []
         with self.reaching():
-            self._broadcast(size)
-            content = torch.frombuffer(bytearray(text or int(size)), dtype=torch.uint8)
-            self._broadcast(content)
-        return value if self.rank == 0 else pickle.loads(content.numpy().data)  # what this very job has sent
+            count = int(self._broadcast(torch.tensor(len(parts))))
+            sizes = self._broadcast(torch.tensor([len(part) for part in parts] or [0] * count))
+            parts = parts or [bytearray(size) for size in sizes.tolist()]
+            for part in filter(None, parts):
+                self._broadcast(torch.frombuffer(part, dtype=torch.uint8))
+        return value if self.rank == 0 else pickle.loads(parts[0], buffers=parts[1:])  # what this very job has sent
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks on rank 0, nothing elsewhere."""
@@ -154,12 +155,21 @@ class Group(Ranks):
         dist.init_process_group("gloo", self._meeting, _CONNECT, rank=self.rank, world_size=self.size)
         return dist.new_group(backend="gloo", timeout=_NO_LIMIT)
 
-    def _broadcast(self, content: torch.Tensor) -> None:
-        """Send rank 0's content, or wait for it in such a way that signals are seen."""
+    def _broadcast(self, content: torch.Tensor) -> torch.Tensor:
+        """Send rank 0's content, or wait for it in such a way that signals are seen; return it."""
         work = dist.broadcast(content, 0, self._group, async_op=True)
         while self.rank and not work.is_completed():
             time.sleep(_LOOK_SECONDS)
         work.wait()
+        return content
+
+
+def _pickled(value: Any) -> list[bytearray | memoryview]:
+    """Return a pickle, and the contents of large arrays, which are not copied."""
+    buffers: list[pickle.PickleBuffer] = []
+    text = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    contents = [buffer.raw() for buffer in buffers]
+    return [bytearray(text), *(bytearray(content) if content.readonly else content for content in contents)]
 
 
 def _in_thread(call: Callable[[], Any]) -> "Future[Any]":
