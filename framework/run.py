@@ -52,6 +52,7 @@ class Run:
         constant = {CONFIG_FILE: dataclasses.asdict(config)}  # what this attempt trains with
         self.checkpoints = CheckpointStore(directory.checkpoints_dir, runtime.keep, runtime.compress, constant)
         self.console = Console()
+        self._compiled_dir = directory.path.resolve() / "compile_cache"
         self._elapsed_before = 0.0  # in earlier attempts
         self._simulations_before: Path | None = None  # those of before the graph got another node
         self.best_losses: dict[str, float] = {}
@@ -112,7 +113,7 @@ class Run:
         for spec in self.specs.values():
             self._check_parts(spec)
         if any(settings.loop.compile for settings in self.settings.values()):
-            keep_compiled_in(self.directory.path / "compile_cache")
+            keep_compiled_in(self._compiled_dir)
         nodes = self.graph.nodes.values()
         self.directory.write_arrays(
             observed={n.name: n.observed for n in nodes if n.observed is not None and n.is_drawn},
@@ -147,7 +148,7 @@ class Run:
         """Train every node's estimator, in inference order; return why training stopped early, if it did."""
         for node, spec in self.specs.items():
             settings, seed = self.settings[node], self.config.seed
-            parts = (self.device, self.checkpoints, self.guard, self.facts, self.ranks)
+            parts = (self.device, self.checkpoints, self.guard, self.facts, self.ranks, self._compiled_dir)
             training = NodeTraining(spec, settings, seed, *parts)
             simulations = self.simulations.load([node, *spec.evidence_shapes])
             trainer, reason = training.run(simulations, trackers, self.console)

@@ -50,6 +50,7 @@ def keep_compiled_in(directory: Path) -> None:
     """
     torchs_default = str(Path(tempfile.gettempdir()) / "torchinductor_")  # torch sets it itself when parts are imported
     if os.environ.get(_CACHE_VARIABLE, torchs_default).startswith(torchs_default):
+        directory.mkdir(exist_ok=True)
         os.environ[_CACHE_VARIABLE] = str(directory / _processor())
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class Lesson:
     device: str
     policy: Policy
     simulations: Mapping[str, np.ndarray]
+    compiled_dir: Path | None = None  # where what is compiled is kept, on nodes that have it
 
     def make_trainer(self, device: torch.device, ranks: Ranks) -> tuple[Trainer, NodeFiles]:
         """Build estimator, data and trainer, and the files that it is saved as."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class NodeTraining:
     guard: Guard
     facts: Callable[[], Mapping[str, Any]]
     ranks: Ranks = field(default_factory=Ranks)
+    compiled_dir: Path | None = None
 
     def run(
         self, simulations: Mapping[str, np.ndarray], trackers: Sequence[Tracker], console: Console
@@ -47,7 +49,8 @@ class NodeTraining:
         """Return the trainer, and why it stopped early if it did; its state is in the newest checkpoint."""
         newest = self.checkpoints.latest()
         node = self.spec.node
-        lesson = Lesson(self.spec, self.settings, self.seed, self.device.type, self.guard.policy, simulations)
+        parts = (self.device.type, self.guard.policy, simulations, self.compiled_dir)
+        lesson = Lesson(self.spec, self.settings, self.seed, *parts)
         self.ranks.share(lesson)
         with self.ranks.in_step(), seeded(seed_sequence(self.seed, node, "fit")):
             try:

@@ -6,6 +6,7 @@ import socket
 import numpy as np
 import pytest
 
+from tests.integration.command import cold_start
 from tests.integration.recording import RecordingProject, lay_out, saved_steps, together
 from tests.integration.slow_project import handlers_are_installed, same_run, until
 
@@ -182,8 +183,10 @@ def test_rank_0_alone_reads_and_writes(project, tmp_path):
 
 
 @pytest.mark.campaign
-def test_compiled_steps_are_shared_too(project, alone):
+def test_compiled_steps_are_shared_too_and_what_each_has_compiled_is_kept(project, alone, tmp_path):
     plain = "embedding._target_=torch.nn.Identity"  # to write files is nothing that can be compiled
-    results = project.run(2, "loop.compile=true", plain)
+    results = project.run(2, "loop.compile=true", plain, start=cold_start, TMPDIR=str(tmp_path))
     assert codes(results) == [0, 0], results
+    outside = (path for path in tmp_path.rglob("*.so") if not path.is_relative_to(project.directory))
+    assert any(project.run_dir.rglob("*.so")) and not any(outside)
     np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-3)
