@@ -148,7 +148,7 @@ class Group(Ranks):
         if self._on_cuda is None:
             torch.cuda.set_device(device)
             self.sum(0)  # all have come so far: a new group would wait for one that has failed
-            self._on_cuda = dist.new_group(backend="nccl")  # whose limit of minutes ends what waits for one that is gone
+            self._on_cuda = dist.new_group(backend="nccl")  # its limit ends what waits for one that is gone
         return self._on_cuda
 
     def _connect(self) -> dist.ProcessGroup:
