@@ -73,6 +73,7 @@ def test_one_tensor_is_optimised_unless_the_optimizer_may_look_at_shapes():
     assert fit(apart) == pytest.approx(fit(eager), abs=1e-5)
 
 
+@pytest.mark.campaign
 def test_two_compiled_estimators_of_one_shape_are_not_mixed_up(monkeypatch):
     monkeypatch.setitem(NETWORKS, "stiff", {**NETWORKS["nsf"], "options": {"slope": 0.5}})
     soft, stiff = (make_trainer(network, compile=True) for network in ("nsf", "stiff"))

@@ -146,6 +146,7 @@ def lsf_started(job, seconds_from_now):
     job.command("bjobs", f"[ $1 = -UF ] && echo '{shown}'")
 
 
+@pytest.mark.campaign
 def test_a_job_of_lsf_that_is_warned_is_requeued_and_goes_on_in_the_same_job(job, whole):
     lsf_started(job, -3600)
     kill = "sleep 0.2; kill -INT -$session; sleep 0.2; kill -KILL -$session"

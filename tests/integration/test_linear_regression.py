@@ -50,6 +50,7 @@ def saved_step(run_dir):
     return CheckpointStore(run_dir).latest().manifest["step"]
 
 
+@pytest.mark.campaign
 def test_stopped_in_every_way_it_ends_with_the_weights_of_an_uninterrupted_run(tmp_path):
     whole, run_dir = CheckpointStore(tmp_path / "whole"), tmp_path / "stopped"
     assert example.train(whole, Guard()) is None

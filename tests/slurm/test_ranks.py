@@ -12,6 +12,8 @@ SCRIPT = f"""#!/usr/bin/env bash
 #SBATCH --requeue --open-mode=append --output=%x.out
 srun --label --kill-on-bad-exit=0 python -u -m framework.train {" ".join(OVERRIDES)} "$@"
 """
+pytestmark = pytest.mark.campaign
+
 TWO_NODES = ("--nodes=2", "--ntasks=2", "--ntasks-per-node=1")
 
 
@@ -67,7 +69,6 @@ def test_a_job_on_two_nodes_that_is_preempted_goes_on_with_one_task(cluster, pro
     np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-4)
 
 
-@pytest.mark.campaign
 def test_a_job_on_two_nodes_that_is_warned_requeues_once_and_goes_on_bit_for_bit(cluster, project, tmp_path):
     whole = RecordingProject(tmp_path / "whole")
     job = submit(cluster, project, "pair", *TWO_NODES, STEP_SECONDS="0.2", DROPOUT="0.3")
