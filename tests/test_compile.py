@@ -91,8 +91,8 @@ def test_a_network_that_cannot_be_compiled_is_refused_before_training(monkeypatc
 
 def test_without_a_compiler_the_error_names_the_key_and_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/no/such/compiler",))
-    with pytest.raises(ConfigError, match=r"(?s)loop\.compile=true.*g\+\+.*loop\.compile=false"):
+    without = torch._inductor.config.patch({"cpp.cxx": ("/no/such/compiler",)})  # monkeypatch would not put it back
+    with without, pytest.raises(ConfigError, match=r"(?s)loop\.compile=true.*g\+\+.*loop\.compile=false"):
         make_trainer(compile=True)
 
 
