@@ -124,7 +124,7 @@ def is_alive(pid):
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.campaign)])
 def test_a_process_of_the_sdk_that_is_killed_or_hangs_loses_nothing(server, run_dir, number):
     cores = []
 

@@ -49,7 +49,12 @@ def stopped_as_promised(result, number, phase, run_dir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("first", "start"), [(0, cold_start), (1, warm_start), (2, warm_start)], ids=["TERM", "INT", "USR2"]
+    ("first", "start"),
+    [
+        pytest.param(0, cold_start, id="TERM"),
+        pytest.param(1, warm_start, id="INT", marks=pytest.mark.campaign),
+        pytest.param(2, warm_start, id="USR2", marks=pytest.mark.campaign),
+    ],
 )
 def test_a_run_stopped_in_every_phase_ends_as_if_nothing_had_happened(whole, project, first, start):
     """The three tests together send every signal in every phase."""
