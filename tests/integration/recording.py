@@ -104,6 +104,14 @@ class RecordingProject:
         return np.array([[record["train_loss"], record["val_loss"]] for record in map(json.loads, lines)])
 
 
+def trained_alone(directory):
+    """The run as a single process trains it."""
+    project = RecordingProject(directory)
+    (result,) = project.run(1)
+    assert result.returncode == 0, result.stderr
+    return project
+
+
 def together(size):
     """What torchrun tells processes that belong together."""
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.integration.command import cold_start
-from tests.integration.recording import RecordingProject, lay_out, saved_steps, together
+from tests.integration.recording import RecordingProject, lay_out, saved_steps, together, trained_alone
 from tests.integration.slow_project import handlers_are_installed, same_run, until
 
 USR2, TERM, KILL = (str(int(number)) for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGKILL))
@@ -20,11 +20,7 @@ def project(tmp_path):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The run as a single process trains it."""
-    project = RecordingProject(tmp_path_factory.mktemp("alone") / "project")
-    (result,) = project.run(1)
-    assert result.returncode == 0, result.stderr
-    return project
+    return trained_alone(tmp_path_factory.mktemp("alone") / "project")
 
 
 def codes(results):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.integration.recording import NUM_STEPS, OVERRIDES, RecordingProject
+from tests.integration.recording import NUM_STEPS, OVERRIDES, RecordingProject, trained_alone
 from tests.integration.slow_project import same_run
 from tests.slurm.cluster import wait_for
 from tests.slurm.project import URGENT
@@ -19,21 +19,13 @@ TWO_NODES = ("--nodes=2", "--ntasks=2", "--ntasks-per-node=1")
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The run as a single process trains it."""
-    project = RecordingProject(tmp_path_factory.mktemp("alone") / "project")
-    (result,) = project.run(1)
-    assert result.returncode == 0, result.stderr
-    return project
+    return trained_alone(tmp_path_factory.mktemp("alone") / "project")
 
 
 @pytest.fixture
 def project(tmp_path):
-    return new_project(tmp_path / "project")
-
-
-def new_project(directory):
-    project = RecordingProject(directory)
-    (directory / "job.sh").write_text(SCRIPT)
+    project = RecordingProject(tmp_path / "project")
+    (project.directory / "job.sh").write_text(SCRIPT)
     return project
 
 
