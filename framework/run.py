@@ -89,7 +89,7 @@ class Run:
             newest = self.checkpoints.latest()
             assert newest is not None, "training ends with a checkpoint"
             if before == newest and self.results_of == newest.path.name:
-                log.info("%s has finished already; raise loop.num_epochs to train on", self.directory.path)
+                log.info("%s has finished already", self.directory.path)
                 return None
             self._begin(attempt, "sampling and reporting")
             parts = (self.directory, self.graph, self.simulations, self.device, self.guard.check)

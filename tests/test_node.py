@@ -32,15 +32,15 @@ class AtStep(Guard):
         return self.action() if self.num == self.step else None
 
 
-def training(store, guard=None, num_epochs=3, optimizer=ADAM):
-    loop = LoopConfig(num_epochs=num_epochs, batch_size=20)
-    settings = NodeSettings(SPEC.network, None, optimizer, loop, InferenceConfig())
+def training(store, guard=None, num_epochs=3, optimizer=ADAM, own_keys=(), **loop):
+    loop = LoopConfig(num_epochs=num_epochs, batch_size=20, **loop)
+    settings = NodeSettings(SPEC.network, None, optimizer, loop, InferenceConfig(), frozenset(own_keys))
     facts = {"saved_at": "noon"}
     return NodeTraining(SPEC, settings, 0, torch.device("cpu"), store, guard or Guard(), lambda: facts)
 
 
-def run(store, *args, trackers=(), **kwargs):
-    return training(store, *args, **kwargs).run(SIMULATIONS, trackers, Console(Terminal(quiet=True)))
+def run(store, *args, trackers=(), simulations=SIMULATIONS, **kwargs):
+    return training(store, *args, **kwargs).run(simulations, trackers, Console(Terminal(quiet=True)))
 
 
 class FailingTracker:
@@ -63,6 +63,53 @@ def test_it_ends_with_its_state_in_the_newest_checkpoint(tmp_path):
     newest = store.latest()
     assert newest.manifest["nodes"] == ["z"] and newest.manifest["run"] == {"saved_at": "noon"}
     assert newest.load("z/checkpoint.json")["progress"]["step"] == trainer.progress.step == 27
+
+
+PATIENT = {"num_epochs": 300, "early_stop_patience": 2, "optimizer": {**ADAM, "lr": 0.05}}
+
+
+def test_it_says_that_patience_has_ended_the_training(tmp_path, caplog):
+    caplog.set_level("INFO")
+    trainer, _ = run(CheckpointStore(tmp_path), **PATIENT)
+    epoch, best = trainer.progress.epoch, trainer.progress.best_loss
+    assert f"z: stopped early at epoch {epoch} (patience 2), best validation loss {best:.4f} at epoch" in caplog.text
+    caplog.clear()
+    run(CheckpointStore(tmp_path / "other"))
+    assert "z: best validation loss" in caplog.text and "stopped early" not in caplog.text
+
+
+@pytest.mark.parametrize("own_keys, key", [((), "loop."), (("loop.early_stop_patience",), "graph.z.loop.")])
+def test_more_epochs_for_a_node_that_has_stopped_early_say_which_key_trains_it_on(own_keys, key, tmp_path, caplog):
+    caplog.set_level("INFO")
+    store = CheckpointStore(tmp_path)
+    epoch = run(store, **PATIENT)[0].progress.epoch
+    again, _ = run(store, own_keys=own_keys, **{**PATIENT, "num_epochs": 400})
+    key = f"{key}early_stop_patience"
+    expected = f"z: stopped early at epoch {epoch} (patience 2); to train on: {key}=4 'resume_allow=[{key}]'"
+    assert again.progress.epoch == epoch and expected in caplog.text
+    assert run(store, **{**PATIENT, "early_stop_patience": 4})[0].progress.epoch > epoch
+
+
+def test_a_node_that_has_had_its_epochs_says_so(tmp_path, caplog):
+    caplog.set_level("INFO")
+    store = CheckpointStore(tmp_path)
+    run(store)
+    run(store)
+    assert "z: trained for 3 epochs; to train on, raise loop.num_epochs" in caplog.text
+
+
+def test_interrupted_on_more_simulations_it_ends_bit_for_bit_where_it_would_have_ended(tmp_path):
+    few = {name: values[:80] for name, values in SIMULATIONS.items()}
+    for name in ("whole", "interrupted"):
+        run(CheckpointStore(tmp_path / name), simulations=few, **PATIENT)
+    whole, _ = run(CheckpointStore(tmp_path / "whole"), **PATIENT)
+    stores = [CheckpointStore(tmp_path / "interrupted") for _ in range(3)]
+    for store, polls in zip(stores, (1, 13), strict=False):
+        assert run(store, AtStep(polls, lambda: StopReason.TERMINATED), **PATIENT)[1] is StopReason.TERMINATED
+    resumed, _ = run(stores[2], **PATIENT)
+    assert resumed.progress.history == whole.progress.history
+    assert resumed.progress.datasets == whole.progress.datasets and len(whole.progress.datasets) == 2
+    assert all(torch.equal(value, whole.best[name]) for name, value in resumed.best.items())
 
 
 def test_it_says_what_it_resumes(tmp_path, caplog):

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from framework.attempt import now
-from framework.errors import CheckpointError, ResumeRefusedError
+from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.resume import compare_runs, report
 from framework.resume.code import code_digests
-from framework.resume.pinned import mend_config
+from framework.resume.pinned import mend_config, newest_generation, progress_in
 from framework.run_directory import RunDirectory
 from tests.toy_run import begin, new_run, plan
 
@@ -133,6 +133,21 @@ def test_more_epochs_change_a_schedule_that_depends_on_them(tmp_path):
 def test_fewer_epochs_than_are_done_are_said_to_end_the_training(run):
     (change,) = plan(run, RESUME, "loop.num_epochs=40").changes
     assert report.verdict(change) == "epoch 47 is reached already: training ends there"
+
+
+MORE = ["simulation.num_simulations=20000", "resume_allow=[simulation.num_simulations]"]
+
+
+def test_simulations_that_nothing_would_be_trained_on_are_refused_before_the_first(run):
+    (epoch,) = (progress["epoch"] for progress in progress_in(newest_generation(run)).values())
+    with pytest.raises(
+        ConfigError, match=rf"num_simulations=20000: nothing would be trained.*has had its {epoch} epochs"
+    ):
+        plan(run, RESUME, *MORE, f"loop.num_epochs={epoch}")
+    with pytest.raises(ConfigError, match=r"raise graph.z.loop.num_epochs as well"):
+        plan(run, RESUME, *MORE, f"+graph.z.loop.num_epochs={epoch}", "resume_allow=[trajectory]")
+    assert verdicts(run, *MORE, f"loop.num_epochs={epoch + 1}")["simulation.num_simulations"] == "allowed"
+    assert "consent" in refusal(run, MORE[0], f"loop.num_epochs={epoch}")
 
 
 def test_a_run_is_not_started_over_by_accident(run):

@@ -9,7 +9,8 @@ from framework.errors import CheckpointError, ConfigError, TrainingError
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, Ranks, Save, StopReason
 from framework.training import TrainingData
-from framework.training.checkpoint import NodeFiles, restore, saved_facts
+from framework.training.checkpoint import NodeFiles, dataset_of_best, restore, saved_facts
+from framework.training.data import held_out_rows
 from tests.toy_training import ADAM, DROPOUT, NETWORKS, StopAfter, make_trainer
 
 
@@ -31,7 +32,8 @@ def test_training_approaches_the_exact_posterior():
     fit(trainer)
     trainer.estimator.load_state_dict(trainer.best)
     x = torch.tensor([[0.8, -0.4]])
-    theta, _ = trainer.estimator.sample({"x": x}, 20_000)
+    with seeded(seed_sequence(1, "sample")):
+        theta, _ = trainer.estimator.sample({"x": x}, 20_000)
     np.testing.assert_allclose(theta.mean(0), 0.8 * x[0], atol=0.06)  # x / (1 + 0.5²)
     np.testing.assert_allclose(torch.cov(theta.T), 0.2 * np.eye(2), atol=0.03)  # 0.5² / (1 + 0.5²)
 
@@ -85,8 +87,11 @@ def test_a_loss_that_is_not_finite_ends_training_with_advice():
 
 
 def test_too_few_simulations_are_refused():
-    with pytest.raises(ConfigError, match=r"1 valid simulations leave nothing to train on"):
-        TrainingData.split(torch.zeros(1, 2), {}, 0.1, 0, "z", torch.device("cpu"))
+    with pytest.raises(
+        ConfigError,
+        match=r"of 1 valid simulations, loop.validation_fraction holds out 1, which leaves none to train on",
+    ):
+        TrainingData.split(torch.zeros(1, 2), {}, torch.tensor([0]), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -137,15 +142,94 @@ def test_what_other_classes_have_saved_is_refused(tmp_path):
 
 
 def test_with_other_simulations_the_epoch_begins_anew(tmp_path, caplog):
+    caplog.set_level("INFO")
     trainer = make_trainer()
     fit(trainer, StopAfter(13))
     generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
     other = make_trainer()
     restore(other, generation, files_of(other, first_id=7))
-    assert "goes on with other simulations" in caplog.text
+    assert "z: 450 simulations to train on instead of 450, 50 held out instead of 50" in caplog.text
     assert (other.progress.epoch, other.progress.batch) == (1, 0)
     fit(other)
     assert other.progress.step == 13 + 4 * 9
+
+
+def early_stopped(tmp_path, **loop):
+    """A training that patience has ended, on few simulations, after its schedule had lowered the learning rate."""
+    optimizer = {**ADAM, "lr": 1e-2}
+    trainer = make_trainer(num_rows=60, num_epochs=300, early_stop_patience=4, batch_size=20, optimizer=optimizer)
+    fit(trainer)
+    assert trainer.has_stopped_early() and trainer.optimizer.param_groups[0]["lr"] < 1e-2
+    generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
+    more = make_trainer(num_rows=600, batch_size=20, optimizer=optimizer, **loop)
+    return trainer, generation, more
+
+
+def test_more_simulations_train_a_node_on_that_has_stopped_early(tmp_path, caplog):
+    caplog.set_level("INFO")
+    first, generation, more = early_stopped(tmp_path, num_epochs=300, early_stop_patience=4)
+    restore(more, generation, files_of(more))
+    reached, loss_before = first.progress.epoch, more.progress.best_loss
+    assert not more.is_done() and more.progress.epochs_without_improvement == 0
+    assert (more.optimizer.param_groups[0]["lr"], more.scheduler.num_bad_epochs) == (1e-2, 0)
+    assert "patience and the learning rate (0.01) start again; best validation loss now" in caplog.text
+    fit(more)
+    assert more.progress.epoch >= reached + 4 and more.progress.best_loss < loss_before
+    assert more.progress.datasets == [
+        {"epoch": 0, "training": 54, "validation": 6},
+        {"epoch": reached, "training": 540, "validation": 60},
+    ]
+
+
+def test_the_best_weights_before_more_simulations_compete_on_the_new_held_out_rows(tmp_path):
+    first, generation, more = early_stopped(tmp_path, num_epochs=300)
+    restore(more, generation, files_of(more))
+    assert same(more.best, first.best) and not same(more.estimator.state_dict(), first.best)
+    more.estimator.load_state_dict(more.best)
+    assert more.progress.best_loss == more.validate() != first.progress.best_loss
+
+
+def test_a_checkpoint_tells_the_simulations_that_its_best_weights_have_seen(tmp_path):
+    first, generation, more = early_stopped(tmp_path, num_epochs=300)
+    restore(more, generation, files_of(more))
+    store = CheckpointStore(tmp_path / "more")
+    assert dataset_of_best(store.commit(files_of(more).of(more, {}), {}), "z")["training"] == 54
+    fit(more)
+    assert more.progress.best_epoch > first.progress.epoch
+    assert dataset_of_best(store.commit(files_of(more).of(more, {}), {}), "z")["training"] == 540
+
+
+def test_without_an_epoch_left_the_state_stays_that_of_the_simulations_it_has_seen(tmp_path):
+    first, generation, more = early_stopped(tmp_path, num_epochs=5)
+    restore(more, generation, files_of(more))
+    assert more.is_done() and more.progress.best_loss == first.progress.best_loss
+    assert more.progress.datasets == [{"epoch": 0, "training": 54, "validation": 6}]
+
+
+def test_a_checkpoint_from_before_datasets_were_recorded_is_read(tmp_path):
+    trainer = make_trainer()
+    fit(trainer)
+    files = files_of(trainer)
+    content = files.of(trainer, {})
+    del content["z/checkpoint.json"]["progress"]["datasets"]
+    generation = CheckpointStore(tmp_path).commit(content, {})
+    other = make_trainer()
+    restore(other, generation, files)
+    assert other.progress.datasets == trainer.progress.datasets == [{"epoch": 0, "training": 450, "validation": 50}]
+    assert dataset_of_best(generation, "z")["training"] == 450
+
+
+def test_what_was_held_out_stays_so_and_what_was_trained_on_is_never_held_out():
+    few = torch.arange(100)
+    held_out = held_out_rows(few, 0.1, 0, "z")
+    before = {"validation": few[held_out], "training": few[~torch.isin(few, held_out)]}
+    assert torch.equal(held_out_rows(few, 0.1, 0, "z", before), held_out)
+    grown = held_out_rows(torch.arange(1000), 0.1, 0, "z", before)
+    assert len(grown) == 100 and torch.isin(held_out, grown).all()
+    assert not torch.isin(before["training"], grown).any()
+    assert (grown >= 500).any() and not torch.equal(grown, torch.cat([held_out, torch.arange(100, 190)]))
+    more = held_out_rows(few, 0.2, 0, "z", before)  # only then are there none that were never seen
+    assert len(more) == 20 and torch.isin(held_out, more).all()
 
 
 def test_losses_after_a_resume_on_other_data_are_still_those_of_theta(tmp_path):

@@ -7,6 +7,7 @@ from framework.estimators import Estimator, EstimatorSpec
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, StopReason
 from framework.training import Trainer, TrainingData
+from framework.training.data import held_out_rows
 
 NETWORKS = {
     "gaussian": {"_target_": "framework.estimators.Gaussian", "hidden_dim": 16, "num_layers": 1},
@@ -51,7 +52,7 @@ def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADA
     with seeded(seed_sequence(seed, "init")):
         estimator = Estimator(EstimatorSpec("z", NETWORKS[network], embedding, 2, {"x": (2,)}, {"z": PRIOR}))
     u, evidence = estimator.prepare(theta, {"x": x})
-    data = TrainingData.split(u, evidence, 0.1, seed, "z", torch.device("cpu"))
+    data = TrainingData.split(u, evidence, held_out_rows(torch.arange(num_rows), 0.1, seed, "z"), torch.device("cpu"))
     estimator.fit_standardisation(u, evidence)
     settings = LoopConfig(**{"num_epochs": 5, "batch_size": 50, **loop})
     return Trainer(estimator, data, settings, optimizer, seed)

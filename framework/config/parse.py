@@ -26,6 +26,11 @@ class NodeSettings:
     optimizer: dict[str, Any]
     loop: LoopConfig
     inference: InferenceConfig
+    own_keys: frozenset[str] = frozenset()  # what the node sets for itself alone, such as "loop.num_epochs"
+
+    def key_of(self, node: str, key: str) -> str:
+        """Return the key that sets `key` for the node."""
+        return f"graph.{node}.{key}" if key in self.own_keys else key
 
 
 def parse_config(composed: DictConfig) -> Config:
@@ -73,12 +78,13 @@ def node_settings(config: Config, name: str) -> NodeSettings:
         optimizer=_merge(config.optimizer, node.optimizer),
         loop=_override(config.loop, node.loop, f"graph.{name}.loop"),
         inference=_override(config.inference, node.inference, f"graph.{name}.inference"),
+        own_keys=frozenset(f"{group}.{key}" for group in ("loop", "inference") for key in getattr(node, group)),
     )
 
 
 def graph_container(config: Config) -> dict[str, dict[str, Any]]:
     """Return the nodes as plain mappings, without their overrides of the global groups."""
-    overrides = {f.name for f in dataclasses.fields(NodeSettings)}
+    overrides = {f.name for f in dataclasses.fields(NodeSettings)} & {f.name for f in dataclasses.fields(NodeConfig)}
     return {
         name: {key: value for key, value in vars(node).items() if key not in overrides}
         for name, node in config.graph.items()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from framework.checkpoint import CheckpointStore, Generation
@@ -22,7 +23,7 @@ from framework.inference.samples import write_samples
 from framework.run_directory import RunDirectory, versions
 from framework.simulation import SimulationStore
 from framework.tracking import Console
-from framework.training.data import validation_rows
+from framework.training.checkpoint import dataset_of_best, trained_on
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ class Finish:
         checks: dict[str, Any] = {"history": progress["history"], "best_epoch": progress["best_epoch"]}
         names = list(estimator.spec.evidence_shapes)
         arrays = self.simulations.load([node, *names])
-        rows = validation_rows(len(arrays[node]), settings.loop.validation_fraction, self.config.seed, node)
+        held_out = trained_on(self.generation, node)["validation"].numpy()
+        rows = torch.from_numpy(np.flatnonzero(np.isin(arrays["index"], held_out)))
         theta = torch.from_numpy(arrays[node])[rows].flatten(1).to(self.device)
         evidence = {name: torch.from_numpy(arrays[name])[rows].to(self.device) for name in names}
         checks["information_gain"] = information_gain(estimator, theta, evidence)
@@ -126,6 +128,10 @@ class Finish:
     def _progress(self, node: str) -> dict[str, Any]:
         return self.generation.load(f"{node}/checkpoint.json")["progress"]
 
+    def _trained_on(self, node: str) -> str:
+        counts = dataset_of_best(self.generation, node)
+        return f"{counts['training']} simulations ({counts['validation']} held out)"
+
     def _facts(self) -> dict[str, str]:
         num_valid, num_invalid = self.simulations.counts()
         seconds = sum(self._progress(node)["train_seconds"] for node in self.estimators)
@@ -134,6 +140,7 @@ class Finish:
             "run directory": str(self.directory.path),
             "seed": str(self.config.seed),
             "simulations": f"{num_valid} valid, {num_invalid} invalid",
+            "trained on": ", ".join(f"{node} {self._trained_on(node)}" for node in self.estimators),
             "training time": format_duration(seconds),
             "best validation loss": ", ".join(f"{node} {loss:.4f}" for node, loss in losses.items()),
             "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),

@@ -25,6 +25,7 @@ from framework.resume.policy import explain, judge
 from framework.resume.refusal import describe
 from framework.resume.requeue import is_requeued
 from framework.resume.settle import settle
+from framework.resume.simulations import check_simulations
 from framework.run_directory import RunDirectory, RunRecord, source_of, versions
 from framework.runtime.job import job_id, start_number
 
@@ -125,7 +126,9 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     progress = progress_in(generation)
     came_or_went = any(is_whole_node(change.path) for change in plan.changes)
     hints = explain_nodes(plan.changes, parsed(source, old.config), record.config) if came_or_went else []
-    explain(plan.changes, {node: p["epoch"] for node, p in progress.items()}, unresolved)
+    epochs = {node: p["epoch"] for node, p in progress.items()}
+    explain(plan.changes, epochs, unresolved)
+    check_simulations(plan.changes, epochs, config)
     origins = Origins(hydra)
     for change in plan.changes:
         change.old_origin = "" if change.old is ABSENT else _origin_of_old(old, change)

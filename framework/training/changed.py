@@ -30,6 +30,13 @@ def adapted(
     return states, classes
 
 
+def with_new_schedule(states: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+    """Return the states of `trainer`'s parts with the learning-rate schedule at its start."""
+    fresh = _fresh(trainer.optimizer_block, trainer)
+    optimizer = {**states["optimizer"], "param_groups": fresh["optimizer"]["param_groups"]}
+    return {**states, "optimizer": optimizer, "scheduler": fresh["scheduler"]}
+
+
 def _optimizer_states(
     states: Mapping[str, Any], trainer: Trainer, old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from framework.checkpoint import Generation, check_classes, class_paths
 from framework.estimators import Estimator
 from framework.estimators.files import INIT_FILE, init_parameters, read_weights, weight_files
-from framework.training.changed import adapted
+from framework.training.changed import adapted, with_new_schedule
 from framework.training.data import TrainingData
 from framework.training.trainer import Trainer
 
@@ -58,26 +58,65 @@ class NodeFiles:
 def restore(trainer: Trainer, generation: Generation, files: NodeFiles) -> NodeFiles:
     """Bring the trainer to the state in the checkpoint; return the files to go on with.
 
-    Raises `CheckpointError` where the checkpoint is of other parts than the trainer's.
+    Where the trainer has other simulations than the checkpoint, and epochs left, patience and the learning-rate
+    schedule start again. Raises `CheckpointError` where the checkpoint is of other parts than the trainer's.
     """
     node = trainer.node
     states = generation.load(f"{node}/{_STATE}")
     classes = states.pop("classes")
     del states[_FACTS]
     trainer.of_ranks = states.pop("ranks", [])
-    if (before := len(trainer.of_ranks) or 1) != (now := trainer.ranks.size):
-        log.warning("⚠ %d processes train instead of %d: with the same batches, but not bit for bit", now, before)
+    if (num_before := len(trainer.of_ranks) or 1) != (num_now := trainer.ranks.size):
+        log.warning(
+            "⚠ %d processes train instead of %d: with the same batches, but not bit for bit", num_now, num_before
+        )
     states |= generation.load(f"{node}/{_OPTIMIZER}")
     states, classes = adapted(states, classes, trainer, **states.pop("settings"))
     check_classes(trainer.parts, classes)
     states["estimator"] = read_weights(trainer.estimator, generation)
+    seen = trained_on(generation, node)
+    states["progress"] = {"datasets": [_dataset(seen)], **states["progress"]}
+    is_other = any(not torch.equal(seen[name], ids) for name, ids in files.simulations.items())
+    starts_again = is_other and states["progress"]["epoch"] < trainer.loop.num_epochs
+    if starts_again:
+        states = with_new_schedule(states, trainer)
     trainer.load_state(states, best=read_weights(trainer.estimator, generation, "_best"))
-    trained_on = generation.load(f"{node}/{_SIMULATIONS}")
-    if any(not torch.equal(trained_on[name], ids) for name, ids in files.simulations.items()):
-        trainer.restart_epoch()
-        trainer.measure_best()
-        log.warning("⚠ %s goes on with other simulations than it was trained on; the epoch begins anew", node)
+    if starts_again:
+        trainer.begin_dataset()
+        log.info("%s", _dataset_change(trainer))
     return replace(files, initial=generation.load(f"{node}/{INIT_FILE}"))
+
+
+def trained_on(generation: Generation, node: str) -> dict[str, Tensor]:
+    """Return the ids of the simulations that the node's state has seen, under "training" and "validation"."""
+    ids: dict[str, Tensor] = generation.load(f"{node}/{_SIMULATIONS}")
+    return ids
+
+
+def dataset_of_best(generation: Generation, node: str) -> dict[str, int]:
+    """Return the numbers of simulations, "training" and "validation", that the node's best weights have come from."""
+    progress = generation.load(f"{node}/{_STATE}")["progress"]
+    datasets: list[dict[str, int]] = progress.get("datasets") or [_dataset(trained_on(generation, node))]
+    return [dataset for dataset in datasets if dataset["epoch"] < max(progress["best_epoch"], 1)][-1]
+
+
+def _dataset(ids: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the one entry of `Progress.datasets` for a checkpoint from before there were any."""
+    return {"epoch": 0, **{name: len(value) for name, value in ids.items()}}
+
+
+def _dataset_change(trainer: Trainer) -> str:
+    """Return the line that says what the trainer's other simulations change."""
+    progress, rate = trainer.progress, trainer.optimizer.param_groups[0]["lr"]
+    before, now = progress.datasets[-2:]
+    line = (
+        f"{trainer.node}: {now['training']} simulations to train on instead of {before['training']}, "
+        f"{now['validation']} held out instead of {before['validation']}: "
+        f"patience and the learning rate ({rate:g}) start again"
+    )
+    if progress.best_epoch:
+        line += f"; best validation loss now {progress.best_loss:.4f} (epoch {progress.best_epoch})"
+    return line
 
 
 def saved_facts(generation: Generation, node: str) -> dict[str, Any]:

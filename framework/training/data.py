@@ -25,15 +25,12 @@ class TrainingData:
     device: torch.device
 
     @classmethod
-    def split(
-        cls, u: Tensor, evidence: Mapping[str, Tensor], fraction: float, seed: int, node: str, device: torch.device
-    ) -> "TrainingData":
-        """Hold out `fraction` of the rows, chosen by `seed`; the data move to `device` where they fit."""
-        val_rows = validation_rows(len(u), fraction, seed, node)
+    def split(cls, u: Tensor, evidence: Mapping[str, Tensor], val_rows: Tensor, device: torch.device) -> "TrainingData":
+        """Hold out `val_rows` and train on the others; the data move to `device` where they fit."""
         if len(val_rows) >= len(u):
             raise ConfigError(
-                f"simulation.num_simulations: {len(u)} valid simulations leave nothing to train on beside "
-                f"loop.validation_fraction={fraction}; simulate more"
+                f"simulation.num_simulations: of {len(u)} valid simulations, loop.validation_fraction holds out "
+                f"{len(val_rows)}, which leaves none to train on; simulate more"
             )
         held_out = torch.zeros(len(u), dtype=torch.bool)
         held_out[val_rows] = True
@@ -74,10 +71,22 @@ class TrainingData:
         return u.to(self.device, non_blocking=True), moved
 
 
-def validation_rows(num_rows: int, fraction: float, seed: int, node: str) -> Tensor:
-    """Return the rows that a node does not train on: a pure function of the arguments."""
-    order = torch.randperm(num_rows, generator=torch_generator(seed_sequence(seed, node, "split")))
-    return order[: max(round(fraction * num_rows), 1)].sort().values
+def held_out_rows(
+    ids: Tensor, fraction: float, seed: int, node: str, before: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Return the rows that a node does not train on, a `fraction` of them all: a pure function of the arguments.
+
+    `ids` (num_rows,) are those of the simulations. `before` has the ids under "training" and "validation" that weights
+    to train on have seen: what was held out then is held out again, and what they were trained on is taken last, so
+    that weights are measured on simulations that they have never seen.
+    """
+    preference = torch.ones(len(ids), dtype=torch.uint8)
+    if before is not None:
+        preference[torch.isin(ids, before["validation"])] = 0
+        preference[torch.isin(ids, before["training"])] = 2
+    order = torch.randperm(len(ids), generator=torch_generator(seed_sequence(seed, node, "split")))
+    order = order[preference[order].argsort(stable=True)]
+    return order[: max(round(fraction * len(ids)), 1)].sort().values
 
 
 def _fits(tensors: list[Tensor], device: torch.device) -> bool:

@@ -11,7 +11,7 @@ from framework.config.parse import NodeSettings
 from framework.estimators import Estimator, EstimatorSpec
 from framework.runtime import Policy, Ranks
 from framework.training.checkpoint import NodeFiles
-from framework.training.data import TrainingData
+from framework.training.data import TrainingData, held_out_rows
 from framework.training.trainer import Trainer
 
 
@@ -26,6 +26,7 @@ class Lesson:
     policy: Policy
     simulations: Mapping[str, np.ndarray]
     compiled_dir: Path | None = None  # where what is compiled is kept, on nodes that have it
+    trained_on: Mapping[str, torch.Tensor] | None = None  # ids of "training" and "validation" in the checkpoint
 
     def make_trainer(self, device: torch.device, ranks: Ranks) -> tuple[Trainer, NodeFiles]:
         """Build estimator, data and trainer, and the files that it is saved as."""
@@ -33,7 +34,9 @@ class Lesson:
         theta = torch.from_numpy(self.simulations[node]).flatten(1)
         evidence = {name: torch.from_numpy(self.simulations[name]) for name in self.spec.evidence_shapes}
         u, prepared = estimator.prepare(theta, evidence)
-        data = TrainingData.split(u, prepared, settings.loop.validation_fraction, self.seed, node, device)
+        ids, fraction = torch.from_numpy(self.simulations["index"]), settings.loop.validation_fraction
+        val_rows = held_out_rows(ids, fraction, self.seed, node, self.trained_on)
+        data = TrainingData.split(u, prepared, val_rows, device)
         rows = data.train_rows.cpu()
         estimator.fit_standardisation(u[rows], {name: value[rows] for name, value in prepared.items()})
         files = NodeFiles.at_start(estimator, self.simulations["index"], data)

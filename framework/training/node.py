@@ -17,7 +17,7 @@ from framework.estimators import EstimatorSpec
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, Ranks, StopReason
 from framework.tracking import Console, Tracker
-from framework.training.checkpoint import NodeFiles, restore, saved_facts
+from framework.training.checkpoint import NodeFiles, restore, saved_facts, trained_on
 from framework.training.lesson import Lesson
 from framework.training.trainer import Trainer
 
@@ -49,7 +49,9 @@ class NodeTraining:
         """Return the trainer, and why it stopped early if it did; its state is in the newest checkpoint."""
         newest = self.checkpoints.latest()
         node = self.spec.node
-        parts = (self.device.type, self.guard.policy, simulations, self.compiled_dir)
+        is_saved = newest is not None and node in newest.manifest["nodes"]
+        before = trained_on(newest, node) if newest and is_saved else None
+        parts = (self.device.type, self.guard.policy, simulations, self.compiled_dir, before)
         lesson = Lesson(self.spec, self.settings, self.seed, *parts)
         self.ranks.share(lesson)
         with self.ranks.in_step(), seeded(seed_sequence(self.seed, node, "fit")):
@@ -58,7 +60,7 @@ class NodeTraining:
             except (ConfigError, RankLostError):
                 self.guard.check()  # the signal that asks for a stop may have ended a compiler as well, or a rank
                 raise
-            if newest and node in newest.manifest["nodes"]:
+            if newest and is_saved:
                 files = restore(trainer, newest, files)
                 saved_at = saved_facts(newest, node)["saved_at"][:16]  # to the minute
                 log.info("↻ Resuming %s from %s (last saved %s)", node, _position(trainer), saved_at)
@@ -66,6 +68,7 @@ class NodeTraining:
             for tracker in trackers:
                 tracker.cut_back(node, trainer.progress.step)
             if trainer.progress.finished and trainer.is_done():
+                log.info("%s", self._how_to_train_on(trainer))
                 return trainer, None
             reason = self._fit_and_save(trainer, files, newest, trackers, console)
         self._tell_end(trainer, reason)
@@ -148,7 +151,18 @@ class NodeTraining:
             log.warning("⚠ %s at %s — model + weights saved to %s/", reason.word, _position(trainer), saved)
         else:
             best = f"{progress.best_loss:.4f} at epoch {progress.best_epoch}"
-            log.info("%s: best validation loss %s, in %s", node, best, format_duration(progress.train_seconds))
+            early = f"{_early_stop(trainer)}, " if trainer.has_stopped_early() else ""
+            log.info("%s: %sbest validation loss %s, in %s", node, early, best, format_duration(progress.train_seconds))
+
+    def _how_to_train_on(self, trainer: Trainer) -> str:
+        """Return why a node that is trained is not trained on, and which key changes that."""
+        node, loop = trainer.node, trainer.loop
+        if trainer.has_stopped_early():
+            key = self.settings.key_of(node, "loop.early_stop_patience")
+            more = f"{key}={2 * (loop.early_stop_patience or 1)} 'resume_allow=[{key}]'"
+            return f"{node}: {_early_stop(trainer)}; to train on: {more}"
+        key = self.settings.key_of(node, "loop.num_epochs")
+        return f"{node}: trained for {loop.num_epochs} epochs; to train on, raise {key}"
 
 
 def _fit(
@@ -163,6 +177,10 @@ def _fit(
 
     with console.phase(f"training {node}", trainer.loop.num_epochs, progress.epoch):
         return trainer.fit(guard, save, on_epoch)
+
+
+def _early_stop(trainer: Trainer) -> str:
+    return f"stopped early at epoch {trainer.progress.epoch} (patience {trainer.loop.early_stop_patience})"
 
 
 def _position(trainer: Trainer) -> str:

@@ -17,6 +17,19 @@ class Progress:
     train_seconds: float = 0.0
     loss_sum: float = 0.0  # of the epoch under way
     history: list[dict[str, float]] = field(default_factory=list)
+    datasets: list[dict[str, int]] = field(default_factory=list)
+    """What was trained on: for each change of the simulations the epochs completed before it, "epoch", and the numbers
+    of simulations in "training" and "validation"."""
+
+    def begin_dataset(self, num_training: int, num_validation: int) -> None:
+        """Train on other simulations from here on: the epoch under way and early stopping start again."""
+        self.batch, self.loss_sum, self.finished = 0, 0.0, False
+        self.datasets.append({"epoch": self.epoch, "training": num_training, "validation": num_validation})
+
+    @property
+    def epochs_without_improvement(self) -> int:
+        """The epochs completed since the best one, or since the simulations have changed."""
+        return self.epoch - max(self.best_epoch, self.datasets[-1]["epoch"] if self.datasets else 0)
 
     def record(self, train_loss: float, val_loss: float, lr: float) -> bool:
         """Close the epoch; return whether its validation loss is the best so far."""
@@ -26,7 +39,14 @@ class Progress:
         if is_best:
             self.best_loss, self.best_epoch = val_loss, self.epoch
         self.history.append(
-            {"epoch": self.epoch, "step": self.step, "train_loss": train_loss, "val_loss": val_loss, "lr": lr}
+            {
+                "epoch": self.epoch,
+                "step": self.step,
+                "train_loss": train_loss,
+                "val_loss": val_loss,
+                "best_loss": self.best_loss,
+                "lr": lr,
+            }
         )
         return is_best
 

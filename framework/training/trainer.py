@@ -54,6 +54,7 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer = build(block, "optimizer", params=self.parameters)
         self.scheduler = build(optimizer["scheduler"], "optimizer.scheduler", optimizer=self.optimizer)
         self.progress = Progress()
+        self.progress.begin_dataset(len(data.train_rows), len(data.val_rows))
         self.is_between_steps = True  # or else an update is half done, and nothing of it may be saved
         self._loss_sum = torch.zeros((), device=data.device)  # of the epoch under way; not waited for in each step
         self._started = time.perf_counter()
@@ -98,10 +99,13 @@ class Trainer:
 
     def is_done(self) -> bool:
         """Tell whether the last epoch is reached or the loss has stopped falling."""
-        if self.progress.epoch >= self.loop.num_epochs:
-            return True
-        patience = self.loop.early_stop_patience
-        return patience is not None and self.progress.epoch - self.progress.best_epoch >= patience
+        return self.progress.epoch >= self.loop.num_epochs or self.has_stopped_early()
+
+    def has_stopped_early(self) -> bool:
+        """Tell whether the loss has not fallen for `early_stop_patience` epochs, with epochs left."""
+        patience, progress = self.loop.early_stop_patience, self.progress
+        is_patient = patience is None or progress.epochs_without_improvement < patience
+        return not is_patient and progress.epoch < self.loop.num_epochs
 
     def validate(self, ranks: Ranks | None = None) -> float:
         """Return the mean negative log-density of the held-out rows' theta; `ranks` share the work."""
@@ -154,18 +158,18 @@ class Trainer:
         self.progress.loss_sum = self._loss_sum.item()
         self.progress.train_seconds = time.perf_counter() - self._started
 
-    def restart_epoch(self) -> None:
-        """Forget the batches of the epoch under way, where they are not those of this trainer's data."""
-        self.progress.batch = 0
-        self._loss_sum.zero_()
+    def begin_dataset(self) -> None:
+        """Go on with other data than those of the state: early stopping and the epoch under way start again.
 
-    def measure_best(self) -> None:
-        """Measure the best weights again, where the held-out rows are others than those that they were best on."""
-        now = {name: value.clone() for name, value in self.estimator.state_dict().items()}
-        self.estimator.load_state_dict(self.best)
+        The best weights so far are measured on the held-out rows of now, so that later ones compare with them.
+        """
+        self.progress.begin_dataset(len(self.data.train_rows), len(self.data.val_rows))
+        self._loss_sum.zero_()
         if self.progress.best_epoch:
+            now = {name: value.clone() for name, value in self.estimator.state_dict().items()}
+            self.estimator.load_state_dict(self.best)
             self.progress.best_loss = self.validate()
-        self.estimator.load_state_dict(now)
+            self.estimator.load_state_dict(now)
 
     def _measure_offsets(self) -> None:
         """Learn what turns the loss, which is measured in z, into that of theta."""

@@ -84,6 +84,7 @@ class Framework:
         from framework.estimators import Estimator, EstimatorSpec
         from framework.paths import CONF_DIR
         from framework.training import Trainer, TrainingData
+        from framework.training.data import held_out_rows
 
         def read(path: str) -> dict[str, Any]:
             return yaml.safe_load((CONF_DIR / path).read_text())
@@ -95,7 +96,8 @@ class Framework:
         estimator = Estimator(EstimatorSpec("z", network, None, 2, {"x": (2,)}, {"z": prior}))
         self.num_parameters = count(estimator.density.conditional)
         u, evidence = estimator.prepare(theta, {"x": x})
-        data = TrainingData.split(u, evidence, 0.1, 0, "z", torch.device("cpu"))
+        held_out = held_out_rows(torch.arange(len(u)), 0.1, 0, "z")
+        data = TrainingData.split(u, evidence, held_out, torch.device("cpu"))
         estimator.fit_standardisation(u[data.train_rows], {"x": x[data.train_rows]})
         loop = LoopConfig(num_epochs=0, early_stop_patience=None, batch_size=settings.batch_size, compile=compile_loss)
         self.trainer = Trainer(estimator, data, loop, optimizer, 0)

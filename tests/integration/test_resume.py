@@ -109,6 +109,25 @@ def test_a_requeued_job_goes_on_whatever_was_edited(edited):
     assert "finished already" in result.stdout
 
 
+def test_more_simulations_train_a_run_on_that_has_stopped_early(project):
+    early = ["loop.num_epochs=50", "loop.early_stop_patience=1", "inference.report=true", "overwrite=true"]
+    first = command(project, *early, "optimizer.lr=0.1")
+    assert first.returncode == 0 and "z: stopped early at epoch" in first.stdout, first.stderr
+    again = ["+resume=true", *early[:-1], "optimizer.lr=0.1"]
+    more = ["simulation.num_simulations=600", "resume_allow=[simulation.num_simulations]"]
+    second = command(project, *again, *more)
+    assert second.returncode == 0, second.stderr
+    assert "540 simulations to train on instead of 270, 60 held out instead of 30" in second.stdout
+    assert "finished already" not in second.stdout
+    progress = json.loads((project / "outputs/mine/checkpoints/latest/z/checkpoint.json").read_text())["progress"]
+    (_, last), facts = (
+        progress["datasets"],
+        json.loads((project / "outputs/mine/report/summary.json").read_text())["facts"],
+    )
+    assert last["epoch"] < progress["best_epoch"] and facts["simulations"] == "600 valid, 0 invalid"
+    assert facts["trained on"] == "z 540 simulations (60 held out)"
+
+
 def test_a_run_resumes_with_more_epochs_more_samples_and_a_learning_rate_that_was_consented_to(project):
     changes = ["loop.num_epochs=3", "inference.num_samples=60", "optimizer.lr=0.01", "resume_allow=[optimizer.lr]"]
     result = command(project, "+resume=true", *changes)

@@ -1,0 +1,31 @@
+"""Simulations that are asked for when a run is resumed, and what becomes of them."""
+
+from collections.abc import Mapping, Sequence
+
+from framework.config.parse import node_settings
+from framework.config.schema import Config
+from framework.errors import ConfigError
+from framework.resume.diff import Change
+
+KEY = "simulation.num_simulations"
+
+
+def check_simulations(changes: Sequence[Change], epochs: Mapping[str, int], config: Config) -> None:
+    """Raise `ConfigError` where more simulations are asked for and no node has an epoch left to train on them.
+
+    `epochs` holds the epoch that each node has reached.
+    """
+    change = next((change for change in changes if change.key == KEY), None)
+    if change is None or change.verdict == "refused" or change.new < change.old:
+        return
+    keys, reached = [], []
+    for name in (name for name, node in config.graph.items() if node.evidence):
+        settings = node_settings(config, name)
+        if epochs.get(name, 0) < settings.loop.num_epochs:
+            return
+        keys.append(settings.key_of(name, "loop.num_epochs"))
+        reached.append(f"{name} has had its {settings.loop.num_epochs} epochs")
+    raise ConfigError(
+        f"{KEY}={change.new}: nothing would be trained on the new simulations ({', '.join(reached)}); "
+        f"raise {' and '.join(dict.fromkeys(keys))} as well"
+    )
