@@ -8,6 +8,7 @@ import pytest
 from matplotlib import pyplot
 
 from framework.inference.figures_corner import corner_figure
+from framework.inference.information import InformationGain
 from framework.inference.report import NodeReport, PredictiveReport, write_report
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -39,7 +40,7 @@ def calibrated(dim=2):
     return {
         "calibration_theta": normal(60, dim, seed=1),
         "calibration_samples": normal(60, 50, dim, seed=2),
-        "information_gain": 1.25,
+        "information_gain": InformationGain(1.25, 0.034),
     }
 
 
@@ -135,12 +136,31 @@ def test_summary_holds_the_numbers_of_the_page(report_dir):
     node = summary["nodes"]["z"]
     assert (summary["title"], summary["facts"]) == ("a title", {"seed": "0"})
     assert (node["best_epoch"], node["information_gain"], node["num_samples"]) == (3, 1.25, 200)
+    assert (node["information_gain_standard_error"], node["information_gain_note"]) == (0.034, None)
     assert node["best_val_loss"] == pytest.approx(1.1 / 3)
     assert [row["parameter"] for row in node["observations"][0]] == ["z[0]", "z[1]"]
     assert abs(node["observations"][0][1]["z_score"]) < 0.5
     assert node["calibration"]["sbc_p_values"].keys() == {"z[0]", "z[1]"}
     assert not node["calibration"]["is_suspicious"]
     assert summary["predictive"]["x"] == [{"num_finite": 50, "fraction_in_50": 1.0, "fraction_in_90": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("gain", "text"),
+    [
+        (InformationGain(7.5588, 0.1512), "7.56 ± 0.15 nats"),
+        (InformationGain(-0.000312, 0.0034), "−0.0003 ± 0.0034 nats"),
+        (InformationGain(312.4, 12.3), "312 ± 12 nats"),
+        (InformationGain(1.5), "1.50 nats"),
+        (InformationGain(1.5, 0.0), "1.50 nats"),
+        (InformationGain(note="no prior is given"), "Information gain of z: no prior is given."),
+        (InformationGain(0.5, 0.1, "without the 3 outside"), "Information gain of z: without the 3 outside."),
+    ],
+)
+def test_the_information_gain_comes_with_its_error_or_the_reason_for_its_absence(tmp_path, gain, text):
+    page = Page(report_of(tmp_path, node_report(num_observations=0, information_gain=gain)))
+    assert text in page.text
+    assert ("Information gain of z" in page.text) is (gain.note is not None)
 
 
 def test_an_overconfident_posterior_is_called_miscalibrated(tmp_path):

@@ -89,15 +89,3 @@ def draw_calibration(
             theta, _ = estimator.sample(rows, num_samples)
         parts.append(theta.cpu().reshape(-1, num_samples, theta.shape[1]))
     return torch.cat(parts).numpy()
-
-
-def information_gain(estimator: Estimator, theta: Tensor, evidence: Mapping[str, Tensor]) -> float | None:
-    """Return the mean of log q(theta | evidence) - log q(theta) in nats, where the estimator has a marginal."""
-    marginal_log_prob = getattr(estimator.density, "marginal_log_prob", None)
-    if marginal_log_prob is None:
-        return None
-    with torch.no_grad():
-        u, prepared = estimator.prepare(theta, evidence)
-        conditional = estimator.latent_log_prob(u, prepared) + estimator.log_scale()
-        marginal = marginal_log_prob(estimator.standardize(u)) + estimator.standardize.log_abs_det()
-        return (conditional - marginal).mean().item()

@@ -17,7 +17,8 @@ from framework.config.schema import Config
 from framework.config.target import targets_in
 from framework.estimators.files import load_estimator
 from framework.graph import Graph
-from framework.inference.draw import Arrays, draw_calibration, draw_posterior, draw_predictive, information_gain
+from framework.inference.draw import Arrays, draw_calibration, draw_posterior, draw_predictive
+from framework.inference.information import information_gain
 from framework.inference.posterior import Posterior
 from framework.inference.samples import write_samples
 from framework.run_directory import RunDirectory, versions
@@ -111,7 +112,8 @@ class Finish:
         rows = torch.from_numpy(np.flatnonzero(np.isin(arrays["index"], held_out)))
         theta = torch.from_numpy(arrays[node])[rows].flatten(1).to(self.device)
         evidence = {name: torch.from_numpy(arrays[name])[rows].to(self.device) for name in names}
-        checks["information_gain"] = information_gain(estimator, theta, evidence)
+        batch_size = settings.inference.batch_size
+        checks["information_gain"] = information_gain(estimator, theta, evidence, batch_size, self.check)
         num_calibration = min(settings.inference.num_calibration, len(rows))
         if num_calibration:
             checks["calibration_theta"] = theta[:num_calibration].cpu().numpy()
@@ -119,7 +121,7 @@ class Finish:
                 estimator,
                 {name: value[:num_calibration] for name, value in evidence.items()},
                 settings.inference.num_calibration_samples,
-                settings.inference.batch_size,
+                batch_size,
                 self.config.seed,
                 self.check,
             )

@@ -136,7 +136,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _number, "gain": _gain}
     environment.globals["max_observations"] = MAX_OBSERVATIONS
     return environment.get_template("report.html.jinja")
 
@@ -145,3 +145,12 @@ def _number(value: float | None, digits: int = 4) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.{digits}g}".replace("-", "−")
+
+
+def _gain(numbers: Mapping[str, Any]) -> str:
+    """Write the information gain with the two leading digits of its standard error: 7.56 ± 0.15 nats."""
+    nats, error = numbers["information_gain"], numbers["information_gain_standard_error"]
+    if nats is None or not error:
+        return "–" if nats is None else f"{nats:.2f} nats".replace("-", "−")
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 6)
+    return f"{nats:.{digits}f} ± {error:.{digits}f} nats".replace("-", "−")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from framework.inference import diagnostics
+from framework.inference.information import InformationGain
 
 CALIBRATION_LEVEL = 0.01
 
@@ -28,8 +29,7 @@ class NodeReport:
     """Parameters of L simulations not trained on, (L, dim)."""
     calibration_samples: np.ndarray | None = None
     """Posterior samples given each of these simulations, (L, num_samples, dim)."""
-    information_gain: float | None = None
-    """Expected log q(theta | x) - log p(theta), in nats."""
+    information_gain: InformationGain | None = None
 
     @property
     def parameter_names(self) -> list[str]:
@@ -86,11 +86,14 @@ def calibrate(node: NodeReport, seed: int) -> Calibration | None:
 def summarise_node(node: NodeReport, calibration: Calibration | None) -> dict[str, Any]:
     """Return the node's numbers: training, calibration, and a row for each observation and parameter."""
     losses = [row["val_loss"] for row in node.history if row["epoch"] == node.best_epoch]
+    gain = node.information_gain or InformationGain()
     return {
         "num_epochs": len(node.history),
         "best_epoch": node.best_epoch,
         "best_val_loss": float(losses[-1]) if losses and losses[-1] is not None else None,
-        "information_gain": node.information_gain,
+        "information_gain": gain.nats,
+        "information_gain_standard_error": gain.standard_error,
+        "information_gain_note": gain.note,
         "num_samples": node.samples.shape[1],
         "calibration": None if calibration is None else _summarise_calibration(calibration, node.parameter_names),
         "observations": [_rows(node, index) for index in range(len(node.samples))],

@@ -1,6 +1,7 @@
 """`python -m framework.train` from the first simulation to the report, and on from what is there."""
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -68,6 +69,21 @@ def test_samples_hold_every_observation_with_the_density_of_each_sample(finished
     posterior = loaded.posterior("z")
     expected = posterior.log_prob(arrays["samples"][3], observation=3)
     torch.testing.assert_close(torch.tensor(arrays["log_prob"][3]), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_the_report_says_how_much_was_learned_of_what_the_prior_knew(finished):
+    """Measured here from outside: at the simulations held out, the posterior's density against the prior's."""
+    run_dir = finished[0] / "outputs/two_moons"
+    loaded = load_run(run_dir)
+    held_out = torch.load(run_dir / "checkpoints/latest/z/simulations.pth")["validation"]
+    simulations = loaded.simulations("z", "x")
+    x = {"x": torch.from_numpy(simulations["x"])[held_out]}
+    log_prob = loaded.joint_posterior.estimators["z"].log_prob(torch.from_numpy(simulations["z"])[held_out], x)
+    gain = log_prob.double() - np.log(1 / 4)  # uniform on a square of side 2
+    node = json.loads((run_dir / "report/summary.json").read_text())["nodes"]["z"]
+    assert node["information_gain"] == pytest.approx(gain.mean().item(), rel=1e-5)
+    assert node["information_gain_standard_error"] == pytest.approx(gain.std().item() / len(gain) ** 0.5, rel=1e-5)
+    assert re.search(r"<td>\d\.\d+ ± 0\.\d+ nats</td>", (run_dir / "report/report.html").read_text())
 
 
 def test_the_metrics_are_one_record_per_epoch(finished):
