@@ -16,7 +16,7 @@ from framework.errors import ConfigError
 from framework.estimators.compiled import compiled
 from framework.estimators.density import Density
 from framework.estimators.joined import JoinedWeights
-from framework.networks import EvidenceEmbedding, ResidualStandardize, Standardize
+from framework.networks import EvidenceEmbedding, ResidualStandardize, Standardize, repeat_rows
 from framework.priors import Prior, build_prior
 from framework.priors.improper import ImproperUniform
 
@@ -132,8 +132,11 @@ class Estimator(nn.Module):
 
     def latent_log_prob(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return log q(z | s) for prepared data: u (batch, latent_dim) to (batch,)."""
-        z = self.residual(self.standardize(u), self._features(evidence))
-        return self._model.log_prob(z, self.embedding(evidence).expand(len(u), -1))
+        features = self._features(evidence)
+        if features is not None and len(features) > 1:
+            features = repeat_rows(features, len(u))
+        z = self.residual(self.standardize(u), features)
+        return self._model.log_prob(z, repeat_rows(self.embedding(evidence), len(u)))
 
     def loss(self, u: Tensor, evidence: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
         """Return this step's objective and the mean negative log-density of z, both scalars."""
@@ -145,7 +148,7 @@ class Estimator(nn.Module):
     def log_prob(self, theta: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return log q(theta | evidence), -inf outside the support: (batch, dim) to (batch,).
 
-        Evidence has one row for each theta, or a single one for all.
+        Evidence has one row for each theta, a single one for all, or one for as many thetas as `sample` draws for it.
         """
         u, prepared = self.prepare(theta, evidence)
         log_prob = self.latent_log_prob(u, prepared) + self.log_scale() - self.prior.log_abs_det(u)

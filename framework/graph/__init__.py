@@ -1,8 +1,8 @@
 """The graph of random variables: which node feeds which, and which is inferred from what."""
 
-from framework.graph.arrays import check_shapes, load_array
+from framework.graph.arrays import check_shapes, load_array, with_rows
 from framework.graph.build import build_graph
 from framework.graph.graph import Graph, inference_order
 from framework.graph.node import Node
 
-__all__ = ["Graph", "Node", "build_graph", "check_shapes", "inference_order", "load_array"]
+__all__ = ["Graph", "Node", "build_graph", "check_shapes", "inference_order", "load_array", "with_rows"]

@@ -41,17 +41,19 @@ def check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
         [
             replace(
                 node,
-                observed=_with_rows(node.observed, shapes.get(node.name), f"graph.{node.name}.observed"),
-                truth=_with_rows(node.truth, shapes.get(node.name), f"graph.{node.name}.truth"),
+                observed=_complete(node.observed, shapes.get(node.name), f"graph.{node.name}.observed"),
+                truth=_complete(node.truth, shapes.get(node.name), f"graph.{node.name}.truth"),
             )
             for node in graph.nodes.values()
         ]
     )
 
 
-def _with_rows(array: np.ndarray | None, event: tuple[int, ...] | None, key: str) -> np.ndarray | None:
-    if array is None or event is None:  # a covariate has no shape to compare with
-        return array
+def with_rows(array: np.ndarray, event: tuple[int, ...], key: str, what: str = "file") -> np.ndarray:
+    """Return (num_observations, *event) of an array that may lack the leading axis or, of single numbers, the last.
+
+    Raises `ConfigError` naming the key, and what it is that has a wrong shape.
+    """
     if array.shape[1:] == event and array.ndim:
         return array
     if array.shape == event:
@@ -59,7 +61,12 @@ def _with_rows(array: np.ndarray | None, event: tuple[int, ...] | None, key: str
     if event == (1,) and array.ndim < 2:
         return array.reshape(-1, 1)
     expected = ", ".join(["num_observations", *map(str, event)])
-    raise ConfigError(f"{key}: file has shape {array.shape}, expected ({expected}): a simulation has shape {event}")
+    raise ConfigError(f"{key}: {what} has shape {array.shape}, expected ({expected}): a simulation has shape {event}")
+
+
+def _complete(array: np.ndarray | None, event: tuple[int, ...] | None, key: str) -> np.ndarray | None:
+    # A covariate has no shape to compare with.
+    return array if array is None or event is None else with_rows(array, event, key)
 
 
 def _read(path: Path, key: str) -> np.ndarray:

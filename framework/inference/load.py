@@ -12,7 +12,8 @@ from framework.config.target import targets_in
 from framework.errors import CheckpointError, ConfigError
 from framework.estimators.files import load_estimator
 from framework.graph import Graph, build_graph, inference_order
-from framework.inference.posterior import NodePosterior, Posterior
+from framework.inference.node_posterior import NodePosterior
+from framework.inference.posterior import Posterior
 from framework.inference.samples import read_samples
 from framework.paths import register_bundle
 from framework.run_directory import RunDirectory

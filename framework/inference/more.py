@@ -13,7 +13,7 @@ from framework.config.parse import from_container, resolve
 from framework.config.schema import Config
 from framework.device import choose_device
 from framework.errors import ConfigError
-from framework.graph import load_array
+from framework.graph import load_array, with_rows
 from framework.inference.draw import Arrays, draw_posterior, draw_predictive
 from framework.inference.load import LoadedRun
 from framework.inference.posterior import Posterior
@@ -76,7 +76,7 @@ def _draw_posterior(run: LoadedRun, config: Config, overrides: Sequence[str], nu
     shapes = {name: shape for estimator in estimators for name, shape in estimator.spec.evidence_shapes.items()}
     for name, shape in shapes.items():
         if name in observed:
-            observed[name] = _as_rows(observed[name], shape, f"graph.{name}.observed")
+            observed[name] = with_rows(observed[name], shape, f"graph.{name}.observed")
     posterior = Posterior(estimators, observed, config.seed)
     console = Console()
     with console.phase("sampling", posterior.num_observations):
@@ -91,11 +91,3 @@ def _draw_posterior(run: LoadedRun, config: Config, overrides: Sequence[str], nu
 def _new_observations(config: Config, overrides: Sequence[str]) -> dict[str, np.ndarray]:
     names = [match.group(2) for o in overrides if (match := _ALLOWED.fullmatch(o.partition("=")[0])) and match.group(2)]
     return {name: load_array(str(config.graph[name].observed), f"graph.{name}.observed") for name in names}
-
-
-def _as_rows(array: np.ndarray, shape: tuple[int, ...], key: str) -> np.ndarray:
-    if array.shape == shape:
-        return array[None]
-    if array.shape[1:] != shape:
-        raise ConfigError(f"{key}: shape {array.shape}, expected (num_observations, {', '.join(map(str, shape))})")
-    return array

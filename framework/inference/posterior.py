@@ -1,6 +1,7 @@
-"""Posterior samples and densities of a graph's inferred nodes, given observations."""
+"""Posterior samples of a graph's inferred nodes, given observations."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,13 +24,16 @@ class Posterior:
     def __init__(self, estimators: Sequence[Estimator], observations: Mapping[str, np.ndarray], seed: int) -> None:
         self.estimators = {estimator.spec.node: estimator.eval() for estimator in estimators}
         self.observations = {name: torch.as_tensor(value) for name, value in observations.items()}
+        if len({len(value) for value in observations.values()}) > 1:
+            lengths = ", ".join(f"{name} has {len(value)}" for name, value in observations.items())
+            raise ConfigError(f"numbers of observations differ: {lengths}; expected one row for each in all of them")
         self.seed = seed
         self.device = next(iter(next(iter(self.estimators.values())).parameters())).device
 
     @property
     def num_observations(self) -> int:
         """Number of observations."""
-        return min((len(value) for value in self.observations.values()), default=0)
+        return next((len(value) for value in self.observations.values()), 0)
 
     def sample(self, num_samples: int, observation: int = 0, batch_size: int = 10_000) -> Samples:
         """Return {node: (theta (num_samples, dim), log-density of each given its evidence (num_samples,))}.
@@ -39,72 +43,84 @@ class Posterior:
         """
         evidence = self.observation(observation)
         batches = []
-        for number, count in enumerate(_chunks(num_samples, batch_size)):
+        for number, start in enumerate(range(0, num_samples, batch_size)):
             with seeded(seed_sequence(self.seed, "posterior", observation, number)):
-                batches.append(self.sample_given(evidence, count))
+                batches.append(self._draw(evidence, min(batch_size, num_samples - start), self.estimators))
         return {
             name: (torch.cat([b[name][0] for b in batches]), torch.cat([b[name][1] for b in batches]))
             for name in self.estimators
         }
 
-    def sample_given(self, evidence: Mapping[str, Tensor], num_samples: int) -> Samples:
-        """Draw from the posterior given a single row of evidence for each observed node, on the device."""
-        values, samples = dict(evidence), {}
-        for name, estimator in self.estimators.items():
-            rows = {node: values[node] for node in estimator.spec.evidence_shapes}
-            repeats = num_samples if all(len(row) == 1 for row in rows.values()) else 1
-            theta, log_prob = estimator.sample(rows, repeats)
-            values[name] = theta
-            samples[name] = (theta.cpu(), log_prob.cpu())
-        return samples
+    def sample_given(self, evidence: Mapping[str, Tensor], num_samples: int, node: str, batch_size: int) -> Tensor:
+        """Return theta of `node`, (rows, num_samples, dim), given rows of evidence or a single one of it.
+
+        What `evidence` lacks is drawn first. The same arguments give the same samples; where anything in the
+        evidence differs they are independent, so that averages over observations are over the noise as well.
+        """
+        unknown = self.depends_on(node, evidence)
+        require_evidence(node, unknown - self.estimators.keys())
+        nodes = [name for name in self.estimators if name == node or name in unknown]
+        num_rows, digest = max(len(value) for value in evidence.values()), _digest(evidence)
+        theta = torch.empty(num_rows, num_samples, self.estimators[node].prior.dim)
+        for number, (rows, columns) in enumerate(blocks(num_rows, num_samples, batch_size)):
+            with seeded(seed_sequence(self.seed, "posterior", digest, number)):
+                drawn = self._draw(take(evidence, rows), columns.stop - columns.start, nodes)[node][0]
+            theta[rows, columns] = drawn.reshape(theta[rows, columns].shape)
+        return theta
+
+    def depends_on(self, node: str, known: Collection[str] = ()) -> set[str]:
+        """Return the names of the evidence behind `node`, of inferred nodes among it too, but for the `known` ones."""
+        names = {node}
+        for name in reversed(self.estimators):
+            if name in names:
+                names |= self.estimators[name].spec.evidence_shapes.keys() - set(known)
+        return names - {node}
 
     def observation(self, index: int) -> dict[str, Tensor]:
         """Return {node: (1, *event_shape)} of one observation, on the device."""
         if not 0 <= index < self.num_observations:
-            raise ConfigError(f"observation {index}: expected 0 to {self.num_observations - 1}")
+            expected = f"0 to {self.num_observations - 1}" if self.observations else "x=..., since this run has none"
+            raise ConfigError(f"observation {index}: expected {expected}")
         return {name: value[index : index + 1].to(self.device) for name, value in self.observations.items()}
 
-
-class NodePosterior:
-    """The posterior of one node, as `load_run(...).posterior(node)` gives it."""
-
-    def __init__(self, joint: Posterior, node: str) -> None:
-        self.joint, self.node = joint, node
-
-    def sample(self, num_samples: int, observation: int = 0, x: Mapping[str, object] | None = None) -> Tensor:
-        """Return theta of shape (num_samples, dim), given one of the run's observations or your own `x`.
-
-        `x` maps observed nodes to one value each; samples given `x` come from torch's global generator.
-        """
-        if x is None:
-            return self.joint.sample(num_samples, observation)[self.node][0]
-        return self.joint.sample_given(self._evidence(x), num_samples)[self.node][0]
-
-    def log_prob(self, theta: object, observation: int = 0, x: Mapping[str, object] | None = None) -> Tensor:
-        """Return the log-density of theta (batch, dim) given the node's evidence: (batch,).
-
-        Where the evidence includes other inferred nodes, their values must be in `x`.
-        """
-        estimator = self.joint.estimators[self.node]
-        evidence = self.joint.observation(observation) if self.joint.observations else {}
-        evidence |= self._evidence(x or {})
-        if missing := estimator.spec.evidence_shapes.keys() - evidence.keys():
-            raise ConfigError(f"{self.node}: x needs values for {', '.join(sorted(missing))}")
-        rows = {name: evidence[name] for name in estimator.spec.evidence_shapes}
-        values = torch.as_tensor(np.asarray(theta), dtype=torch.float32).to(self.joint.device)
-        return estimator.log_prob(values.reshape(-1, estimator.prior.dim), rows).cpu()
-
-    def _evidence(self, x: Mapping[str, object]) -> dict[str, Tensor]:
-        shapes = {n: s for e in self.joint.estimators.values() for n, s in e.spec.evidence_shapes.items()}
-        rows = {}
-        for name, value in x.items():
-            if name not in shapes:
-                raise ConfigError(f"x['{name}']: no evidence of that name, only {', '.join(shapes)}")
-            array = np.asarray(value, dtype=np.float32)
-            rows[name] = torch.as_tensor(array).reshape(-1, *shapes[name]).to(self.joint.device)
-        return rows
+    def _draw(self, evidence: Mapping[str, Tensor], num_samples: int, nodes: Iterable[str]) -> Samples:
+        """Draw `num_samples` for each row of evidence, those of one row together."""
+        num_draws = num_samples * max(len(value) for value in evidence.values())
+        values, samples = dict(evidence), {}
+        for name in nodes:
+            estimator = self.estimators[name]
+            rows = {node: values[node] for node in estimator.spec.evidence_shapes}
+            theta, log_prob = estimator.sample(rows, num_draws // max(len(row) for row in rows.values()))
+            values[name] = theta
+            samples[name] = (theta.cpu(), log_prob.cpu())
+        return samples
 
 
-def _chunks(total: int, size: int) -> Iterator[int]:
-    for start in range(0, total, size):
-        yield min(size, total - start)
+def require_evidence(node: str, missing: Collection[str]) -> None:
+    """Raise `ConfigError` if evidence is missing without which `node` has no posterior."""
+    if missing:
+        raise ConfigError(
+            f"x: no value for {', '.join(sorted(missing))}, evidence for {node}; give it too, or observation=<number> "
+            "to take what x lacks from the run's own observations"
+        )
+
+
+def take(evidence: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    """Return some rows of the evidence; a single row goes with all."""
+    return {name: value if len(value) == 1 else value[rows] for name, value in evidence.items()}
+
+
+def blocks(num_rows: int, num_samples: int, batch_size: int) -> Iterator[tuple[slice, slice]]:
+    """Divide (num_rows, num_samples) into rows and columns of about `batch_size` samples."""
+    rows_at_once = max(batch_size // max(num_samples, 1), 1)
+    for row in range(0, num_rows, rows_at_once):
+        rows = slice(row, min(row + rows_at_once, num_rows))
+        for column in range(0, num_samples, batch_size):
+            yield rows, slice(column, min(column + batch_size, num_samples))
+
+
+def _digest(evidence: Mapping[str, Tensor]) -> int:
+    content = hashlib.sha256()
+    for name in sorted(evidence):
+        content.update(name.encode() + evidence[name].cpu().contiguous().numpy().tobytes())
+    return int.from_bytes(content.digest()[:8])

@@ -40,7 +40,7 @@ class EvidenceEmbedding(nn.Module):
             cast(Standardize, layer).fit(evidence[name])
 
     def forward(self, evidence: Mapping[str, Tensor]) -> Tensor:
-        """Return s; evidence with a single row goes with every row of the rest."""
+        """Return s; evidence with fewer rows than the rest is repeated: see `repeat_rows`."""
         parts = [self.networks[name](self.standardize[name](evidence[name])).flatten(1) for name in self.shapes]
         return _side_by_side(parts)
 
@@ -68,9 +68,15 @@ class EvidenceEmbedding(nn.Module):
         return summary.shape[1]
 
 
+def repeat_rows(values: Tensor, num_rows: int) -> Tensor:
+    """Return (num_rows, width) of (rows, width): each row as often as it takes, its copies next to each other."""
+    if len(values) in (1, num_rows):
+        return values.expand(num_rows, -1)
+    return values.repeat_interleave(num_rows // len(values), dim=0)
+
+
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate rows; a part with a single row goes with every row of the rest."""
     if len(parts) == 1:
         return parts[0]
     batch = max(len(part) for part in parts)
-    return torch.cat([part.expand(batch, -1) for part in parts], dim=1)
+    return torch.cat([repeat_rows(part, batch) for part in parts], dim=1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from framework import load_run
 from tests.integration.command import run, train
 
 
@@ -53,6 +54,14 @@ def test_predictive_samples_are_simulations(cwd):
 def test_a_new_observation_needs_no_training(cwd):
     np.save(cwd / "new.npy", np.array([[0.1, 0.2], [0.3, 0.4], [0.0, 0.0]]))
     assert sample(cwd, "posterior", "graph.x.observed=new.npy")["z"]["samples"].shape == (3, 50, 2)
+
+
+def test_python_takes_new_observations_as_an_array(cwd):
+    posterior, rows = load_run(cwd / "outputs/two_moons").posterior("z"), np.zeros((3, 2))
+    theta = posterior.sample(30, x=rows)
+    assert theta.shape == (3, 30, 2)
+    assert posterior.log_prob(theta, x=rows).shape == (3, 30)
+    assert posterior.sample(30, x=rows[0]).shape == (30, 2)
 
 
 @pytest.mark.parametrize(
