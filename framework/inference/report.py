@@ -13,9 +13,10 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from framework.inference.figures import loss_figure, predictive_figure
+from framework.inference.figures import loss_figure
 from framework.inference.figures_calibration import recovery_figure, sbc_figure, tarp_figure
 from framework.inference.figures_corner import corner_figure
+from framework.inference.figures_predictive import predictive_figure
 from framework.inference.summary import (
     Calibration,
     NodeReport,

@@ -34,3 +34,11 @@ styled = rc_context(STYLE)
 def plain(text: str) -> str:
     """Keep matplotlib from reading the dollar signs of a user's name as mathematics."""
     return text.replace("$", r"\$")
+
+
+def fitted(name: str, inches: float, points: float = 10) -> str:
+    """Return a name that is about as wide as there is room, ready to draw; what is too long loses its middle."""
+    room = max(int(72 * inches / (0.6 * points)), 5)  # the usual width of a character
+    if len(name) > room:
+        name = f"{name[: room // 2]}…{name[-(room - room // 2 - 1) :]}"
+    return plain(name)
