@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from framework.inference.diagnostics import binomial_band
 from framework.inference.figures_corner import MAX_PARAMETERS
-from framework.inference.style import MODEL, MUTED, TRUTH, plain, styled
+from framework.inference.style import MODEL, MUTED, TRUTH, fitted, plain, styled
 
 MAX_RECOVERY_POINTS = 300
 
@@ -22,7 +22,8 @@ def sbc_figure(ranks: np.ndarray, num_samples: int, p_values: np.ndarray, names:
     figure, panels = _panels(len(names), title)
     num_bins = int(min(np.clip(len(ranks) // 25, 4, 20), num_samples + 1))
     for axes, name, column, p_value in zip(panels, names, ranks.T, p_values, strict=False):
-        axes.set_title(plain(name) if np.isnan(p_value) else f"{plain(name)}   p = {p_value:.2g}")
+        heading = fitted(name, _panel_width(len(names)))
+        axes.set_title(heading if np.isnan(p_value) else f"{heading}\np = {p_value:.2g}")
         axes.set(xlabel="rank / number of samples", xlim=(0, 1))
         if np.isnan(p_value):
             axes.text(0.5, 0.5, "fixed", transform=axes.transAxes, ha="center", color=MUTED)
@@ -62,7 +63,7 @@ def recovery_figure(theta: np.ndarray, samples: np.ndarray, names: Sequence[str]
         axes.vlines(theta[:, i], low[:, i], high[:, i], color=MODEL, alpha=0.25, linewidth=0.8)
         axes.plot(theta[:, i], median[:, i], "o", color=MODEL, markersize=2.5, markeredgewidth=0)
         axes.axline((float(theta[0, i]), float(theta[0, i])), slope=1, color=TRUTH, linewidth=1)
-        axes.set(title=plain(name), xlabel="true value")
+        axes.set(title=fitted(name, _panel_width(len(names))), xlabel="true value")
         axes.grid(True)
     for axes in panels[:: _num_columns(len(names))]:
         axes.set_ylabel("median and 90 % interval")
@@ -73,12 +74,23 @@ def _num_columns(num_parameters: int) -> int:
     return {1: 1, 2: 2, 3: 3, 4: 2}.get(num_parameters, 3 if num_parameters <= 9 else 4)
 
 
+def _figure_width(num_columns: int) -> float:
+    return {1: 5.2, 2: 7.5}.get(num_columns, 9.0)
+
+
+def _panel_width(num_parameters: int) -> float:
+    """Return how wide the title of a panel may be, in inches."""
+    num_columns = _num_columns(num_parameters)
+    return _figure_width(num_columns) / num_columns - 0.4
+
+
 def _panels(num_parameters: int, title: str) -> tuple[Figure, list[Axes]]:
     """Return one small panel for each of the first `MAX_PARAMETERS` parameters."""
     shown, num_columns = min(num_parameters, MAX_PARAMETERS), _num_columns(num_parameters)
     num_rows = -(-shown // num_columns)
-    width = {1: 5.2, 2: 7.5}.get(num_columns, 9.0)
-    figure = Figure(figsize=(width, 0.6 + (3.0 if num_columns == 1 else 2.4) * num_rows), layout="constrained")
+    figure = Figure(
+        figsize=(_figure_width(num_columns), 0.6 + (3.0 if num_columns == 1 else 2.5) * num_rows), layout="constrained"
+    )
     note = "" if shown == num_parameters else f" (first {shown} of {num_parameters} parameters)"
     figure.suptitle(plain(title) + note)
     axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
@@ -93,7 +105,9 @@ def _draw_ranks(axes: Axes, ranks: np.ndarray, num_samples: int, num_bins: int) 
     lower, upper = binomial_band(np.diff(edges) / (num_samples + 1), len(ranks), 0.99)
     counts, _ = np.histogram(ranks, bins=edges)
     position = edges / (num_samples + 1)
-    axes.stairs(upper * len(ranks), position, baseline=lower * len(ranks), fill=True, color=MUTED, alpha=0.25)
-    axes.stairs(counts, position, fill=True, color=MODEL, alpha=0.55)
+    axes.stairs(upper * len(ranks), position, baseline=lower * len(ranks), fill=True, color="#dddddd")
+    axes.stairs(counts, position, fill=True, color="#7fb8d8")
     axes.stairs(counts, position, color=MODEL, linewidth=1)
+    for edge in (lower, upper):  # on top, where the bars hide the band
+        axes.stairs(edge * len(ranks), position, baseline=None, color=MUTED, linewidth=0.9, linestyle="--")
     axes.set_ylim(bottom=0)

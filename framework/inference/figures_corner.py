@@ -12,10 +12,11 @@ from matplotlib.lines import Line2D
 
 from framework.inference.diagnostics import finite_rows, fixed_parameters
 from framework.inference.figures import message_figure
-from framework.inference.style import MODEL, MUTED, TRUTH, plain, styled
+from framework.inference.style import MODEL, MUTED, TRUTH, fitted, plain, styled
 
 MAX_PARAMETERS = 10
 MIN_SAMPLES = 20
+LABEL_POINTS = 9
 
 
 @styled
@@ -45,7 +46,8 @@ def corner_figure(samples: np.ndarray, truth: np.ndarray | None, names: Sequence
         columns.append(samples[:, i].astype(np.float64) / unit)
         values.append(true_values[i] / unit)
         ranges.append((low / unit, high / unit))
-        labels.append(plain(names[i]) + suffix)
+        room = (_width(len(shown)) - 1.0) / len(shown) - (0.6 if suffix else 0.0)
+        labels.append(fitted(names[i], room, LABEL_POINTS) + suffix)
     figure = _draw(np.stack(columns, axis=1), ranges, labels)
     _mark(figure, columns, values)
     _arrange(figure)
@@ -70,8 +72,12 @@ def _unit(low: float, high: float) -> tuple[float, str]:
     return (1.0, "") if -2 <= exponent <= 3 else (10.0**exponent, f" / 1e{exponent}")
 
 
+def _width(num_panels: int) -> float:
+    return {1: 5.2, 2: 5.4, 3: 6.6, 4: 7.8, 5: 8.8}.get(num_panels, 1.2 * num_panels + 1.4)
+
+
 def _draw(samples: np.ndarray, ranges: Sequence[tuple[float, float]], labels: Sequence[str]) -> Figure:
-    width = {1: 5.2, 2: 5.4, 3: 6.6, 4: 7.8, 5: 8.8}.get(len(labels), 1.2 * len(labels) + 1.4)
+    width = _width(len(labels))
     figure = Figure(figsize=(width, 3.8 if len(labels) == 1 else width))
     corner.corner(
         samples,
@@ -88,7 +94,7 @@ def _draw(samples: np.ndarray, ranges: Sequence[tuple[float, float]], labels: Se
         data_kwargs={"alpha": 0.15, "ms": 1.5},
         contour_kwargs={"linewidths": 0.9},
         hist_kwargs={"linewidth": 1.2, "histtype": "stepfilled", "facecolor": "#cce3f0", "edgecolor": MODEL},
-        label_kwargs={"fontsize": 10},
+        label_kwargs={"fontsize": LABEL_POINTS},
         fig=figure,
     )
     return figure
