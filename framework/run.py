@@ -64,6 +64,8 @@ class Run:
     def go(self, attempt: Attempt) -> StopReason | None:
         """Go through all phases and record them; return why the attempt ended early, or None if the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
+        if not self.graph.is_observed:
+            log.info("No observation: the posterior is trained and checked, and sampled later")
         log.info(self.guard.limit(BudgetReader(self.config.runtime.wall_clock_budget)))
         if problem := deaf():
             log.warning("⚠ %s", problem)

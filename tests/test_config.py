@@ -58,6 +58,8 @@ def test_every_option_of_a_group_composes(group):
         ("runtime.exit_code=0", "runtime.exit_code=0: expected at least 1"),
         ("runtime.exit_code=256", "runtime.exit_code=256: expected at most 255"),
         ("graph.x.backend=jax", "graph.x.backend=jax: expected numpy or torch"),
+        ("+graph.z.labels=rate", "graph.z.labels=rate: expected a list"),
+        ("+graph.z.labels=[rate, 2]", "graph.z.labels.1=2: expected text"),
         ("+graph.z.loop={num_epoch: 3}", "graph.z.loop.num_epoch=3: no such key"),
         ("+graph.z.loop={batch_size: 0}", "graph.z.loop.batch_size=0: expected at least 1"),
         ("loop.num_epochs=${nothing}", "loop.num_epochs: Interpolation key 'nothing' not found"),

@@ -63,6 +63,18 @@ def test_covariates_are_not_simulated():
     assert names(graph.simulation_order) == ["z", "x"]
 
 
+def test_a_graph_without_observations_can_be_trained():
+    graph = Graph(
+        [
+            inferred("z", "x", "y", truth=OBSERVED),
+            simulated("x", "z", observed=None),
+            simulated("y", "x", observed=None),
+        ]
+    )
+    assert graph.observables == ["x", "y"] and not graph.is_observed
+    assert Graph([inferred("z", "x"), simulated("x", "z")]).is_observed
+
+
 def test_picture_leads_from_parents_to_children():
     graph = Graph(
         [
@@ -110,7 +122,11 @@ def test_cycle_of_evidence_is_printed():
     ("nodes", "start"),
     [
         ([inferred("z", "x"), simulated("x", "z", "z")], "graph.x.parents: 'z' is there twice"),
-        ([inferred("z", "x"), simulated("x", "z", observed=None)], "graph.x.observed: missing"),
+        (
+            [inferred("z", "x", "y"), simulated("x", "z"), simulated("y", "z", observed=None)],
+            "graph.y.observed: missing",
+        ),
+        ([inferred("z", "x"), simulated("x", "z", observed=None), simulated("y", "x")], "graph.x.observed: missing"),
         (
             [inferred("z", "x"), simulated("x", "z", "time"), Node("time", observed=OBSERVED)],
             "graph.time.observed: file has 3 rows, expected 1",
@@ -144,6 +160,12 @@ def test_files_must_have_as_many_observations():
     assert message.startswith("graph.x.observed: file has 3 observations, graph.z.truth has 1")
 
 
+@pytest.mark.parametrize("labels", [("rate",), ("rate", "half-life", "$")])
+def test_there_is_a_label_for_each_parameter(labels):
+    message = error_of(inferred("z", "x", labels=labels), simulated("x", "z"))
+    assert message.startswith(f"graph.z.labels={list(labels)}: {len(labels)} given, expected 2, one for each parameter")
+
+
 # --- from the config ---
 
 
@@ -175,6 +197,10 @@ def test_graph_is_built_from_plain_mappings(tmp_path):
             "graph.x.simulator._target_=tests.",
         ),
         ({"observed": "missing.npz"}, "graph.x.observed=missing.npz: no such file"),
+        ({"labels": "a"}, "graph.x.labels=a: expected a list with one text for each"),
+        ({"labels": [1, 2]}, "graph.x.labels=[1, 2]: 1 is no text"),
+        ({"labels": ["a", " "]}, "graph.x.labels=['a', ' ']: ' ' is no text"),
+        ({"labels": ["a", "a"]}, "graph.x.labels=['a', 'a']: 'a' is there twice"),
     ],
 )
 def test_mistake_in_the_config_is_refused_by_key(tmp_path, change, start):

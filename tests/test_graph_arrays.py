@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,24 @@ def test_observations_of_another_shape_are_refused():
         check_shapes(graph, {"z": (2,), "x": (2,)})
     message = "graph.x.observed: file has shape (10, 3), expected (num_observations, 2): a simulation has shape (2,)"
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("event", "count", "part"),
+    [((3,), 3, "number"), ((20, 2), 2, "series"), ((32, 32), 1, "channel"), ((2, 2), 4, "number")],
+)
+def test_an_observable_has_a_label_for_each_of_its_parts(event, count, part):
+    z, x = z_to_x(None).nodes.values()
+
+    def check(number):
+        labels = tuple(f"label {i}" for i in range(number))
+        return check_shapes(Graph([z, replace(x, labels=labels)]), {"z": (2,), "x": event})
+
+    assert check(count).nodes["x"].labels[-1] == f"label {count - 1}"
+    with pytest.raises(
+        ConfigError, match=rf"graph\.x\.labels=.*: 5 given, expected {count}, one for each {part} of 'x'"
+    ):
+        check(5)
 
 
 def test_truth_of_another_shape_is_refused():

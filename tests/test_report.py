@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import matplotlib
@@ -171,6 +172,25 @@ def test_an_overconfident_posterior_is_called_miscalibrated(tmp_path):
 
 def test_one_parameter_has_the_name_of_its_node():
     assert node_report(dim=1).parameter_names == ["z"]
+
+
+def test_labels_are_the_names_of_the_parameters_everywhere(tmp_path):
+    labels = ["rate", "half-life <$_{s}>"]
+    node = node_report(labels=labels, **calibrated())
+    page = Page(report_of(tmp_path, node, predictive=[replace(predictive_report(2), labels=["mean", "spread"])]))
+    assert all(label in page.text for label in labels) and "z[0]" not in page.text
+    numbers = summary_of(tmp_path)["nodes"]["z"]
+    assert [row["parameter"] for row in numbers["observations"][0]] == labels
+    assert list(numbers["calibration"]["sbc_p_values"]) == labels
+
+
+def test_without_an_observation_the_report_is_of_training_and_calibration(tmp_path):
+    node = node_report(history=history(), num_observations=0, **calibrated())
+    page = Page(report_of(tmp_path, node, facts={"observations": "none"}))
+    assert "No observation: nothing was sampled" in page.text and "Corner plot" not in page.source
+    assert page.tags.count("img") == len(list(tmp_path.glob("*.png"))) == 4
+    assert (tmp_path / "z_sbc.png").exists()
+    assert summary_of(tmp_path)["nodes"]["z"]["observations"] == []
 
 
 def test_the_same_input_gives_the_same_files(tmp_path):

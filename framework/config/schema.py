@@ -99,6 +99,7 @@ class NodeConfig:
     backend: str = _key("numpy", choices=("numpy", "torch"))
     observed: str | None = _key(None, FREE)
     truth: str | None = _key(None, FREE)
+    labels: list[str] = _key([], FREE)
     network: dict[str, Any] = _key({})
     embedding: dict[str, Any] = _key({})
     loop: dict[str, Any] = _key({})

@@ -3,6 +3,16 @@
 from framework.graph.arrays import check_shapes, load_array, with_rows
 from framework.graph.build import build_graph
 from framework.graph.graph import Graph, inference_order
+from framework.graph.labels import parameter_names
 from framework.graph.node import Node
 
-__all__ = ["Graph", "Node", "build_graph", "check_shapes", "inference_order", "load_array", "with_rows"]
+__all__ = [
+    "Graph",
+    "Node",
+    "build_graph",
+    "check_shapes",
+    "inference_order",
+    "load_array",
+    "parameter_names",
+    "with_rows",
+]

@@ -9,6 +9,7 @@ import numpy as np
 
 from framework.errors import ConfigError
 from framework.graph.graph import Graph
+from framework.graph.labels import check_labels
 
 
 def load_array(path: str | Path, key: str) -> np.ndarray:
@@ -35,8 +36,11 @@ def check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """Return the graph with all observed and true values in the shape (num_observations, *event).
 
     `shapes` are the event shapes by node. A single event may lack the leading axis, and single
-    numbers may lack the trailing one. Raises `ConfigError` naming the key.
+    numbers may lack the trailing one. Also holds the labels against the shapes. Raises `ConfigError` naming the key.
     """
+    for node in graph.nodes.values():
+        if node.name in shapes:
+            check_labels(node, shapes[node.name])
     return Graph(
         [
             replace(

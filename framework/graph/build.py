@@ -7,10 +7,11 @@ from framework.config.target import build, suggest
 from framework.errors import ConfigError
 from framework.graph.arrays import load_array
 from framework.graph.graph import Graph
+from framework.graph.labels import read_labels
 from framework.graph.node import Node
 from framework.priors import build_prior
 
-_KEYS = ("parents", "evidence", "simulator", "batched", "backend", "observed", "truth")
+_KEYS = ("parents", "evidence", "simulator", "batched", "backend", "observed", "truth", "labels")
 
 
 def build_graph(
@@ -58,6 +59,7 @@ def _build_node(
         observed=None if observed is None else load_array(observed, f"{key}.observed"),
         truth=None if truth is None else load_array(truth, f"{key}.truth"),
         presimulated=presimulated,
+        labels=read_labels(block.get("labels"), f"{key}.labels"),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from framework.config.target import suggest
 from framework.errors import ConfigError
+from framework.graph.labels import check_labels
 from framework.graph.node import Node
 
 BACKENDS = ("numpy", "torch")
@@ -34,6 +35,8 @@ def check_node(node: Node, nodes: Mapping[str, Node]) -> None:
     _check_parents(node, nodes, key)
     _check_evidence(node, nodes, key)
     _check_arrays(node, key)
+    if node.prior is not None:
+        check_labels(node, (node.prior.dim,))
 
 
 def _check_parents(node: Node, nodes: Mapping[str, Node], key: str) -> None:
@@ -68,10 +71,18 @@ def _check_evidence(node: Node, nodes: Mapping[str, Node], key: str) -> None:
                 f"{key}.evidence: '{name}' is only observed and cannot be simulated; "
                 f"add graph.{name}.simulator or remove it from the evidence"
             )
-        if other.observed is None and not other.is_inferred:
-            raise ConfigError(
-                f"graph.{name}.observed: missing; '{name}' is evidence for '{node.name}', give its file of observations"
-            )
+
+
+def check_observed(nodes: Mapping[str, Node]) -> None:
+    """Check that all evidence is observed, or nothing is: then the posterior is trained, and sampled later."""
+    observed = [node.name for node in nodes.values() if node.is_drawn and node.observed is not None]
+    for node in nodes.values():
+        for name in node.evidence:
+            if observed and nodes[name].observed is None and not nodes[name].is_inferred:
+                raise ConfigError(
+                    f"graph.{name}.observed: missing; '{name}' is evidence for '{node.name}': give its file of "
+                    f"observations, or remove graph.{observed[0]}.observed too, to train now and sample later"
+                )
 
 
 def _check_arrays(node: Node, key: str) -> None:

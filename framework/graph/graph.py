@@ -5,7 +5,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
 from framework.errors import ConfigError
-from framework.graph.checks import check_node, check_num_observations, paired_arrays
+from framework.graph.checks import check_node, check_num_observations, check_observed, paired_arrays
 from framework.graph.node import Node
 from framework.graph.picture import picture
 
@@ -29,6 +29,7 @@ class Graph:
         self.inferred = [self.nodes[name] for name in inference_order(self.nodes)]
         if not self.inferred:
             raise ConfigError("graph: no node is inferred; give the node to be learned its evidence: [<node>, ...]")
+        check_observed(self.nodes)
         check_num_observations(nodes)
 
     @property
@@ -36,6 +37,17 @@ class Graph:
         """Number of observations; certain once `check_shapes` has completed the arrays' shapes."""
         arrays = paired_arrays(self.nodes.values()).values()
         return next((len(array) for array in arrays if array.ndim > 1), 1)
+
+    @property
+    def observables(self) -> list[str]:
+        """Names of the evidence that is not inferred itself: what must be observed before anything can be sampled."""
+        needed = {name for node in self.inferred for name in node.evidence}
+        return [node.name for node in self.simulation_order if node.name in needed and not node.is_inferred]
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether there are observations to sample the posterior for; without any it is only trained."""
+        return all(self.nodes[name].observed is not None for name in self.observables)
 
     @property
     def training_nodes(self) -> list[str]:

@@ -29,6 +29,7 @@ class Node:
     observed: np.ndarray | None = None
     truth: np.ndarray | None = None
     presimulated: bool = False
+    labels: tuple[str, ...] = ()
 
     @property
     def is_inferred(self) -> bool:

@@ -1,6 +1,6 @@
 """Drawing after training: posterior and predictive samples of all observations, and calibration samples."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import torch
@@ -40,14 +40,19 @@ def draw_posterior(
 
 
 def draw_predictive(
-    graph: Graph, samples: Arrays, num_predictive: int, seed: int, check: Check = lambda: None
+    graph: Graph,
+    observed_nodes: Collection[str],
+    samples: Arrays,
+    num_predictive: int,
+    seed: int,
+    check: Check = lambda: None,
 ) -> dict[str, np.ndarray]:
-    """Simulate forward from the first posterior samples of each observation.
+    """Simulate the observed nodes forward from the first posterior samples of each observation.
 
     Returns {observed node: (num_observations, num_predictive, *event_shape)}; simulations that
     fail are NaN.
     """
-    observed = [n.name for n in graph.simulation_order if n.observed is not None and n.name in graph.simulable]
+    observed = [n.name for n in graph.simulation_order if n.name in observed_nodes and n.name in graph.simulable]
     if not observed:  # presimulated
         return {}
     num_observations, num_samples = next(iter(samples.values()))["samples"].shape[:2]

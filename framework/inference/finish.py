@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from framework.graph import Graph
 from framework.inference.draw import Arrays, draw_calibration, draw_posterior, draw_predictive
 from framework.inference.information import information_gain
 from framework.inference.posterior import Posterior
-from framework.inference.samples import write_samples
+from framework.inference.samples import names_of_parameters, source_of_samples, write_samples
 from framework.run_directory import RunDirectory, versions
 from framework.simulation import SimulationStore
 from framework.tracking import Console
@@ -56,8 +56,9 @@ class Finish:
 
     def go(self, console: Console) -> None:
         """Write `samples/` and `report/`, and say where they are."""
-        samples = self._sample(console)
-        log.info("samples: %s", self.directory.samples_dir)
+        self.directory.samples_dir.mkdir(parents=True, exist_ok=True)
+        samples = self._sample(console) if self.graph.is_observed else {}
+        log.info("samples: %s", self.directory.samples_dir if samples else self._sample_later())
         if self.config.inference.report:
             log.info("report:  %s", self._report(samples))
 
@@ -71,7 +72,7 @@ class Finish:
 
         with console.phase("sampling", posterior.num_observations):
             arrays = draw_posterior(posterior, num_samples, self.config.inference.batch_size, on_progress)
-        write_samples(self.directory.samples_dir / "posterior", arrays)
+        self._write("posterior", arrays, names_of_parameters(arrays, self.config))
         return arrays
 
     def _report(self, samples: Arrays) -> Path:
@@ -79,18 +80,26 @@ class Finish:
         from framework.inference.summary import NodeReport, PredictiveReport
 
         inference, truth = self.config.inference, self.directory.read_arrays("truth")
+        labels = {name: node.labels for name, node in self.graph.nodes.items()}
+        none = {name: np.zeros((0, 0, estimator.prior.dim)) for name, estimator in self.estimators.items()}
         nodes = [
-            NodeReport(name=name, samples=samples[name]["samples"], truth=truth.get(name), **self._checks(name))
+            NodeReport(
+                name=name,
+                samples=samples[name]["samples"] if samples else none[name],
+                truth=truth.get(name) if samples else None,
+                labels=labels[name],
+                **self._checks(name),
+            )
             for name in self.estimators
         ]
         predictive: list[PredictiveReport] = []
-        if inference.num_predictive:
-            drawn = draw_predictive(self.graph, samples, inference.num_predictive, self.config.seed, self.check)
-            observed = self.directory.read_arrays("observed")
-            predictive = [PredictiveReport(name, values, observed[name]) for name, values in drawn.items()]
-            write_samples(
-                self.directory.samples_dir / "predictive", {name: {"samples": values} for name, values in drawn.items()}
-            )
+        if inference.num_predictive and samples:
+            num, observed = inference.num_predictive, self.directory.read_arrays("observed")
+            drawn = draw_predictive(self.graph, observed, samples, num, self.config.seed, self.check)
+            predictive = [
+                PredictiveReport(name, values, observed[name], labels[name]) for name, values in drawn.items()
+            ]
+            self._write("predictive", {name: {"samples": values} for name, values in drawn.items()}, labels)
         self.check()
         return write_report(
             self.directory.report_dir,
@@ -127,6 +136,19 @@ class Finish:
             )
         return checks
 
+    def _write(self, kind: str, arrays: Arrays, labels: Mapping[str, Sequence[str]]) -> None:
+        num_samples = {name: content["samples"].shape[1] for name, content in arrays.items()}
+        observed = self.directory.read_arrays("observed")
+        files = {name: str(self.config.graph[name].observed) for name in observed}
+        source = source_of_samples(kind, self.config, self.generation.path.name, observed, files, num_samples)
+        write_samples(self.directory.samples_dir / kind, arrays, labels, source)
+
+    def _sample_later(self) -> str:
+        """Return what to say and to type where there is no observation."""
+        files = " ".join(f"graph.{name}.observed=FILE" for name in self.graph.observables)
+        command = f"python -m framework.sample {self.directory.path} posterior {files}"
+        return f"none, since there is no observation; sample it later with {command}"
+
     def _progress(self, node: str) -> dict[str, Any]:
         return self.generation.load(f"{node}/checkpoint.json")["progress"]
 
@@ -143,6 +165,7 @@ class Finish:
             "seed": str(self.config.seed),
             "simulations": f"{num_valid} valid, {num_invalid} invalid",
             "trained on": ", ".join(f"{node} {self._trained_on(node)}" for node in self.estimators),
+            "observations": str(self.graph.num_observations) if self.graph.is_observed else self._sample_later(),
             "training time": format_duration(seconds),
             "best validation loss": ", ".join(f"{node} {loss:.4f}" for node, loss in losses.items()),
             "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),

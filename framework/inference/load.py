@@ -30,18 +30,21 @@ class LoadedRun:
     @cached_property
     def joint_posterior(self) -> Posterior:
         """The posterior of all nodes that have been trained, with the best weights of the newest checkpoint."""
-        generation = self._generation()
-        trained = [node for node in inference_order(self.config.graph) if node in generation.manifest["nodes"]]
+        trained = [node for node in inference_order(self.config.graph) if node in self.generation.manifest["nodes"]]
         known = targets_in(self.directory.record().config)
-        estimators = [load_estimator(generation, node, known) for node in trained]
+        estimators = [load_estimator(self.generation, node, known) for node in trained]
         return Posterior(estimators, self.directory.read_arrays("observed"), self.config.seed)
 
     @cached_property
     def graph(self) -> Graph:
-        """The graph with its simulators, whose code must be importable."""
+        """The graph with its simulators, whose code must be importable; what was observed is in the directory."""
         from_file = self.config.simulation.from_file is not None
         names = SimulationStore.open(self.directory.simulations_dir).event_shapes if from_file else ()
-        return build_graph(graph_container(self.config), self.config.priors, names)
+        nodes = graph_container(self.config)
+        for name, node in nodes.items():
+            if name in self.config.priors or node["simulator"] or name in names:
+                node |= {"observed": None, "truth": None}
+        return build_graph(nodes, self.config.priors, names)
 
     def posterior(self, node: str) -> NodePosterior:
         """Return the posterior of one node."""
@@ -50,14 +53,16 @@ class LoadedRun:
         return NodePosterior(self.joint_posterior, node)
 
     def samples(self, kind: str = "posterior") -> dict[str, dict[str, np.ndarray]]:
-        """Return {node: {"samples": ..., "log_prob": ...}} as saved in `samples/<kind>/`."""
+        """Return {node: {"samples": ..., "log_prob": ..., "labels": ...}} as saved in `samples/<kind>/`."""
         return read_samples(self.directory.samples_dir / kind)
 
     def simulations(self, *nodes: str) -> dict[str, np.ndarray]:
         """Return {node: (num_valid, *event_shape)} of the given nodes."""
         return SimulationStore.open(self.directory.simulations_dir).load(list(nodes))
 
-    def _generation(self) -> Generation:
+    @cached_property
+    def generation(self) -> Generation:
+        """The newest checkpoint."""
         generation = CheckpointStore(self.directory.checkpoints_dir).latest()
         if generation is None:
             raise CheckpointError(

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,17 @@ from framework.graph import load_array, with_rows
 from framework.inference.draw import Arrays, draw_posterior, draw_predictive
 from framework.inference.load import LoadedRun
 from framework.inference.posterior import Posterior
-from framework.inference.samples import next_directory, write_samples
+from framework.inference.samples import (
+    describe_source,
+    names_of_parameters,
+    next_directory,
+    source_of_samples,
+    write_samples,
+)
 from framework.rng import seed_sequence, seeded
 from framework.tracking import Console
+
+log = logging.getLogger(__name__)
 
 _ALLOWED = re.compile(r"inference\.(num_samples|batch_size|num_predictive)|seed|device|graph\.(\w+)\.observed")
 
@@ -29,15 +37,23 @@ def draw_more(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = LoadedRun(run_dir)
     config = _override(run, overrides)
+    checkpoint, observed = None, {}
     if kind == "prior":
         arrays = _draw_prior(run, config)
     else:
-        arrays = _draw_posterior(run, config, overrides, config.inference.num_samples)
+        checkpoint, observed = run.generation.path.name, _observations(run, config, overrides)
+        arrays = _draw_posterior(run, config, observed)
+    labels: Mapping[str, Sequence[str]] = names_of_parameters(arrays, config)
     if kind == "predictive":
-        predictive = draw_predictive(run.graph, arrays, config.inference.num_samples, config.seed)
-        arrays = {node: {"samples": values} for node, values in predictive.items()}
+        arrays = _draw_predictive(run, config, observed, arrays)
+        labels = {node: config.graph[node].labels for node in arrays}
     directory = next_directory(run.directory.samples_dir, kind)
-    write_samples(directory, arrays)
+    num_samples = {node: content["samples"].shape[kind != "prior"] for node, content in arrays.items()}
+    own = run.directory.path / "observed.npz"
+    files = {name: str(config.graph[name].observed) if name in _renewed(overrides) else own for name in observed}
+    source = source_of_samples(kind, config, checkpoint, observed, files, num_samples, overrides)
+    write_samples(directory, arrays, labels, source)
+    log.info("%s", describe_source(source))
     return directory
 
 
@@ -66,28 +82,55 @@ def _draw_prior(run: LoadedRun, config: Config) -> Arrays:
     return arrays
 
 
-def _draw_posterior(run: LoadedRun, config: Config, overrides: Sequence[str], num_samples: int) -> Arrays:
-    joint = run.joint_posterior
-    device = choose_device(config.device)
-    estimators = [estimator.to(device) for estimator in joint.estimators.values()]
-    observed = {name: value.numpy() for name, value in joint.observations.items()} | _new_observations(
-        config, overrides
-    )
-    shapes = {name: shape for estimator in estimators for name, shape in estimator.spec.evidence_shapes.items()}
+def _observations(run: LoadedRun, config: Config, overrides: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return {evidence node: (num_observations, *event_shape)}: the run's own, or from the overrides' files."""
+    arrays = run.directory.read_arrays("observed")
+    estimators = run.joint_posterior.estimators
+    shapes = {n: s for e in estimators.values() for n, s in e.spec.evidence_shapes.items() if n not in estimators}
+    for name in _renewed(overrides):
+        if name not in shapes:
+            raise ConfigError(f"graph.{name}.observed: no evidence of that name, only {', '.join(shapes)}")
+        arrays[name] = load_array(str(config.graph[name].observed), f"graph.{name}.observed")
+    observed: dict[str, np.ndarray] = {}
     for name, shape in shapes.items():
-        if name in observed:
-            observed[name] = with_rows(observed[name], shape, f"graph.{name}.observed")
+        key = f"graph.{name}.observed"
+        if name not in arrays:
+            raise ConfigError(f"{key}: missing; the run has no observation, give its file: {key}=FILE")
+        observed[name] = with_rows(arrays[name], shape, key)
+        first = next(iter(observed))
+        if len(observed[name]) != len(observed[first]):
+            raise ConfigError(
+                f"{key}: {len(observed[name])} observations, but graph.{first}.observed has {len(observed[first])}; "
+                "expected one row for each observation in both: give the files of both"
+            )
+    return observed
+
+
+def _renewed(overrides: Sequence[str]) -> list[str]:
+    """Return the nodes that the overrides give other observations."""
+    matches = [_ALLOWED.fullmatch(override.partition("=")[0]) for override in overrides]
+    return [match.group(2) for match in matches if match and match.group(2)]
+
+
+def _draw_posterior(run: LoadedRun, config: Config, observed: Mapping[str, np.ndarray]) -> Arrays:
+    device = choose_device(config.device)
+    estimators = [estimator.to(device) for estimator in run.joint_posterior.estimators.values()]
     posterior = Posterior(estimators, observed, config.seed)
     console = Console()
     with console.phase("sampling", posterior.num_observations):
         return draw_posterior(
             posterior,
-            dict.fromkeys(posterior.estimators, num_samples),
+            dict.fromkeys(posterior.estimators, config.inference.num_samples),
             config.inference.batch_size,
             lambda done: console.update(done, "observations", last=done == posterior.num_observations),
         )
 
 
-def _new_observations(config: Config, overrides: Sequence[str]) -> dict[str, np.ndarray]:
-    names = [match.group(2) for o in overrides if (match := _ALLOWED.fullmatch(o.partition("=")[0])) and match.group(2)]
-    return {name: load_array(str(config.graph[name].observed), f"graph.{name}.observed") for name in names}
+def _draw_predictive(run: LoadedRun, config: Config, observed: Mapping[str, np.ndarray], posterior: Arrays) -> Arrays:
+    names = {*observed, *run.directory.read_arrays("observed")}
+    predictive = draw_predictive(run.graph, names, posterior, config.inference.num_samples, config.seed)
+    if not predictive:
+        raise ConfigError(
+            f"predictive: {', '.join(sorted(names))} came from a file of simulations, and have no simulator"
+        )
+    return {node: {"samples": values} for node, values in predictive.items()}

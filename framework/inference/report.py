@@ -96,7 +96,7 @@ def _predictive_figures(report_dir: Path, predictive: PredictiveReport) -> list[
     for i, (samples, observed) in enumerate(zip(predictive.samples, predictive.observed, strict=True)):
         if i < MAX_OBSERVATIONS:
             title = f"{predictive.name}: posterior predictive, observation {i}"
-            figure = predictive_figure(samples, observed, predictive.name, title)
+            figure = predictive_figure(samples, observed, predictive.name, title, predictive.labels)
             images.append(_save(report_dir, f"{predictive.name}_predictive_{i}", figure))
     return images
 

@@ -1,30 +1,59 @@
-"""Samples on disk: a directory per draw, one `.npz` per node."""
+"""Samples on disk: a directory per draw, with one `.npz` per node and what they are of."""
 
+import hashlib
+import itertools
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from framework.attempt import now, write_atomically
+from framework.config.schema import Config
 from framework.errors import ConfigError
+from framework.graph import parameter_names
+
+SOURCE_FILE = "source.json"
+OWN_KINDS = ("posterior", "predictive")  # written anew whenever the run makes its results
 
 
-def write_samples(directory: Path, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Write {node: {array name: array}} to `directory/<node>.npz`, each file replaced as a whole."""
+def write_samples(
+    directory: Path,
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+    labels: Mapping[str, Sequence[str]],
+    source: Mapping[str, Any],
+) -> None:
+    """Write {node: {array name: array}} to `directory/<node>.npz`, each file replaced as a whole.
+
+    The labels of a node, if it has any, are one more array; `source` says which data the samples are of.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / SOURCE_FILE, json.dumps(source, indent=1))
     for node, content in arrays.items():
+        named = {**content, "labels": np.array(labels[node], dtype=np.str_)} if labels.get(node) else content
         temporary = directory / f".{node}.tmp.npz"
         with temporary.open("wb") as file:
-            np.savez(file, **content)  # type: ignore[arg-type]
+            np.savez(file, **named)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(directory / f"{node}.npz")
 
 
+def names_of_parameters(arrays: Mapping[str, Mapping[str, np.ndarray]], config: Config) -> dict[str, list[str]]:
+    """Return what the parameters of each node are called; `arrays` hold samples of (..., dim)."""
+    return {
+        node: parameter_names(node, content["samples"].shape[-1], config.graph[node].labels)
+        for node, content in arrays.items()
+    }
+
+
 def read_samples(directory: Path) -> dict[str, dict[str, np.ndarray]]:
     """Read what `write_samples` has written."""
     if not directory.is_dir():
-        raise ConfigError(f"{directory}: no samples here")
+        there = ", ".join(sorted(path.name for path in directory.parent.glob("[!.]*"))) or "nothing"
+        raise ConfigError(f"{directory}: no samples here; there is {there} in {directory.parent}")
     found = {}
     for path in sorted(directory.glob("[!.]*.npz")):
         with np.load(path) as file:
@@ -33,9 +62,50 @@ def read_samples(directory: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def next_directory(samples_dir: Path, kind: str) -> Path:
-    """Return `samples/<kind>`, or the first free of `samples/<kind>-2`, `-3`, ..."""
-    directory, number = samples_dir / kind, 1
-    while directory.exists():
-        number += 1
-        directory = samples_dir / f"{kind}-{number}"
-    return directory
+    """Return the first free of `samples/<kind>`, unless that is for the run itself to write, `<kind>-2`, `-3`, ..."""
+    numbered = (f"{kind}-{number}" for number in itertools.count(2))
+    names = numbered if kind in OWN_KINDS else itertools.chain([kind], numbered)
+    return next(directory for name in names if not (directory := samples_dir / name).exists())
+
+
+def source_of_samples(
+    kind: str,
+    config: Config,
+    checkpoint: str | None,
+    observed: Mapping[str, np.ndarray],
+    files: Mapping[str, str | Path],
+    num_samples: Mapping[str, int],
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what samples were drawn from: checkpoint, seed, and the file and the values of each observed node.
+
+    The digest is of the values as they were used, in float32, so that it tells the same data in another file.
+    """
+    return {
+        "kind": kind,
+        "drawn_at": now(),
+        "checkpoint": checkpoint,
+        "seed": config.seed,
+        "num_samples": dict(num_samples),
+        "observed": {
+            node: {
+                "file": str(Path(files[node]).resolve()),
+                "num_observations": len(values),
+                "sha256_of_float32": hashlib.sha256(values.astype(np.float32).tobytes()).hexdigest(),
+            }
+            for node, values in observed.items()
+        },
+        "overrides": list(overrides),
+    }
+
+
+def describe_source(source: Mapping[str, Any]) -> str:
+    """Return the source in one line for a terminal."""
+    drawn = ", ".join(f"{count} of {node}" for node, count in source["num_samples"].items())
+    given = ", ".join(
+        f"{node} in {Path(observed['file']).name} ({observed['num_observations']} observation"
+        f"{'s' if observed['num_observations'] != 1 else ''})"
+        for node, observed in source["observed"].items()
+    )
+    of = f" given {given}, with checkpoint {source['checkpoint']}" if given else ""
+    return f"{source['kind']}: {drawn}{of}, seed {source['seed']}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from framework.graph import parameter_names
 from framework.inference import diagnostics
 from framework.inference.information import InformationGain
 
@@ -30,12 +31,13 @@ class NodeReport:
     calibration_samples: np.ndarray | None = None
     """Posterior samples given each of these simulations, (L, num_samples, dim)."""
     information_gain: InformationGain | None = None
+    labels: Sequence[str] = ()
+    """What the parameters are called, if they have names of their own."""
 
     @property
     def parameter_names(self) -> list[str]:
-        """Return `z[0]`, `z[1]`, ..., or `z` alone if there is one parameter."""
-        dim = self.samples.shape[2]
-        return [self.name] if dim == 1 else [f"{self.name}[{i}]" for i in range(dim)]
+        """Return what the parameters are called in figures and tables."""
+        return parameter_names(self.name, self.samples.shape[2], self.labels)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class PredictiveReport:
     """(num_observations, num_predictive, *event_shape); rows with NaN are left out."""
     observed: np.ndarray
     """(num_observations, *event_shape)"""
+    labels: Sequence[str] = ()
+    """What the numbers, series or channels are called."""
 
 
 @dataclass(frozen=True)

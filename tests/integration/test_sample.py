@@ -1,16 +1,21 @@
 """`python -m framework.sample`: more samples from a run, without its YAML."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
 from framework import load_run
 from tests.integration.command import run, train
 
+KINDS = ("posterior", "predictive")
+
 
 @pytest.fixture(scope="module")
 def cwd(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("sample")
-    result = train("inference.batch_size=40", cwd=cwd)
+    result = train("inference.batch_size=40", "inference.report=true", cwd=cwd)
     assert result.returncode == 0, result.stderr
     return cwd
 
@@ -62,6 +67,42 @@ def test_python_takes_new_observations_as_an_array(cwd):
     assert theta.shape == (3, 30, 2)
     assert posterior.log_prob(theta, x=rows).shape == (3, 30)
     assert posterior.sample(30, x=rows[0]).shape == (30, 2)
+def test_samples_say_which_data_they_are_of(cwd):
+    values = np.array([[0.1, 0.2], [0.3, 0.4]])
+    np.save(cwd / "mine.npy", values)
+    overrides = ["graph.x.observed=mine.npy", "inference.num_samples=7", "seed=3"]
+    result = run("framework.sample", "outputs/two_moons", "posterior", *overrides, cwd=cwd)
+    directory = cwd / result.stdout.split("samples: ")[1].strip()
+    source = json.loads((directory / "source.json").read_text())
+    assert source["observed"] == {
+        "x": {
+            "file": str(cwd / "mine.npy"),
+            "num_observations": 2,
+            "sha256_of_float32": hashlib.sha256(values.astype(np.float32).tobytes()).hexdigest(),
+        }
+    }
+    assert (source["kind"], source["seed"], source["num_samples"]) == ("posterior", 3, {"z": 7})
+    assert source["overrides"] == overrides
+    checkpoint = (cwd / "outputs/two_moons/checkpoints/latest").resolve().name
+    assert source["checkpoint"] == checkpoint
+    line = f"posterior: 7 of z given x in mine.npy (2 observations), with checkpoint {checkpoint}, seed 3"
+    assert line in result.stderr.splitlines()
+
+
+def test_the_runs_own_samples_say_so_too(cwd):
+    samples_dir = cwd / "outputs/two_moons/samples"
+    own, predictive = (json.loads((samples_dir / kind / "source.json").read_text()) for kind in KINDS)
+    assert own["observed"]["x"]["file"].endswith("experiments/two_moons/observations.npz")
+    assert (own["num_samples"], predictive["num_samples"]) == ({"z": 50}, {"x": 20})
+    sample(cwd, "posterior")
+    newest = max(samples_dir.glob("posterior-*"), key=lambda path: path.stat().st_mtime_ns)
+    again = json.loads((newest / "source.json").read_text())["observed"]["x"]
+    assert again["file"] == str(cwd / "outputs/two_moons/observed.npz")
+    assert again["sha256_of_float32"] == own["observed"]["x"]["sha256_of_float32"]
+
+
+def test_parameters_without_labels_are_counted(cwd):
+    assert sample(cwd, "prior", "inference.num_samples=3")["z"]["labels"].tolist() == ["z[0]", "z[1]"]
 
 
 @pytest.mark.parametrize(
