@@ -20,7 +20,7 @@ from tests.toy_run import composed
 CLASSES = [
     (r"(resume|resume_from|resume_allow|overwrite)\b.*", None),
     (r"(graph\.\w+\.)?(inference\b.*|loop\.num_epochs)|(runtime|tracking)\..*|name|device", "free"),
-    (r"simulation\.(workers|max_invalid_fraction)|graph\.\w+\.(observed|truth)", "free"),
+    (r"simulation\.(workers|max_invalid_fraction)|graph\.\w+\.((observed|truth)|labels\b.*)", "free"),
     (r"(graph\.\w+\.)?loop\.compile", "shape"),
     (r"(graph\.\w+\.)?(loop\b.*|optimizer(?!\._target_$)\b.*)|seed|simulation\.num_simulations", "trajectory"),
     (r"(graph\.\w+\.)?(network|embedding|optimizer\._target_)\b.*|priors\..*|simulation\.from_file", "shape"),

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from framework.errors import ConfigError
+from framework.inference.report import NodeReport, write_report
 from framework.tracking import JsonlTracker, WandbTracker
 from tests.fake_wandb import FakeWandb
 
@@ -185,6 +187,19 @@ def test_offline_segments_sync_into_one_run_in_order_and_one_that_was_killed_is_
     subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=run_dir)
     assert len(segments) == 2
     assert steps(server) == list(range(10, 61, 10))
+
+
+def test_the_table_of_the_posterior_names_the_parameters(run_dir):
+    samples = np.random.default_rng(0).normal(size=(2, 100, 2))
+    node = NodeReport("theta", history=[], best_epoch=0, samples=samples, labels=["rate", "half-life"])
+    write_report(run_dir / "report", title="a title", facts={}, nodes=[node])
+    attempt(run_dir, range(1, 3), mode="offline")
+    (path,) = run_dir.glob("wandb/offline-run-*/files/media/table/report/theta_posterior*.json")
+    table = json.loads(path.read_text())
+    named = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [(row["observation"], row["parameter"]) for row in named] == [
+        (observation, label) for observation in (0, 1) for label in ("rate", "half-life")
+    ]
 
 
 def test_disabled_starts_nothing(run_dir):
