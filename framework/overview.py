@@ -1,18 +1,16 @@
 """Where runs stand, read from the files of their directories; knows nothing of torch and changes nothing."""
 
-import json
-import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from framework.attempt import attempt_paths, ending, last_checkpoint, last_sign_of, moment, read_attempt
 from framework.launcher.state import EXIT_FILE, JOB_FILE, failed_since, read_json
+from framework.progress import read_progress
 from framework.runtime.lease import Holding, read_lease
 
 STATES = ("waiting", "simulating", "training", "sampling", "stopped-resumable", "finished", "failed", "lost")
@@ -30,7 +28,8 @@ class RunStatus:
     node: str | None = None
     epoch: int | None = None
     num_epochs: int | None = None
-    best_loss: float | None = None
+    best_loss: float | None = None  # the sum over the nodes, once each has one
+    best_losses: dict[str, float | None] = field(default_factory=dict)
     checkpoint_age_seconds: float | None = None
     attempts: int = 0
     trained_seconds: float = 0.0
@@ -79,8 +78,10 @@ def _read_run(run_dir: Path) -> RunStatus:
         status.problems.append(f"{run_dir}: its job failed, see what it printed in {run_dir.parent / 'jobs'}")
     if status.job_id is None:
         status.job_id = (read_json(run_dir / JOB_FILE) or {}).get("job_id")  # of one that waits
-    _read_metrics(run_dir / "metrics.jsonl", status)
-    status.num_epochs = attempts[-1].get("num_epochs", {}).get(status.node) if attempts else None
+    progress = read_progress(run_dir, attempts)
+    status.node, status.epoch, status.problems = progress.node, progress.epoch, status.problems + progress.problems
+    status.best_loss, status.best_losses = progress.best_loss, progress.best_losses
+    status.num_epochs = attempts[-1]["num_epochs"].get(status.node) if status.node else None
     if (saved := last_checkpoint(run_dir)) is not None:
         status.checkpoint_age_seconds = max(now - saved, 0.0)
     return status
@@ -120,28 +121,3 @@ def _trained_seconds(facts: Mapping[str, Any]) -> float:
         return 0.0
     later = list(phases.values())[list(phases).index("training") + 1 :]
     return max(moment((later or [facts["end"]])[0]) - moment(phases["training"]), 0.0)
-
-
-def _read_metrics(path: Path, status: RunStatus) -> None:
-    """Take node, epoch and best loss from the metrics; half a last line is one being written."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    except OSError:
-        return
-    records = [record for record in _parse(lines) if isinstance(record, dict)]
-    with suppress(KeyError, TypeError, IndexError):
-        status.node, status.epoch = str(records[-1]["node"]), int(records[-1]["epoch"])
-    losses = [record.get("val_loss") for record in records if record.get("node") == status.node]
-    finite = [loss for loss in losses if isinstance(loss, int | float) and math.isfinite(loss)]
-    status.best_loss = min(finite, default=None)
-    if len(records) < len(lines):
-        status.problems.append(f"{path}: damaged in {len(lines) - len(records)} of {len(lines)} lines")
-
-
-def _parse(lines: list[str]) -> Iterator[Any]:
-    try:
-        yield from json.loads(f"[{','.join(lines)}]")  # several times faster than line by line
-    except ValueError:
-        for line in lines:
-            with suppress(ValueError):
-                yield json.loads(line)

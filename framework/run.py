@@ -55,7 +55,6 @@ class Run:
         self._compiled_dir = directory.path.resolve() / "compile_cache"
         self._elapsed_before = 0.0  # in earlier attempts
         self._simulations_before: Path | None = None  # those of before the graph got another node
-        self.best_losses: dict[str, float] = {}
         self.doing = "starting"  # the phase under way
         self.attempt_facts: dict[str, Any] = {}  # what each checkpoint says of the code that wrote it
         self.check_owner: Callable[[], None] = lambda: None  # ends the process if the run is another's by now
@@ -153,8 +152,7 @@ class Run:
             parts = (self.device, self.checkpoints, self.guard, self.facts, self.ranks, self._compiled_dir)
             training = NodeTraining(spec, settings, seed, *parts)
             simulations = self.simulations.load([node, *spec.evidence_shapes])
-            trainer, reason = training.run(simulations, trackers, self.console)
-            self.best_losses[node] = trainer.progress.best_loss
+            _, reason = training.run(simulations, trackers, self.console)
             if reason:
                 return reason
         return None

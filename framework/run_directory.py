@@ -29,6 +29,7 @@ from framework.attempt import (
     write_atomically,
 )
 from framework.errors import CheckpointError, ResumeRefusedError
+from framework.progress import copy_metrics
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,11 @@ class RunDirectory:
         source, generation = source_of(path)
         self._pin(source.record(generation), resumed_from=str(path))
         if generation:
-            number = generation.name.removeprefix("emergency-")
-            _copy(generation, self.checkpoints_dir / number)
+            _copy(generation, self.checkpoints_dir / generation.name.removeprefix("emergency-"))
         else:
             _copy(source.checkpoints_dir, self.checkpoints_dir)
         _copy(source.simulations_dir, self.simulations_dir)
-        _copy(source.path / "metrics.jsonl", self.path / "metrics.jsonl")
+        copy_metrics(source.path, self.path)
 
     def _move_aside(self) -> None:
         number = 1

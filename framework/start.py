@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 from framework.config.schema import RuntimeConfig
+from framework.progress import read_progress
 from framework.resume import Plan
 from framework.resume.next_attempt import NextAttempt
 from framework.resume.pinned import mend_config
@@ -29,7 +30,7 @@ def run_training(plan: Plan, directory: RunDirectory, guard: Guard, ranks: Ranks
     if stopped:
         next_attempt.ask(stopped)
         sys.exit(guard.exit_code(stopped))
-    return sum(run.best_losses.values())
+    return read_progress(directory.path, directory.attempts()).best_loss
 
 
 def _attempt(run: Run, plan: Plan, next_attempt: NextAttempt, last_sign: float) -> StopReason | None:

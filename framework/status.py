@@ -17,6 +17,7 @@ from framework.cli import exit_codes
 from framework.config.duration import format_duration
 from framework.errors import ConfigError
 from framework.overview import STATES, RunStatus, read_runs
+from framework.progress import losses_by_node
 
 _DEFAULT_DIRS = ("outputs", "multirun")
 _STYLES = {
@@ -28,8 +29,9 @@ _STYLES = {
     "failed": "red",
     "lost": "bold red",
 }
-_TEXTS = {"state", "node", "job"}
-_LESS_NEEDED = {"node", "tries"}  # left out of a terminal narrower than this
+_BY_NODE = "by node"  # left out where no run has several nodes
+_TEXTS = {"state", "node", _BY_NODE, "job"}
+_LESS_NEEDED = {"node", _BY_NODE, "tries"}  # left out of a terminal narrower than this
 _NARROW = 100
 _PIPE_WIDTH = 200
 
@@ -101,8 +103,11 @@ def _table(runs: list[RunStatus], width: int) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("run", overflow="fold", ratio=1)
     rows = [_row(run) for run in runs]
+    left_out = set() if width >= _NARROW else set(_LESS_NEEDED)
+    if not any(losses_by_node(run.best_losses) for run in runs):
+        left_out.add(_BY_NODE)
     for name in rows[0]:
-        if width >= _NARROW or name not in _LESS_NEEDED:
+        if name not in left_out:
             table.add_column(name, justify="left" if name in _TEXTS else "right")
     for run, row in zip(runs, rows, strict=True):
         shown = [row[str(column.header)] for column in table.columns[1:]]
@@ -118,6 +123,7 @@ def _row(run: RunStatus) -> dict[str, Text]:
         "node": run.node,
         "epoch": epoch,
         "best loss": loss,
+        _BY_NODE: losses_by_node(run.best_losses),
         "saved": _duration(run.checkpoint_age_seconds),
         "tries": str(run.attempts),
         "trained": _duration(run.trained_seconds or None),

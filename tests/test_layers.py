@@ -19,6 +19,7 @@ LAYERS = [
     {"networks", "priors"},
     {"config"},
     {"run_directory"},
+    {"progress"},
     {"errors", "rng", "paths", "device", "loading", "streams", "attempt", "__init__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

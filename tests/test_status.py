@@ -50,7 +50,8 @@ def rewrite(path, **facts):
 
 
 def log(directory, *losses):
-    lines = [json.dumps({"node": "z", "epoch": i, "step": i, "val_loss": loss}) for i, loss in enumerate(losses, 1)]
+    best = [min(losses[:i]) for i in range(1, len(losses) + 1)]
+    lines = [json.dumps({"node": "z", "epoch": i, "step": i, "best_loss": loss}) for i, loss in enumerate(best, 1)]
     (directory.path / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 
@@ -108,7 +109,7 @@ def test_a_run_on_another_host_is_lost_when_its_heartbeat_has_expired(directory)
 
 def test_node_epoch_best_loss_and_job_are_shown(directory):
     directory.start_attempt(FACTS)
-    log(directory, -1.0, -3.0, -2.0, float("nan"))
+    log(directory, -1.0, -3.0, -2.0, 1.0)
     run = status(directory)
     assert (run.node, run.epoch, run.num_epochs, run.best_loss, run.job_id) == ("z", 4, 300, -3.0, "812_3")
 
@@ -193,6 +194,21 @@ def test_the_command_prints_a_table_and_json(tmp_path, directory):
     assert shown[2] == "1 run: 1 stopped"
     (run,) = json.loads(run_command("outputs", "--json", cwd=tmp_path).stdout)
     assert (run["run_dir"], run["state"], run["epoch"]) == ("outputs/moons", "stopped-resumable", 1)
+
+
+def test_the_losses_of_several_nodes_are_shown_beside_their_sum(tmp_path, directory):
+    directory.start_attempt({**FACTS, "num_epochs": {"z": 300, "y": 300}})
+    log(directory, 0.5)
+    assert "best loss by node" in (shown := run_command(cwd=tmp_path).stdout)
+    assert "– z 0.5000, y –" in shown
+    with (directory.path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"node": "y", "epoch": 1, "step": 1, "best_loss": -1.0}) + "\n")
+    (saved := directory.checkpoints_dir / "00000001/z").mkdir(parents=True)
+    (saved / "checkpoint.json").write_text(json.dumps({"progress": {"epoch": 1, "step": 1, "best_loss": 0.5}}))
+    commit_checkpoint(directory)
+    assert "-0.5000 z 0.5000, y -1.0000" in run_command(cwd=tmp_path).stdout
+    (run,) = json.loads(run_command("--json", cwd=tmp_path).stdout)
+    assert (run["best_loss"], run["best_losses"]) == (-0.5, {"z": 0.5, "y": -1.0})
 
 
 def test_a_directory_that_is_not_there_is_bad_input(tmp_path):

@@ -11,10 +11,10 @@ from framework.launcher.parallel import parallel_figure
 from framework.launcher.summary import Row, best_run, varied_keys, write_summary
 
 
-def row(status="finished", loss=-1.0, reason="", **values):
+def row(status="finished", loss=-1.0, reason="", by_node=None, **values):
     values = {key.replace("__", "."): str(value) for key, value in values.items()}
     name = ",".join(f"{k}={v}" for k, v in values.items())
-    return Row(name, values, status, reason, 10, loss, 61.0, Path("multirun") / name)
+    return Row(name, values, status, reason, 10, loss, by_node or {"z": loss}, 61.0, Path("multirun") / name)
 
 
 ROWS = [row(loss=-1.0, seed=0, network="maf", n=5), row(loss=-2.5, seed=1, network="nsf", n=5)]
@@ -37,6 +37,20 @@ def test_the_table_is_in_order_of_the_loss_and_the_csv_holds_everything(tmp_path
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert [r["best_loss"] for r in rows] == ["-2.5", "-1.0", "nan"]
     assert (rows[2]["state"], rows[2]["reason"], rows[2]["n"]) == ("failed", "out of <memory>", "5")
+
+
+def test_the_losses_of_several_nodes_stand_beside_their_sum(tmp_path, capsys):
+    write_summary(tmp_path, [row(loss=-3.5, by_node={"a": -4.0, "b": 0.5}, seed=0)])
+    assert "-3.5000" in (shown := capsys.readouterr().out) and "a -4.0000, b 0.5000" in shown
+    (written,) = csv.DictReader((tmp_path / "sweep.csv").open())
+    assert (written["best_loss"], written["best_loss.a"], written["best_loss.b"]) == ("-3.5", "-4.0", "0.5")
+    assert "a -4.0000, b 0.5000" in (tmp_path / "sweep.html").read_text()
+
+
+def test_one_node_is_not_told_of_twice(tmp_path, capsys):
+    write_summary(tmp_path, ROWS)
+    assert "by node" not in capsys.readouterr().out + (tmp_path / "sweep.html").read_text()
+    assert "best_loss.z" not in (tmp_path / "sweep.csv").read_text()
 
 
 def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):

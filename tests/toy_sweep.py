@@ -76,11 +76,11 @@ def leave_attempt(run_dir, stop_reason, overrides=None, num_committed=1, **facts
         overrides = list(HydraConfig.get().overrides.task)
     now = datetime.now().astimezone().isoformat()
     number = len(list((run_dir / "attempts").glob("*.json"))) + 1
-    facts = {"host": "elsewhere", "pid": 1, "overrides": overrides, "start": now, **facts}
+    facts = {"host": "elsewhere", "pid": 1, "overrides": overrides, "start": now, "num_epochs": {"z": 2}, **facts}
     write(run_dir / f"attempts/{number:03d}.json", facts | {"end": now, "stop_reason": stop_reason})
     generation = run_dir / f"checkpoints/{num_committed:08d}"
     write(generation / "manifest.json", {})
-    write(generation / "z/checkpoint.json", {"progress": {"epoch": 2, "best_loss": -1.0}})
+    write(generation / "z/checkpoint.json", {"progress": {"epoch": 2, "step": 20, "best_loss": -1.0}})
 
 
 def write(path, value):

@@ -17,6 +17,7 @@ from framework.config.duration import format_duration
 from framework.launcher.plan import Planned
 from framework.launcher.state import RunState, read_state
 from framework.launcher.ticket import Executor
+from framework.progress import losses_by_node
 
 log = logging.getLogger(__name__)
 
@@ -85,17 +86,19 @@ def _table(rows: Sequence[tuple[Planned, RunState]]) -> Table:
     for p, state in rows:
         counts[_word(p, state)] = counts.get(_word(p, state), 0) + 1
     table = Table(title=" · ".join(f"{n} {word}" for word, n in sorted(counts.items())), title_justify="left")
-    for name in ("run", "job", "state", "epoch", "best loss", "time"):
-        table.add_column(name, justify="left" if name in ("run", "job", "state") else "right")
+    by_node = ["by node"] if any(losses_by_node(state.best_losses) for _, state in rows) else []
+    for name in ("run", "job", "state", "epoch", "best loss", *by_node, "time"):
+        table.add_column(name, justify="right" if name in ("epoch", "best loss", "time") else "left")
     # The ones that are under way are what to look at, where not all fit.
     order = sorted(rows, key=lambda row: row[0].ticket is None or row[0].ticket.state == "ended")
     for p, state in order[:_MAX_ROWS]:
         job_id = p.ticket.job_id if p.ticket else ""
         loss = f"{state.best_loss:.4f}" if state.best_loss == state.best_loss else ""
         time_taken = format_duration(state.seconds) if state.seconds else ""
-        table.add_row(Text(p.name), job_id, _word(p, state), str(state.epoch or ""), loss, time_taken)
+        losses = [loss, losses_by_node(state.best_losses)] if by_node else [loss]
+        table.add_row(Text(p.name), job_id, _word(p, state), str(state.epoch or ""), *losses, time_taken)
     if len(rows) > _MAX_ROWS:
-        table.add_row(f"and {len(rows) - _MAX_ROWS} more", "", "", "", "", "")
+        table.add_row(f"and {len(rows) - _MAX_ROWS} more")
     return table
 
 

@@ -28,8 +28,9 @@ def write_report(path: Path, title: str, rows: Sequence["Row"], keys: Sequence[s
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    by_node, best = any(row.by_node for row in rows), finished[0] if finished else None
     page = environment.get_template("sweep.html.jinja").render(
-        title=title, rows=rows, keys=keys, picture=picture, best=finished[0] if finished else None, here=path.parent
+        title=title, rows=rows, keys=keys, by_node=by_node, picture=picture, best=best
     )
     temporary = path.with_suffix(".tmp")
     temporary.write_text(page, encoding="utf-8")

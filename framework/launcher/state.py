@@ -1,22 +1,21 @@
 """How far a run is, told from the files of its directory alone: from any machine, and without loading torch."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from framework.attempt import LOST, manifests, moment, read_attempts, write_atomically
 from framework.errors import ResumeRefusedError
 from framework.launcher.names import is_free, key_of, value_of
+from framework.progress import read_progress
 from framework.runtime.lease import read_lease
 
 JOB_FILE = "job.json"  # the job that was submitted last for the run
 EXIT_FILE = "exit.json"  # how the last job's process ended
-_TAIL_BYTES = 4096  # enough for a record of the metrics
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class RunState:
     num_attempts: int = 0
     overrides: tuple[str, ...] = ()  # of the last attempt
     epoch: int = 0
-    best_loss: float = float("nan")  # the sum over the nodes
+    best_loss: float = float("nan")  # the sum over the nodes, once each has one
+    best_losses: dict[str, float | None] = field(default_factory=dict)
     seconds: float = 0.0  # that attempts have taken
 
 
@@ -37,13 +37,14 @@ def read_state(run_dir: Path) -> RunState:
     attempts = read_attempts(run_dir)
     holding = read_lease(run_dir / "lease")
     is_held = holding is not None and holding.is_alive(time.time())
-    epoch, best_loss = _progress(run_dir)
+    progress = read_progress(run_dir, attempts)
     return RunState(
         *_status(attempts, is_held, read_json(run_dir / EXIT_FILE)),
         num_attempts=len(attempts),
         overrides=tuple(attempts[-1].get("overrides", ())) if attempts else (),
-        epoch=epoch,
-        best_loss=best_loss,
+        epoch=progress.epoch or 0,
+        best_loss=float("nan") if progress.best_loss is None else progress.best_loss,
+        best_losses=progress.best_losses,
         seconds=sum(map(_seconds, attempts)),
     )
 
@@ -99,25 +100,6 @@ def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: Any) -
     if reason in ("finished", "crashed"):
         return {"finished": "finished", "crashed": "failed"}[reason], ""
     return "stopped", reason
-
-
-def _progress(run_dir: Path) -> tuple[int, float]:
-    """Return the epochs of the node trained last, and the sum of the nodes' best losses as of the newest checkpoint."""
-    generations = [path.parent for path in manifests(run_dir)]
-    if not generations:
-        return _last_epoch(run_dir), float("nan")
-    nodes = [read_json(path) for path in sorted(max(generations).glob("*/checkpoint.json"))]
-    progress = [node["progress"] for node in nodes if node]
-    epoch = max((p["epoch"] for p in progress), default=0)
-    return max(epoch, _last_epoch(run_dir)), sum(p["best_loss"] for p in progress)
-
-
-def _last_epoch(run_dir: Path) -> int:
-    """Return the epoch of the last whole line of the metrics, which are newer than the checkpoint."""
-    with suppress(OSError, ValueError, LookupError), (run_dir / "metrics.jsonl").open("rb") as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - _TAIL_BYTES, 0))
-        return int(json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])["epoch"])
-    return 0
 
 
 def _seconds(attempt: dict[str, Any]) -> float:

@@ -19,6 +19,7 @@ from framework.config.duration import format_duration
 from framework.launcher.names import key_of, value_of
 from framework.launcher.plan import Planned
 from framework.launcher.state import RunState, read_state
+from framework.progress import losses_by_node
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,14 @@ class Row:
     reason: str
     epoch: int
     best_loss: float
+    best_losses: dict[str, float | None]
     seconds: float
     run_dir: Path
+
+    @property
+    def by_node(self) -> str:
+        """The losses of several nodes, whose sum is `best_loss`."""
+        return losses_by_node(self.best_losses)
 
     @classmethod
     def of(cls, p: Planned) -> "Row":
@@ -64,7 +71,8 @@ class Row:
     @classmethod
     def _with(cls, run_dir: Path, overrides: Sequence[str], state: RunState, status: str, reason: str) -> "Row":
         values = {key_of(o): value_of(o) for o in overrides}
-        return cls(run_dir.name, values, status, reason, state.epoch, state.best_loss, state.seconds, run_dir)
+        losses = state.best_loss, state.best_losses
+        return cls(run_dir.name, values, status, reason, state.epoch, *losses, state.seconds, run_dir)
 
 
 def write_summary(directory: Path, rows: Sequence[Row]) -> None:
@@ -94,25 +102,29 @@ def varied_keys(rows: Sequence[Row]) -> list[str]:
 
 def _table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     table = Table(title=f"{len(rows)} runs", title_justify="left")
-    for name in [*(keys or ["run"]), "state", "epochs", "best loss", "time"]:
+    by_node = ["by node"] if any(row.by_node for row in rows) else []
+    for name in [*(keys or ["run"]), "state", "epochs", "best loss", *by_node, "time"]:
         table.add_column(name, justify="right" if name in ("epochs", "best loss", "time") else "left")
     for row in rows:
         loss = "" if math.isnan(row.best_loss) else f"{row.best_loss:.4f}"
         cells = [Text(row.values.get(key, "")) for key in keys] or [Text(row.name)]  # not markup: values have brackets
-        table.add_row(*cells, row.status, str(row.epoch), loss, format_duration(row.seconds))
+        losses = [loss, row.by_node] if by_node else [loss]
+        table.add_row(*cells, row.status, str(row.epoch), *losses, format_duration(row.seconds))
     return table
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
     keys = sorted({key for row in rows for key in row.values})
+    nodes = list(dict.fromkeys(node for row in rows if row.by_node for node in row.best_losses))
+    losses = ["best_loss", *(f"best_loss.{node}" for node in nodes)]
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["run", *keys, "state", "reason", "epochs", "best_loss", "seconds", "run_dir"])
+        writer.writerow(["run", *keys, "state", "reason", "epochs", *losses, "seconds", "run_dir"])
         for row in rows:
             values = [row.values.get(key, "") for key in keys]
-            facts = [row.status, row.reason, row.epoch, row.best_loss, round(row.seconds, 1), row.run_dir]
-            writer.writerow([row.name, *values, *facts])
+            numbers = [row.epoch, row.best_loss, *(row.best_losses.get(node) for node in nodes), round(row.seconds, 1)]
+            writer.writerow([row.name, *values, row.status, row.reason, *numbers, row.run_dir])
     temporary.replace(path)
 
 

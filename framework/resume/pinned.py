@@ -1,6 +1,5 @@
 """What a run is, even where part of its records is lost: the checkpoints hold its configuration too."""
 
-import json
 import logging
 from contextlib import suppress
 from pathlib import Path
@@ -45,15 +44,6 @@ def mend_config(directory: RunDirectory) -> None:
 def newest_generation(directory: RunDirectory) -> Path | None:
     """Return the newest committed checkpoint, unread: enough to say where the run is."""
     return max((path.parent for path in manifests(directory.path)), default=None)
-
-
-def progress_in(generation: Path | None) -> dict[str, dict[str, Any]]:
-    """Return each node's progress in a checkpoint, without loading torch."""
-    progress = {}
-    for path in sorted(generation.glob("*/checkpoint.json")) if generation else ():
-        with suppress(OSError, ValueError, KeyError):
-            progress[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))["progress"]
-    return progress
 
 
 def _checkpointed(directory: RunDirectory) -> tuple[dict[str, Any] | None, Path]:

@@ -14,13 +14,14 @@ from framework.config.parse import from_container, node_settings, resolve
 from framework.config.schema import SHAPE, Config
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.loading import uncollected
+from framework.progress import saved_progress
 from framework.resume import report
 from framework.resume.code import code_digests
 from framework.resume.compare import INEXACT, code_changes, parsed, run_changes, torch_note, version_changes
 from framework.resume.diff import ABSENT, Change, differences, is_whole_node
 from framework.resume.nodes import explain_nodes
 from framework.resume.origin import Origins, override_of
-from framework.resume.pinned import newest_generation, progress_in, run_record
+from framework.resume.pinned import newest_generation, run_record
 from framework.resume.policy import explain, judge
 from framework.resume.refusal import describe
 from framework.resume.requeue import is_requeued
@@ -123,7 +124,7 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     plan = Plan(config, container, record, overrides, source, old)
     plan.changes = run_changes(source, old, record, config.resume_allow)
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
-    progress = progress_in(generation)
+    progress = saved_progress(generation)
     came_or_went = any(is_whole_node(change.path) for change in plan.changes)
     hints = explain_nodes(plan.changes, parsed(source, old.config), record.config) if came_or_went else []
     epochs = {node: p["epoch"] for node, p in progress.items()}
@@ -161,7 +162,7 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
     versions_changed = version_changes(old, record)
     judge(versions_changed, config.resume_allow)
     plan.changes = [*versions_changed, *changed, *edits]
-    position = _position(directory, old, progress_in(newest_generation(directory))) if directory.holds_work() else ""
+    position = _position(directory, old, saved_progress(newest_generation(directory))) if directory.holds_work() else ""
     plan.title = f"↻ Resuming {directory.path}{position}: requeued, with the config that it had"
     plan.notes += torch_note(old, record)
     return plan

@@ -1,0 +1,126 @@
+"""How far a run is and the loss it is compared by: one definition, from the files of its directory."""
+
+import json
+
+import pytest
+
+from framework.launcher.state import read_state
+from framework.overview import read_run
+from framework.progress import read_progress
+from framework.run_directory import RunDirectory, RunRecord
+from framework.training.progress import Progress
+
+RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
+
+
+@pytest.fixture
+def directory(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.open(RECORD, None, overwrite=False, pinned=False)
+    return run
+
+
+def attempt(directory, *nodes):
+    directory.start_attempt({"overrides": [], "num_epochs": dict.fromkeys(nodes, 300)}).end("terminated")
+
+
+def save(directory, number=1, **losses):
+    """Commit a checkpoint of nodes that have taken 10 steps."""
+    for node, loss in losses.items():
+        path = directory.checkpoints_dir / f"{number:08d}/{node}/checkpoint.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"progress": {"epoch": 1, "step": 10, "best_loss": loss, "finished": True}}))
+    (directory.checkpoints_dir / f"{number:08d}/manifest.json").write_text("{}")
+
+
+def log(directory, node, *losses, first=1):
+    """Add what training logs of epochs of 10 steps."""
+    progress = Progress(epoch=first - 1, step=10 * (first - 1))
+    with (directory.path / "metrics.jsonl").open("a") as file:
+        for loss in losses:
+            progress.step += 10
+            progress.record(0.0, loss, 1e-3)
+            file.write(json.dumps({"node": node, **progress.history[-1]}) + "\n")
+
+
+def progress(directory):
+    return read_progress(directory.path, directory.attempts())
+
+
+def test_all_that_show_a_loss_show_the_sum_of_the_nodes_best(directory):
+    attempt(directory, "a", "b")
+    log(directory, "a", -4.0)
+    log(directory, "b", 0.5)
+    save(directory, a=-4.0, b=0.5)
+    shown, row = read_run(directory.path), read_state(directory.path)
+    assert shown.best_loss == row.best_loss == progress(directory).best_loss == -3.5
+    assert shown.best_losses == row.best_losses == {"a": -4.0, "b": 0.5}
+
+
+def test_a_run_whose_nodes_are_not_all_trained_has_no_loss_to_compare(directory):
+    attempt(directory, "a", "b")
+    assert progress(directory).best_losses == {"a": None, "b": None}
+    save(directory, a=-4.0)
+    found = progress(directory)
+    assert (found.best_losses, found.best_loss) == ({"a": -4.0, "b": None}, None)
+    assert (found.node, found.epoch) == ("a", 1)
+    save(directory, 2, a=-4.0, b=float("inf"))  # b has begun, and is not through its first epoch
+    assert progress(directory).best_loss is None
+
+
+def test_a_node_that_is_gone_counts_no_more(directory):
+    attempt(directory, "a", "b")
+    save(directory, a=-4.0, b=0.5)
+    log(directory, "b", 0.5)
+    attempt(directory, "a")
+    found = progress(directory)
+    assert (found.best_losses, found.best_loss, found.node) == ({"a": -4.0}, -4.0, "a")
+
+
+def test_epochs_since_the_checkpoint_count(directory):
+    attempt(directory, "a", "b")
+    save(directory, a=-4.0, b=0.5)
+    log(directory, "b", 0.5, 0.2, 0.3)
+    found = progress(directory)
+    assert (found.node, found.epoch, found.best_losses) == ("b", 3, {"a": -4.0, "b": 0.2})
+
+
+def test_on_other_held_out_rows_the_best_is_what_training_goes_by_and_not_the_least_that_was_logged(directory):
+    attempt(directory, "a")
+    log(directory, "a", -9.0)
+    save(directory, a=-2.0)  # measured again
+    assert progress(directory).best_loss == -2.0
+    log(directory, "a", -1.0, -3.0, first=2)
+    assert progress(directory).best_loss == -3.0
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_left_out_of_a_sum(directory):
+    attempt(directory, "a", "b")
+    save(directory, a=-4.0, b=0.5)
+    (directory.checkpoints_dir / "00000001/b/checkpoint.json").write_text('{"progress": nul')
+    assert progress(directory).best_losses == {"a": -4.0, "b": None}
+    assert progress(directory).best_loss is None
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"progress": 3}', '{"progress": {"best_loss": "low", "step": []}}'])
+def test_nonsense_in_a_checkpoint_is_survived(directory, content):
+    attempt(directory, "a")
+    save(directory, a=-4.0)
+    (directory.checkpoints_dir / "00000001/a/checkpoint.json").write_text(content)
+    assert read_state(directory.path).best_losses == {"a": None}
+
+
+def test_a_run_begins_with_the_metrics_of_what_it_begins_with(tmp_path, directory):
+    attempt(directory, "a", "b")
+    save(directory, a=-4.0)
+    log(directory, "a", -4.0)
+    save(directory, 2, a=-4.0, b=0.5)
+    log(directory, "b", 0.5, 0.2)
+    other = RunDirectory(tmp_path / "other")
+    other.open(RECORD, directory.checkpoints_dir / "00000001", overwrite=False, pinned=False)
+    attempt(other, "a", "b")
+    assert progress(other).best_losses == {"a": -4.0, "b": None}
+    whole = RunDirectory(tmp_path / "whole")
+    whole.open(RECORD, directory.path, overwrite=False, pinned=False)
+    attempt(whole, "a", "b")
+    assert progress(whole).best_losses == {"a": -4.0, "b": 0.5}  # the rest was never saved
