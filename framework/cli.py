@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from framework.config.target import suggest
 from framework.errors import ConfigError, FrameworkError, disk_advice
-from framework.paths import CONF_DIR
+from framework.paths import CONF_DIR, work_in
 from framework.streams import outlive_terminal
 
 _SHOW_TRACEBACK = "FRAMEWORK_TRACEBACK"  # set to 1 to see where a message comes from
@@ -24,6 +24,7 @@ _SHOW_TRACEBACK = "FRAMEWORK_TRACEBACK"  # set to 1 to see where a message comes
 def run_command(main: Callable[[], Any]) -> None:
     """Run a Hydra `main`; a mistake in the command line becomes one message and exit code 2."""
     outlive_terminal()
+    work_in(Path.cwd())
     show_traceback = os.environ.get(_SHOW_TRACEBACK) == "1"
     sys.argv[1:] = options_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints the error itself and exits with 1 whatever it was

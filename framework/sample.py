@@ -1,10 +1,11 @@
 """Command line: draw more samples from a finished or interrupted run."""
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
 
 from framework.cli import exit_codes
 from framework.loading import load
-from framework.paths import register_bundle
+from framework.paths import register_bundle, work_in
 
 KINDS = ("prior", "posterior", "predictive")
 
@@ -12,6 +13,7 @@ KINDS = ("prior", "posterior", "predictive")
 def main() -> None:
     """Parse the arguments and draw."""
     register_bundle()
+    work_in(Path.cwd())
     parser = ArgumentParser(
         prog="python -m framework.sample",
         formatter_class=RawDescriptionHelpFormatter,

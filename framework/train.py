@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from framework.cli import exit_codes, run_command
 from framework.launcher.names import register_folder_names
 from framework.loading import load
-from framework.paths import CONF_DIR, register_bundle
+from framework.paths import CONF_DIR, register_bundle, work_in
 from framework.resume import plan_attempt
 from framework.run_directory import RunDirectory
 from framework.runtime import Guard, connected, ignore_signals
@@ -22,6 +22,7 @@ register_folder_names()
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
+    work_in(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true has left it
     command = HydraConfig.get().overrides.task
     with exit_codes(), Guard() as guard, connected(command, guard) as ranks:  # so early that no signal is ever missed
         if ranks.rank:

@@ -32,7 +32,7 @@ def environment():
 
 
 class WarmProcess:
-    """`python -m ARGUMENTS` in a fork; like `subprocess.Popen` as far as the tests need it."""
+    """`python -m ARGUMENTS` in a fork, or a script given by its path; as much of `subprocess.Popen` as tests need."""
 
     def __init__(self, arguments, cwd, variables, paths):
         self._process = _context().Process(target=_become, args=(arguments, cwd, variables, paths))
@@ -62,7 +62,7 @@ def _context():
 
 
 def _become(arguments, cwd, variables, paths):
-    """Do what the interpreter does for `python -m`, from the working directory to the exit."""
+    """Do what the interpreter does for `python -m`, or for a script, from the working directory to the exit."""
     assert set(sys.modules) > set(IMPORTED), "the fork server has not imported what it should"
     for number, (path, flags) in enumerate(
         [(os.devnull, os.O_RDONLY), *((p, os.O_WRONLY | os.O_CREAT) for p in paths)]
@@ -74,10 +74,15 @@ def _become(arguments, cwd, variables, paths):
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(variables)
-    module, *sys.argv[1:] = arguments
-    sys.path[:] = dict.fromkeys([str(cwd), str(ROOT), *filter(None, sys.path)])
+    name, *sys.argv[1:] = arguments
+    is_script = "/" in name
+    sys.path[:] = dict.fromkeys([str(Path(name).parent if is_script else cwd), str(ROOT), *filter(None, sys.path)])
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if is_script:
+            sys.argv[0] = name
+            runpy.run_path(name, run_name="__main__")
+        else:
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
     except KeyboardInterrupt:
         traceback.print_exc()
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,0 +1,104 @@
+"""A user's own simulator: the README's section as it is written, and however else a command may be started there."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from framework import load_run
+from tests.integration.command import ROOT, TINY, environment, run
+
+BIN = Path(sys.executable).parent
+SECTION = (ROOT / "README.md").read_text().partition("## Your own simulator\n")[2].partition("\n## ")[0]
+FILE = re.compile(r"`([\w/]+\.\w+)`[^`]*?\n\n```\w+\n(.*?)```", re.DOTALL)
+COMMAND = re.compile(r"^    (python .*)$", re.MULTILINE)
+OVERRIDES = ["--config-dir=conf", "experiment=decay", *TINY]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An empty directory after all that the section has one do, the training in small."""
+    directory = tmp_path_factory.mktemp("own")
+    for name, text in FILE.findall(SECTION):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text)
+    *commands, training = COMMAND.findall(SECTION)
+    variables = {**environment(), "PATH": f"{BIN}:/usr/bin:/bin"}
+    for command in commands:
+        subprocess.run(["bash", "-c", command], cwd=directory, env=variables, check=True)
+    _, _, *arguments = shlex.split(training)
+    result = run(*arguments, *TINY, "simulation.workers=1", cwd=directory)
+    assert result.returncode == 0, result.stderr
+    return directory
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "project", symlinks=True)
+
+
+def test_the_section_of_the_readme_runs_as_it_is_written(finished):
+    assert sorted(p.name for p in finished.iterdir() if p.name != "__pycache__") == [
+        "conf",
+        "observed.npy",
+        "outputs",
+        "simulator.py",
+    ]
+    assert load_run(finished / "outputs/decay").samples()["theta"]["samples"].shape == (1, 50, 2)
+
+
+# --- commands that are started in another way ---
+
+
+WORKERS = [1, pytest.param(2, marks=pytest.mark.campaign)]  # workers start slowly
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_the_console_scripts_find_what_lies_beside_the_user(project, workers):
+    (project / "statistics.py").write_text("raise ImportError('of the user')")  # which torch would import
+    for name, arguments in {
+        "train": [*OVERRIDES, "name=script", f"simulation.workers={workers}"],
+        "sample": ["outputs/script", "predictive", "inference.num_samples=2"],
+        "diff": ["outputs/script"],
+        "status": [],
+    }.items():
+        result = run(f"{BIN}/framework-{name}", *arguments, cwd=project)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+SHOW = """
+import json, os, sys
+from framework.paths import work_in
+work_in(os.environ["TYPED_IN"])
+print(json.dumps([os.getcwd(), sys.path, os.__file__]))
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["-P"]], ids=str)
+def test_python_looks_in_its_own_library_then_beside_the_user_then_elsewhere(tmp_path, options):
+    variables = {**environment(), "TYPED_IN": str(tmp_path)}
+    out = subprocess.run([sys.executable, *options, "-c", SHOW], env=variables, capture_output=True, text=True)
+    cwd, path, of_the_library = json.loads(out.stdout)
+    assert cwd == str(tmp_path)
+    if options:  # python -m would leave it out, too
+        assert str(tmp_path) not in path
+    else:
+        assert path.index(str(Path(of_the_library).parent)) < path.index(str(tmp_path)) < path.index(str(ROOT))
+
+
+@pytest.mark.parametrize(
+    "more", [["resume_from=outputs/decay", "loop.num_epochs=3"], ["simulation.from_file=mine.npz"]], ids=str
+)
+def test_relative_paths_are_those_of_where_the_command_was_typed_whatever_chdir_does(project, more):
+    np.savez(project / "mine.npz", **load_run(project / "outputs/decay").simulations("theta", "counts"))
+    result = run("framework.train", *OVERRIDES, "name=moved", *more, "hydra.job.chdir=true", cwd=project)
+    assert result.returncode == 0, result.stderr
+    assert "Run outputs/moved on cpu" in result.stdout
+    assert sorted(path.name for path in project.rglob("outputs/*")) == ["decay", "moved"]
