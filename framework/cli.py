@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 
@@ -45,7 +46,7 @@ def run_command(main: Callable[[], Any]) -> None:
 
 def options_first(arguments: list[str]) -> list[str]:
     """Move options before the overrides: Hydra's parser refuses overrides on both sides of an option."""
-    overrides = [a for a in arguments if re.match(r"~|[+\w][^ ]*=", a) and not Path(a).is_dir()]
+    overrides = [a for a in arguments if re.match(r"~|[+\w][^ ]*=", a) and not os.path.exists(a)]  # noqa: PTH110
     return [a for a in arguments if a not in overrides] + overrides
 
 
@@ -79,10 +80,18 @@ def exit_codes() -> Iterator[None]:
         sys.exit(FrameworkError.exit_code)
 
 
+def rerun_of(arguments: list[str]) -> str | None:
+    """Return the pickled configuration that `--experimental-rerun` names: Hydra then takes no overrides."""
+    path: str | None = get_args_parser().parse_known_args(arguments)[0].experimental_rerun
+    return path
+
+
 def explain_composition(error: Exception, overrides: list[str]) -> str:
     """Return Hydra's complaint about the command line in one line, with the nearest valid key or option."""
     message = str(error).strip()
     first = message.splitlines()[0]
+    if path := rerun_of(overrides):
+        return f"--experimental-rerun={path}: {first} Expected the config.pickle that PickleJobInfoCallback has written"
     if match := re.match(r"Could not (override|delete from config\.) '([^']+)'", message):
         key = match.group(2)
         given = next((o for o in overrides if o.lstrip("~").split("=")[0] == key), key)

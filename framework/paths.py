@@ -18,6 +18,7 @@ def register_bundle() -> None:
     if str(BUNDLE_DIR) not in sys.path:
         sys.path.append(str(BUNDLE_DIR))  # last, so that the user's own modules come first
     OmegaConf.register_new_resolver("experiments", lambda path: str(BUNDLE_DIR / "experiments" / path), replace=True)
+    OmegaConf.register_new_resolver("for_callbacks", lambda given: ".hydra" if given else None, replace=True)
 
 
 def work_in(directory: str | Path) -> None:

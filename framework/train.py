@@ -7,7 +7,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from framework.cli import exit_codes, run_command
+from framework.cli import exit_codes, rerun_of, run_command
 from framework.launcher.names import register_folder_names
 from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle, work_in
@@ -33,6 +33,9 @@ def main(cfg: DictConfig) -> float | None:
                 sys.exit(code)
             return None
         directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
+        if rerun_of(sys.argv[1:]):  # nobody could add +resume=true
+            directory.path.mkdir(parents=True, exist_ok=True)
+            cfg.resume = directory.holds_work()
         plan = plan_attempt(directory, cfg, HydraConfig.get())
         load(
             "framework.start"

@@ -20,6 +20,7 @@ SECTION = (ROOT / "README.md").read_text().partition("## Your own simulator\n")[
 FILE = re.compile(r"`([\w/]+\.\w+)`[^`]*?\n\n```\w+\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^    (python .*)$", re.MULTILINE)
 OVERRIDES = ["--config-dir=conf", "experiment=decay", *TINY]
+PICKLE = "+hydra.callbacks.save._target_=hydra.experimental.callbacks.PickleJobInfoCallback"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def finished(tmp_path_factory):
     for command in commands:
         subprocess.run(["bash", "-c", command], cwd=directory, env=variables, check=True)
     _, _, *arguments = shlex.split(training)
-    result = run(*arguments, *TINY, "simulation.workers=1", cwd=directory)
+    result = run(*arguments, *TINY, "simulation.workers=1", PICKLE, cwd=directory)
     assert result.returncode == 0, result.stderr
     return directory
 
@@ -102,3 +103,16 @@ def test_relative_paths_are_those_of_where_the_command_was_typed_whatever_chdir_
     assert result.returncode == 0, result.stderr
     assert "Run outputs/moved on cpu" in result.stdout
     assert sorted(path.name for path in project.rglob("outputs/*")) == ["decay", "moved"]
+
+
+# --- Hydra's callbacks ---
+
+
+def test_a_pickled_job_is_run_again_and_goes_on_with_what_is_there(project):
+    (pickle,) = project.glob("outputs/decay/.hydra/config.pickle")
+    assert (pickle.parent / "job_return.pickle").exists()
+    result = run("framework.train", "--experimental-rerun", pickle.relative_to(project), cwd=project)
+    assert result.returncode == 0 and "has finished already" in result.stdout, result.stderr
+    (project / "outputs/decay").rename(project / "outputs/earlier")
+    result = run("framework.train", "--experimental-rerun", "outputs/earlier/.hydra/config.pickle", cwd=project)
+    assert result.returncode == 0, result.stderr
