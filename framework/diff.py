@@ -10,8 +10,11 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import flag_override
 
+from framework.attempt import read_attempts
 from framework.cli import exit_codes, run_command
+from framework.config.resume_class import INSTRUCTIONS
 from framework.errors import ResumeRefusedError
+from framework.launcher.names import key_of
 from framework.paths import CONF_DIR, register_bundle
 
 
@@ -23,9 +26,11 @@ def main() -> None:
         formatter_class=RawDescriptionHelpFormatter,
         description="Tell whether a run could go on with a configuration, and what would change.",
         epilog="""\
+What is not typed is as the run's last command had it, composed of the configuration files as they are now.
+
 examples:
   python -m framework.diff outputs/two_moons network.hidden_dim=128     what framework.train +resume=true would say
-  python -m framework.diff outputs/mine --config-dir conf experiment=mine
+  python -m framework.diff outputs/two_moons                            have the files changed since?
   python -m framework.diff outputs/two_moons outputs/other              one run against another
 
 exit code: 0 if the run could go on, 3 if it would be refused""",
@@ -34,11 +39,15 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
     parser.add_argument(
         "others", nargs="*", metavar="KEY=VALUE | RUN_DIR", help="overrides as for framework.train, or another run"
     )
-    parser.add_argument("--config-dir", "-cd", help="your own conf directory, as for framework.train")
+    parser.add_argument("--config-dir", "-cd", help="your own conf directory; default: the run's")
     parser.add_argument("--format", default="text", choices=("text", "json", "markdown"), help="default: text")
     arguments = parser.parse_intermixed_args()
     others = arguments.others
-    composed = None if len(others) == 1 and _is_run(others[0]) else _compose(others, arguments.config_dir)
+    composed = None
+    if len(others) != 1 or not _is_run(others[0]):
+        last: dict[str, Any] = next(reversed(read_attempts(Path(arguments.run_dir))), {})
+        config_dirs = [arguments.config_dir] if arguments.config_dir else last.get("config_dirs", [])
+        composed = _compose([*_besides(others, last.get("overrides", [])), *others], config_dirs)
     with exit_codes():
         _compare(arguments, composed)
 
@@ -48,9 +57,17 @@ def _is_run(argument: str) -> bool:
     return Path(argument).is_dir() or not re.match(r"~|[^=]+=", argument)
 
 
-def _compose(overrides: list[str], config_dir: str | None) -> Any:
+def _besides(typed: list[str], recorded: list[str]) -> list[str]:
+    """Return the recorded overrides without what was said to one attempt, or would not compose with those typed."""
+    added = {key_of(override) for override in typed if re.match(r"\+(?!\+)", override)}
+    kept = (o for o in recorded if key_of(o) not in added and key_of(o).partition(".")[0] not in INSTRUCTIONS)
+    return [o for o in kept if not o.startswith("~") or key_of(o) not in map(key_of, typed)]
+
+
+def _compose(overrides: list[str], config_dirs: list[str]) -> Any:
     """Compose as framework.train does, Hydra's own part included."""
-    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    places = (str(Path(path).resolve()).replace("'", r"\'") for path in config_dirs)
+    search = ["hydra.searchpath=[" + ",".join(f"'file://{place}'" for place in places) + "]"] if config_dirs else []
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return compose("config", overrides=[*overrides, *search], return_hydra_config=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from framework.paths import BUNDLE_DIR
+from framework.paths import BUNDLE_DIR, CONF_DIR
 
 _GLOBAL = re.compile(r"^# @package _global_", re.M)
 _KEY = re.compile(r"(?:\+\+|\+|~)?([^=@]+)(?:=|$)")
@@ -33,6 +33,12 @@ class Origins:
         if override := override_of(self.overrides, path):
             return override
         return next((file.name for file in reversed(self._files) if file.sets(path)), "the default")
+
+
+def own_config_dirs(hydra: Any) -> list[str]:
+    """Return the user's own conf directories on Hydra's search path, such as that of `--config-dir`."""
+    sources = hydra.runtime.config_sources
+    return [source.path for source in sources if source.schema == "file" and Path(source.path) != CONF_DIR]
 
 
 class _File:

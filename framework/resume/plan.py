@@ -20,7 +20,7 @@ from framework.resume.code import code_digests
 from framework.resume.compare import INEXACT, code_changes, parsed, run_changes, torch_note, version_changes
 from framework.resume.diff import ABSENT, Change, differences, is_whole_node
 from framework.resume.nodes import explain_nodes
-from framework.resume.origin import Origins, override_of
+from framework.resume.origin import Origins, override_of, own_config_dirs
 from framework.resume.pinned import newest_generation, run_record
 from framework.resume.policy import explain, judge
 from framework.resume.refusal import describe
@@ -41,6 +41,7 @@ class Plan:
     pinned: dict[str, Any]  # what `config.yaml` of a new run holds
     record: RunRecord  # of the run as this attempt takes it on
     overrides: list[str]
+    config_dirs: list[str] = field(default_factory=list)  # of the user's own
     source: RunDirectory | None = None  # the run to go on with; None for a new one
     old: RunRecord | None = None  # of that run
     requeued: bool = False
@@ -77,6 +78,7 @@ class Plan:
             log.warning("⚠ device %s → %s: %s", before, device, INEXACT)
         return {
             "overrides": self.overrides,
+            "config_dirs": self.config_dirs,
             "requeued": self.requeued,
             "device": device,
             "job_id": job_id(),
@@ -98,7 +100,7 @@ def plan_attempt(directory: RunDirectory, composed: DictConfig, hydra: Any) -> P
         plan = _requeued(directory, composed)
     else:
         plan = plan_resume(directory, composed, hydra)
-    plan.seen = seen
+    plan.seen, plan.config_dirs = seen, own_config_dirs(hydra)
     if plan.source:
         log.info(report.text(plan.title, plan.changes, plan.notes, shutil.get_terminal_size((120, 24)).columns))
     if plan.refusal:
@@ -121,7 +123,7 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     if source is None:
         return Plan(config, container, record, overrides)
     old = run_record(source, generation if source is not directory and _names_checkpoint(config) else None)
-    plan = Plan(config, container, record, overrides, source, old)
+    plan = Plan(config, container, record, overrides, source=source, old=old)
     plan.changes = run_changes(source, old, record, config.resume_allow)
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
     progress = saved_progress(generation)
@@ -148,7 +150,8 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
     pinned = parsed(directory, old.config)
     config = dataclasses.replace(from_container(pinned), resume=True)
     record = _record(pinned, config)
-    plan = Plan(config, pinned, record, old.attempts[-1]["overrides"], directory, old, requeued=True)
+    overrides = old.attempts[-1]["overrides"]
+    plan = Plan(config, pinned, record, overrides, source=directory, old=old, requeued=True)
     try:
         edits = differences(pinned, dataclasses.asdict(from_container(resolve(composed))))
     except ConfigError as error:

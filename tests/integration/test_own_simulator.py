@@ -116,3 +116,33 @@ def test_a_pickled_job_is_run_again_and_goes_on_with_what_is_there(project):
     (project / "outputs/decay").rename(project / "outputs/earlier")
     result = run("framework.train", "--experimental-rerun", "outputs/earlier/.hydra/config.pickle", cwd=project)
     assert result.returncode == 0, result.stderr
+
+
+# --- what a run could go on with ---
+
+
+@pytest.mark.parametrize(
+    ("typed", "changes"),
+    [
+        ([], {}),
+        (["loop.num_epochs=9"], {"loop.num_epochs": ""}),
+        (["network.hidden_dim=9", "seed=1"], {"network.hidden_dim": "refused", "seed": "refused"}),
+        (["+graph.theta.loop.batch_size=9"], {"graph.theta.loop.batch_size": "refused"}),
+        (["priors.theta.low=[1,1]", "+resume_allow=[seed]"], {"priors.theta.low.1": "refused"}),
+    ],
+    ids=str,
+)
+def test_what_is_not_typed_is_the_runs_own(finished, tmp_path, typed, changes):
+    run_dir = os.path.relpath(finished / "outputs/decay", tmp_path)  # typed anywhere
+    result = run("framework.diff", run_dir, *typed, "--format", "json", cwd=tmp_path)
+    assert result.returncode == (3 if "refused" in changes.values() else 0), result.stderr
+    assert {change["key"]: change["verdict"] for change in json.loads(result.stdout)["changes"]} == changes
+
+
+def test_what_one_attempt_added_or_consented_to_may_be_typed_again(project):
+    added = ["+graph.theta.loop.batch_size=7", "loop.batch_size=100", "resume_allow=[loop,graph]", "+resume=true"]
+    assert run("framework.train", *OVERRIDES, *added, cwd=project).returncode == 0
+    typed = ["+graph.theta.loop.batch_size=9", "loop.batch_size=50", "--format", "json"]
+    result = run("framework.diff", "outputs/decay", *typed, cwd=project)
+    changes = {change["key"]: (change["old"], change["verdict"]) for change in json.loads(result.stdout)["changes"]}
+    assert changes == {"graph.theta.loop.batch_size": (7, "refused"), "loop.batch_size": (100, "refused")}
