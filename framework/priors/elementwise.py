@@ -2,7 +2,8 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -13,11 +14,14 @@ from framework.priors.base import Prior, clamp_inside, to_float64
 Values = float | Sequence[float] | Tensor
 """One number, or one per parameter."""
 
+Given = Values | None
+"""One of an argument that has two names."""
+
 MIN_RESOLUTION = 100
 """How many 32-bit floats the central two thirds of a prior must at least be wide."""
 
 
-def parse_values(owner: str, name: str, value: Values) -> Tensor:
+def parse_values(owner: str, name: str, value: Given) -> Tensor:
     """Return a one-dimensional float64 tensor, or raise `ConfigError`."""
     try:
         tensor = torch.atleast_1d(torch.as_tensor(value, dtype=torch.float64, device="cpu"))
@@ -83,20 +87,41 @@ class Elementwise(Prior):
         theta = clamp_inside(self._from_normal(wide), self.low, self.high, torch.float64)
         return (log_normal_density(wide) - self._log_density(theta)).sum(-1).to(u)
 
-    def _read(self, *, may_be_infinite: Collection[str] = (), **values: Values) -> list[Tensor]:
-        """Broadcast the parameters against each other and set `dim`; raise `ConfigError` if that fails."""
-        tensors = {name: parse_values(self._family, name, value) for name, value in values.items()}
+    def _read(
+        self,
+        *,
+        may_be_infinite: Collection[str] = (),
+        also: Mapping[str, Mapping[str, Given]] = MappingProxyType({}),
+        **values: Given,
+    ) -> list[Tensor]:
+        """Broadcast the parameters against each other and set `dim`; raise `ConfigError` if that fails.
+
+        `also` holds what was given under other names for them, {"mean": {"loc": ...}}.
+        """
+        given = {name: self._one_of({name: value, **also.get(name, {})}) for name, value in values.items()}
+        self._typed = {name: typed for name, (typed, _) in given.items()}
+        tensors = {name: parse_values(self._family, typed, value) for name, (typed, value) in given.items()}
         self.dim = self.latent_dim = max(len(tensor) for tensor in tensors.values())
         for name, tensor in tensors.items():
             if len(tensor) not in (1, self.dim):
                 raise ConfigError(
-                    f"{self._family}.{name}: has {len(tensor)} values where another argument has {self.dim}; "
-                    "expected one value per parameter, or a single one for all"
+                    f"{self._family}.{self._typed[name]}: has {len(tensor)} values where another argument has "
+                    f"{self.dim}; expected one value per parameter, or a single one for all"
                 )
         self._values = {name: tensor.expand(self.dim) for name, tensor in tensors.items()}
         for name in self._values.keys() - set(may_be_infinite):
             self._require(self._values[name].isfinite(), name, "a finite number")
         return list(self._values.values())
+
+    def _one_of(self, synonyms: Mapping[str, Given]) -> tuple[str, Given]:
+        """Return the one argument that is given, by the name that it has; raise `ConfigError` for none or several."""
+        given = {name: value for name, value in synonyms.items() if value is not None}
+        if len(given) > 1:
+            typed = " and ".join(f"{name}={value!r}" for name, value in given.items())
+            raise ConfigError(f"{self._family}: {typed} are two names for the same; expected one of them")
+        if not given and len(synonyms) > 1:
+            raise ConfigError(f"{self._family}: expected {' or '.join(synonyms)}")
+        return next(iter((given or synonyms).items()))
 
     def _require(self, ok: Tensor, name: str, expected: str) -> None:
         """Raise `ConfigError` for the first parameter not `ok`; `expected` may use the arguments' names in braces."""
@@ -104,7 +129,8 @@ class Elementwise(Prior):
             first = int((~ok).nonzero()[0])
             values = {key: f"{tensor[first].item():.10g}" for key, tensor in self._values.items()}
             index = f"[{first}]" if self.dim > 1 else ""
-            raise ConfigError(f"{self._family}.{name}{index}={values[name]}: expected {expected.format(**values)}")
+            typed = f"{self._family}.{self._typed[name]}{index}"
+            raise ConfigError(f"{typed}={values[name]}: expected {expected.format(**values)}")
 
     def _require_resolution(self) -> None:
         """Refuse a prior that is too narrow, or too near 0, for the 32-bit floats that parameters are stored in."""

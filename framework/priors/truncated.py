@@ -6,7 +6,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from framework.priors.elementwise import Interval, Values, log_normal_density
+from framework.priors.elementwise import Given, Interval, Values, log_normal_density
 
 MAX_DISTANCE = 37.0
 """Beyond this many standard deviations the normal's tail is smaller than any 64-bit float."""
@@ -82,11 +82,21 @@ class LogUniform(PowerLaw):
 
 
 class TruncatedNormal(Truncated):
-    """Normal with the given mean and std, cut to [low, high]; a bound may be infinite."""
+    """Normal with the given mean and std (or `loc`, `scale`), cut to [low, high]; a bound may be infinite."""
 
-    def __init__(self, mean: Values, std: Values, low: Values, high: Values) -> None:
+    def __init__(
+        self,
+        mean: Given = None,
+        std: Given = None,
+        low: Given = None,
+        high: Given = None,
+        *,
+        loc: Given = None,
+        scale: Given = None,
+    ) -> None:
+        also, infinite = {"mean": {"loc": loc}, "std": {"scale": scale}}, ("low", "high")
         self.mean, self.std, self.low, self.high = self._read(
-            may_be_infinite=("low", "high"), mean=mean, std=std, low=low, high=high
+            mean=mean, std=std, low=low, high=high, also=also, may_be_infinite=infinite
         )
         self._require(self.std > 0, "std", "more than 0")
         self._require(self.low < self.high, "low", "less than high={high}")

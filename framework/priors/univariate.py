@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from framework.priors.elementwise import Elementwise, Interval, Values, log_normal_density
+from framework.priors.elementwise import Elementwise, Given, Interval, Values, log_normal_density
 
 
 class Normal(Elementwise):
-    """Normal with mean and standard deviation; u = (theta - mean) / std."""
+    """Normal with mean and standard deviation, which torch calls loc and scale; u = (theta - mean) / std."""
 
-    def __init__(self, mean: Values, std: Values) -> None:
-        self.mean, self.std = self._read(mean=mean, std=std)
+    def __init__(self, mean: Given = None, std: Given = None, *, loc: Given = None, scale: Given = None) -> None:
+        self.mean, self.std = self._read(mean=mean, std=std, also={"mean": {"loc": loc}, "std": {"scale": scale}})
         self._require(self.std > 0, "std", "more than 0")
         self.low, self.high = torch.full_like(self.mean, -math.inf), torch.full_like(self.mean, math.inf)
         self._require_resolution()
@@ -28,10 +28,10 @@ class Normal(Elementwise):
 
 
 class LogNormal(Elementwise):
-    """Positive parameters whose natural logarithm is normal; `mean` and `std` are those of the logarithm."""
+    """Positive parameters whose natural logarithm is normal with `mean` and `std`, which torch calls loc and scale."""
 
-    def __init__(self, mean: Values, std: Values) -> None:
-        self.mean, self.std = self._read(mean=mean, std=std)
+    def __init__(self, mean: Given = None, std: Given = None, *, loc: Given = None, scale: Given = None) -> None:
+        self.mean, self.std = self._read(mean=mean, std=std, also={"mean": {"loc": loc}, "std": {"scale": scale}})
         self._require(self.std > 0, "std", "more than 0")
         self.low, self.high = torch.zeros_like(self.mean), torch.full_like(self.mean, math.inf)
         self._require_resolution()
