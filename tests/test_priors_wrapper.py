@@ -74,7 +74,7 @@ def test_a_prior_passes_through_as_prior():
             ),
             "components have different supports",
         ),
-        ("Normal", "priors.z='Normal': expected a class of framework.priors or torch.distributions"),
+        ("Normal", "priors.z='Normal': expected a prior of framework.priors or torch.distributions"),
     ],
     ids=["poisson", "categorical", "matrix of scalars", "matrix", "mixture of supports", "no distribution"],
 )

@@ -26,13 +26,23 @@ def build(block: Mapping[str, Any], key: str, **extra: Any) -> Any:
     A function (rather than a class) is returned as is, with its arguments bound, not called.
     `key` is the block's place in the config, for error messages. Raises `ConfigError`.
     """
+    return _build(block, key, inspect.isclass, extra)
+
+
+def call(block: Mapping[str, Any], key: str) -> Any:
+    """Do the same, and call functions too, also those of nested blocks: what they return is asked for."""
+    return _build(block, key, callable, {})
+
+
+def _build(block: Mapping[str, Any], key: str, is_called: Callable[[object], bool], extra: Mapping[str, Any]) -> Any:
     target = locate(block, key)
-    kwargs = {name: _build_value(value, f"{key}.{name}") for name, value in block.items() if name not in _SPECIAL_KEYS}
+    named = {name: value for name, value in block.items() if name not in _SPECIAL_KEYS}
+    kwargs = {name: _build_value(value, f"{key}.{name}", is_called) for name, value in named.items()}
     kwargs |= {name: value for name, value in extra.items() if name not in kwargs and accepts(target, name)}
-    args = [_build_value(value, f"{key}._args_") for value in block.get("_args_", [])]
-    if block.get("_partial_", False) or not inspect.isclass(target):
-        return functools.partial(target, *args, **kwargs) if args or kwargs else target
+    args = [_build_value(value, f"{key}._args_", is_called) for value in block.get("_args_", [])]
     try:
+        if block.get("_partial_", False) or not is_called(target):
+            return functools.partial(target, *args, **kwargs) if args or kwargs else target
         return target(*args, **kwargs)
     except ConfigError:
         raise
@@ -74,13 +84,13 @@ def accepts(target: Callable[..., Any], name: str) -> bool:
     return open_ended or name in parameters
 
 
-def _build_value(value: Any, key: str) -> Any:
+def _build_value(value: Any, key: str, is_called: Callable[[object], bool]) -> Any:
     if isinstance(value, Mapping):
         if "_target_" in value:
-            return build(value, key)
-        return {name: _build_value(item, f"{key}.{name}") for name, item in value.items()}
+            return _build(value, key, is_called, {})
+        return {name: _build_value(item, f"{key}.{name}", is_called) for name, item in value.items()}
     if isinstance(value, list):
-        return [_build_value(item, f"{key}.{index}") for index, item in enumerate(value)]
+        return [_build_value(item, f"{key}.{index}", is_called) for index, item in enumerate(value)]
     return value
 
 

@@ -8,20 +8,22 @@ import torch
 from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import Transform
 
-from framework.config.target import accepts, build, locate
+from framework.config.target import accepts, call, locate
 from framework.errors import ConfigError
 from framework.priors.base import Prior
 from framework.priors.wrapper import as_prior
+from framework.rng import seed_sequence, seeded
 
 
 def build_prior(block: Mapping[str, Any], key: str) -> Prior:
     """Build the prior that `block` describes; `key` is its place in the config, as in `priors.z`.
 
-    Its `_target_` is a class of `framework.priors`, the user's own `Prior`, or a distribution of torch,
-    whose lists of numbers are made tensors first. Raises `ConfigError`.
+    Its `_target_` is a class of `framework.priors`, the user's own `Prior`, a distribution of torch, whose lists of
+    numbers are made tensors first, or a function that returns one of these. Raises `ConfigError`.
     """
     try:
-        return as_prior(build(_with_tensors(block, key), key), key)
+        with seeded(seed_sequence(0)):  # a function that draws would make another prior in each process
+            return as_prior(call(_with_tensors(block, key), key), key)
     except ConfigError as error:
         if str(error).startswith(key):
             raise

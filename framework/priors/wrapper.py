@@ -12,6 +12,8 @@ from torch.distributions.transforms import IndependentTransform
 from framework.errors import ConfigError
 from framework.priors.base import Prior, clamp_inside, to_float64
 
+_REPR_LENGTH = 80
+
 
 class Distribution(Prior):
     """A torch distribution of one vector; a scalar one has dim 1, a batch is a vector of independent parameters.
@@ -70,7 +72,8 @@ def as_prior(value: object, key: str) -> Prior:
     if isinstance(value, Prior):
         return value
     if not isinstance(value, TorchDistribution):
-        raise ConfigError(f"{key}={value!r}: expected a class of framework.priors or torch.distributions")
+        shown = " ".join(repr(value).split())[:_REPR_LENGTH]
+        raise ConfigError(f"{key}={shown}: expected a prior of framework.priors or torch.distributions")
     try:
         return Distribution(value)
     except ConfigError as error:
