@@ -7,6 +7,10 @@ ignores x and returns the prior passes both, so read them beside the information
 Arrays may be NumPy's or CPU tensors. Ties, as of discrete or fixed parameters, are broken at random from the seed.
 """
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
@@ -121,6 +125,18 @@ def band_fraction(samples: ArrayLike, observed: ArrayLike, level: float) -> floa
         return float("nan")
     lower, upper = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return float(((observed >= lower) & (observed <= upper)).mean())
+
+
+def best_loss(history: Sequence[Mapping[str, Any]], best_epoch: int) -> float | None:
+    """Return the validation loss of the best weights, None if there are none.
+
+    The last epoch tells it: on other simulations than in its own epoch, the loss of the best weights is another.
+    """
+    rows = [row for row in history if row["epoch"] == best_epoch]
+    if not rows:
+        return None
+    loss = history[-1].get("best_loss", rows[-1]["val_loss"])
+    return float(loss) if loss is not None and math.isfinite(loss) else None
 
 
 def finite_rows(samples: ArrayLike) -> np.ndarray:

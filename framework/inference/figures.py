@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from framework.inference.style import MODEL, MUTED, SECOND, plain, styled
+from framework.inference.diagnostics import best_loss
+from framework.inference.style import MODEL, MUTED, SECOND, TRUTH, plain, styled
 
 
 @styled
@@ -25,7 +26,9 @@ def message_figure(title: str, message: str) -> Figure:
 
 
 @styled
-def loss_figure(history: Sequence[Mapping[str, Any]], best_epoch: int, title: str) -> Figure:
+def loss_figure(
+    history: Sequence[Mapping[str, Any]], best_epoch: int, title: str, changes: Sequence[int] = ()
+) -> Figure:
     """Return the training and validation loss over the epochs, the learning rate below; see `NodeReport`."""
     if not history:
         return message_figure(title, "No epoch was completed.")
@@ -35,11 +38,13 @@ def loss_figure(history: Sequence[Mapping[str, Any]], best_epoch: int, title: st
     marker = "." if len(history) <= 30 else None
     top.plot(epoch, train, color=SECOND, marker=marker, label="training")
     top.plot(epoch, val, color=MODEL, marker=marker, label="validation")
-    best = val[epoch == best_epoch]
-    if np.isfinite(best).any():
-        label = f"best: {best[-1]:.4g} at epoch {best_epoch}"
+    for number, change in enumerate(changes):
+        label = None if number else "other simulations from here on"
+        top.axvline(change + 0.5, color=TRUTH, linewidth=0.9, linestyle=":", zorder=0, label=label)
+    if (best := best_loss(history, best_epoch)) is not None:
+        label = f"best: {best:.4g} at epoch {best_epoch}"
         top.axvline(best_epoch, color=MUTED, linewidth=0.8, linestyle="--", zorder=0)
-        top.plot(best_epoch, best[-1], "o", color=MODEL, markeredgecolor="white", markersize=7, label=label)
+        top.plot(best_epoch, best, "o", color=MODEL, markeredgecolor="white", markersize=7, label=label)
     _cut_spikes(top, np.concatenate([train, val]))
     top.set_ylabel("loss")
     figure.suptitle(plain(title))

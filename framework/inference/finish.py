@@ -115,6 +115,7 @@ class Finish:
         estimator, settings = self.estimators[node], self.settings[node]
         progress = self._progress(node)
         checks: dict[str, Any] = {"history": progress["history"], "best_epoch": progress["best_epoch"]}
+        checks["changes"] = [dataset["epoch"] for dataset in progress.get("datasets", [])[1:]]
         names = list(estimator.spec.evidence_shapes)
         arrays = self.simulations.load([node, *names])
         held_out = trained_on(self.generation, node)["validation"].numpy()

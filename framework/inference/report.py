@@ -74,7 +74,9 @@ def _node_figures(report_dir: Path, node: NodeReport, calibration: Calibration |
     name, names = node.name, node.parameter_names
     truth = [None] * len(node.samples) if node.truth is None else node.truth
     images: dict[str, Any] = {
-        "loss": _save(report_dir, f"{name}_loss", loss_figure(node.history, node.best_epoch, f"{name}: training")),
+        "loss": _save(
+            report_dir, f"{name}_loss", loss_figure(node.history, node.best_epoch, f"{name}: training", node.changes)
+        ),
         "corners": [
             _save(report_dir, f"{name}_corner_{i}", corner_figure(samples, values, names, f"{name} | observation {i}"))
             for i, (samples, values) in enumerate(zip(node.samples[:MAX_OBSERVATIONS], truth, strict=False))

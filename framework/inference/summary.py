@@ -33,6 +33,8 @@ class NodeReport:
     information_gain: InformationGain | None = None
     labels: Sequence[str] = ()
     """What the parameters are called, if they have names of their own."""
+    changes: Sequence[int] = ()
+    """The epochs completed whenever the simulations were changed."""
 
     @property
     def parameter_names(self) -> list[str]:
@@ -89,12 +91,11 @@ def calibrate(node: NodeReport, seed: int) -> Calibration | None:
 
 def summarise_node(node: NodeReport, calibration: Calibration | None) -> dict[str, Any]:
     """Return the node's numbers: training, calibration, and a row for each observation and parameter."""
-    losses = [row["val_loss"] for row in node.history if row["epoch"] == node.best_epoch]
     gain = node.information_gain or InformationGain()
     return {
         "num_epochs": len(node.history),
         "best_epoch": node.best_epoch,
-        "best_val_loss": float(losses[-1]) if losses and losses[-1] is not None else None,
+        "best_val_loss": diagnostics.best_loss(node.history, node.best_epoch),
         "information_gain": gain.nats,
         "information_gain_standard_error": gain.standard_error,
         "information_gain_note": gain.note,

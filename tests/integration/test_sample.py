@@ -67,6 +67,8 @@ def test_python_takes_new_observations_as_an_array(cwd):
     assert theta.shape == (3, 30, 2)
     assert posterior.log_prob(theta, x=rows).shape == (3, 30)
     assert posterior.sample(30, x=rows[0]).shape == (30, 2)
+
+
 def test_samples_say_which_data_they_are_of(cwd):
     values = np.array([[0.1, 0.2], [0.3, 0.4]])
     np.save(cwd / "mine.npy", values)
