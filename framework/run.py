@@ -139,7 +139,9 @@ class Run:
                 self.guard.check()
 
             with self.console.phase("simulating", total, done):
-                run_simulations(self.build_graph, store, total, seed, config.workers, limit, show)
+                run_simulations(
+                    self.build_graph, store, total, seed, config.workers, limit, show, lambda: self.guard.num_signals
+                )
         if self._simulations_before and (names := changed_nodes(self._simulations_before, store)):
             log.warning("⚠ %s came out differently this time: what was trained on them goes on with others", names)
         valid, invalid = store.counts()

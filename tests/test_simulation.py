@@ -1,3 +1,6 @@
+import itertools
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +9,9 @@ from hypothesis import strategies as st
 from framework.errors import SimulationError
 from framework.graph import Graph, Node
 from framework.priors import Uniform
+from framework.runtime import Guard
 from framework.simulation import simulate_block
+from framework.simulation.shard import simulate_shard
 from framework.simulation.work import Work
 from tests import toy_simulators as toy
 from tests.toy_simulators import SEED, content, run, store_for
@@ -77,6 +82,58 @@ def test_eight_workers_give_what_one_gives(tmp_path):
     assert content(one) == content(eight)
 
 
+# --- what a signal to all processes of a job has ended is no fault of the simulator ---
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_what_fails_while_a_signal_comes_is_drawn_again(tmp_path, batched):
+    with Guard() as guard:
+        simulator = toy.StartsPrograms({2, 4})
+        store = run(toy.builder(simulator, batched), tmp_path / "a", 300, num_signals=lambda: guard.num_signals)
+    assert guard.num_signals == 2 and store.counts() == (300, 0)
+    assert content(store) == content(run(toy.builder(toy.add_noise, batched), tmp_path / "b", 300))
+
+
+def test_a_simulator_that_fails_each_time_is_not_drawn_for_ever(tmp_path):
+    signals = itertools.count()
+    store = run(toy.builder(toy.fail_when_negative), tmp_path, 20, num_signals=lambda: next(signals))
+    assert store.counts() == run(toy.builder(toy.fail_when_negative), tmp_path / "quiet", 20).counts()
+
+
+@pytest.mark.parametrize(("simulator", "batched"), [(toy.fail_when_negative, False), (toy.one_by_one_only, True)])
+def test_what_fails_before_a_stop_is_left_for_the_next_attempt(tmp_path, simulator, batched):
+    build = toy.builder(simulator, batched)
+    store = store_for(build, tmp_path)
+    report = simulate_shard(build(), store, 0, 512, should_stop=lambda: True)
+    assert report.stop == sum(store.counts()) < 256 and store.counts()[1] == 0
+
+
+def test_what_has_not_failed_before_a_stop_is_kept(tmp_path):
+    build = toy.builder(toy.add_noise, True)
+    report = simulate_shard(build(), store_for(build, tmp_path), 0, 512, should_stop=lambda: True)
+    assert (report.start, report.stop, report.num_invalid) == (0, 256, 0)
+    assert store_for(build, tmp_path).counts() == (256, 0)
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_counts_of_invalid_simulations_are_the_same_after_any_number_of_interruptions(tmp_path, workers):
+    def stop(num_done, num_invalid):
+        if num_done > len(begun) * 40:
+            begun.append(num_done)
+            raise StopError
+
+    begun, build = [], toy.builder(toy.add_global_noise_and_fail_sometimes)
+    whole = run(build, tmp_path / "whole", 300)
+    for _ in range(20):
+        with suppress(StopError):
+            run(build, tmp_path / "cut", 300, workers, on_progress=stop)
+            break
+    cut = run(build, tmp_path / "cut", 300)
+    assert len(begun) > 2 and cut.counts() == whole.counts() and cut.counts()[1] > 10
+    assert cut.invalid(300).tolist() == whole.invalid(300).tolist()
+    assert content(cut) == content(whole)
+
+
 # --- too many invalid simulations ---
 
 
@@ -88,6 +145,25 @@ def test_too_many_invalid_simulations_end_the_phase_with_their_reasons(tmp_path)
     assert "node x: ValueError: theta is negative" in message
     with pytest.raises(SimulationError, match="max_invalid_fraction"):
         run(toy.builder(toy.fail_when_negative), tmp_path, 1000, max_invalid_fraction=0.1)
+
+
+def test_the_error_is_the_same_whatever_the_interruptions_workers_and_shards(tmp_path):
+    def error(name, workers=1, **more):
+        with pytest.raises(SimulationError) as caught:
+            run(build, tmp_path / name, 1000, workers, max_invalid_fraction=0.05, **more)
+        return str(caught.value)
+
+    build = toy.builder(toy.add_global_noise_and_fail_sometimes)
+    expected = error("whole")
+    assert "51 of the first " in expected and expected.count("did not converge") == 3
+    first, *_ = store_for(build, tmp_path / "whole").invalid(1000)
+    assert f"First failures: simulation {first}, node x: RuntimeError: did not converge" in expected
+    assert error("whole") == expected  # of an earlier attempt
+    store = store_for(build, tmp_path / "ranges")
+    for start, stop in [(600, 1000), (0, 5)]:
+        store.commit(start, stop, simulate_block(build(), SEED, start, stop))
+    assert error("ranges") == expected
+    assert error("workers", workers=2) == expected
 
 
 def test_counts_tell_valid_from_invalid(tmp_path):

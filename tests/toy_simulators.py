@@ -4,7 +4,9 @@ import functools
 import os
 import random
 import signal
+import subprocess
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -97,6 +99,24 @@ def kill_own_process(theta):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class StartsPrograms:
+    """Fails when the program that it waits for is ended, as by a scheduler that signals all processes of a job."""
+
+    def __init__(self, calls_with_signal):
+        self.num_calls, self.calls_with_signal = 0, calls_with_signal
+
+    def __call__(self, theta, rng):
+        self.num_calls += 1
+        with (
+            subprocess.Popen(["sleep", "60"]) if self.num_calls in self.calls_with_signal else nullcontext() as program
+        ):
+            if program:
+                for pid in (program.pid, os.getpid()):
+                    os.kill(pid, signal.SIGUSR1)
+                raise RuntimeError(f"the program ended with {program.wait()}")
+        return add_noise(theta, rng)
+
+
 class ReusesItsBuffer:
     """Returns the same array each time, as wrapped C code may."""
 
@@ -128,9 +148,9 @@ def store_for(build, directory):
     return SimulationStore(directory, SEED, event_shapes(build(), SEED))
 
 
-def run(build, directory, num_simulations=1000, workers=1, max_invalid_fraction=1.0, on_progress=None):
+def run(build, directory, num_simulations=1000, workers=1, max_invalid_fraction=1.0, on_progress=None, **more):
     store = store_for(build, directory)
-    run_simulations(build, store, num_simulations, SEED, workers, max_invalid_fraction, on_progress)
+    run_simulations(build, store, num_simulations, SEED, workers, max_invalid_fraction, on_progress, **more)
     return store
 
 

@@ -77,6 +77,11 @@ class Guard:
         return reader.describe(budget, self.margin_seconds)
 
     @property
+    def num_signals(self) -> int:
+        """How many signals have come so far: what else they have reached may have ended."""
+        return self._signals.count
+
+    @property
     def margin_seconds(self) -> float:
         """How long before the end to stop, by what was measured so far."""
         needed = max(self._steps.p99(), self._epoch_ends.p99()) + 1.5 * self._save_seconds()

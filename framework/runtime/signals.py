@@ -30,6 +30,7 @@ class Signals:
         self.stop_time = self.term_time = float("inf")  # of the first request to stop, of the first SIGTERM
         self.hurry = False  # asked again, after the window of the hard exit
         self.save = False
+        self.count = 0  # of all that have come
         self.previous: dict[int, Handler] = {}  # what was installed before: for after the save, and put back
         self._clock = clock
         self._pid = os.getpid()
@@ -66,6 +67,7 @@ class Signals:
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             return self._in_child(number)
+        self.count += 1
         now, (last, last_time) = self._clock(), self._last
         if number == last and now - last_time < self._echo_seconds(number):
             return
@@ -85,6 +87,7 @@ class Signals:
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._pid:
+            self.count += 1
             self.save = True
 
     def _in_child(self, number: int) -> None:

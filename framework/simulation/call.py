@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,7 @@ class Draws:
 
     values: np.ndarray
     errors: dict[int, str]
+    fell_back: bool = False  # the rows were drawn one by one, since the call for all of them has raised
 
 
 def draw_prior(node: Node, rows: np.ndarray, seed: int) -> Draws:
@@ -38,7 +39,7 @@ def draw_batched(node: Node, parents: Sequence[np.ndarray], rows: np.ndarray, se
     try:
         values = _call(node, parents, sequence)
     except Exception:  # one bad row must not cost the other ones
-        return draw_rows(node, parents, rows, seed)
+        return replace(draw_rows(node, parents, rows, seed), fell_back=True)
     return _checked(_batch_of(values, len(rows), node), {})
 
 

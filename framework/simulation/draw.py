@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,17 +25,23 @@ class Failure:
 class Block:
     """The valid simulations of a range: `index` (n,) int64 and by node float32 values (n, *event).
 
-    `values` is empty when `index` is.
+    `values` is empty when `index` is. `fell_back` tells that a batch was drawn row by row, as all at once has raised.
     """
 
     index: np.ndarray
     values: dict[str, np.ndarray]
     failures: list[Failure]
+    fell_back: bool = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether anything went wrong that might go right another time, were it not the simulator's own doing."""
+        return bool(self.failures) or self.fell_back
 
     def where(self, mask: np.ndarray) -> "Block":
         """Return the block with only the rows where `mask` is true."""
         values = {name: array[mask] for name, array in self.values.items()}
-        return Block(self.index[mask], values, self.failures)
+        return replace(self, index=self.index[mask], values=values)
 
 
 def simulate_block(graph: Graph, seed: int, start: int, stop: int) -> Block:
@@ -57,7 +63,8 @@ def join_blocks(blocks: Sequence[Block]) -> Block:
     filled = [block.values for block in blocks if len(block.index)]
     names = filled[0] if filled else ()
     values = {name: np.concatenate([values[name] for values in filled]) for name in names}
-    return Block(index, values, [failure for block in blocks for failure in block.failures])
+    failures = [failure for block in blocks for failure in block.failures]
+    return Block(index, values, failures, any(block.fell_back for block in blocks))
 
 
 def simulate_one(graph: Graph, seed: int, index: int) -> Block:
@@ -95,7 +102,7 @@ def draw_rows_of_block(
             block = _add(block, node, draws)
     block = block.where(np.isin(block.index, wanted))
     failures = [failure for failure in block.failures if wanted[0] <= failure.index <= wanted[-1]]
-    return Block(block.index, block.values if len(block.index) else {}, failures)
+    return replace(block, values=block.values if len(block.index) else {}, failures=failures)
 
 
 def _draw_node(graph: Graph, node: Node, block: Block, seed: int, one_by_one: bool) -> Draws:
@@ -120,7 +127,7 @@ def _add(block: Block, node: Node, draws: Draws) -> Block:
     valid = np.ones(len(block.index), bool)
     valid[list(draws.errors)] = False
     values = {**block.values, node.name: draws.values}
-    return Block(block.index, values, block.failures + failures).where(valid)
+    return Block(block.index, values, block.failures + failures, block.fell_back or draws.fell_back).where(valid)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from multiprocessing.connection import wait
 
 from framework.errors import SimulationError
 from framework.graph import Graph
-from framework.simulation.draw import Failure
+from framework.simulation.draw import Failure, simulate_block
 from framework.simulation.shard import Report, simulate_shard, unit_of
 from framework.simulation.store import SimulationStore
 from framework.simulation.work import Work
@@ -29,31 +29,35 @@ def run_simulations(
     workers: int | str,
     max_invalid_fraction: float,
     on_progress: OnProgress | None = None,
+    num_signals: Callable[[], int] = lambda: 0,
 ) -> None:
     """Draw what is missing of the simulations below `num_simulations`, in parallel.
 
     `build` makes the graph, once here and once in each worker, so it must be picklable.
     `workers` is a number or "auto". `on_progress(done, invalid)` is called after every piece of work
     and twice a second with the numbers on disk; it may raise to end the phase, after what is
-    finished has been committed. Raises `SimulationError` for too many invalid simulations, a worker that dies, and a
-    full disk; going on later gives the same simulations as if nothing had happened.
+    finished has been committed; `num_signals` counts the signals that this process has got. Raises `SimulationError`
+    for too many invalid simulations, a worker that dies, and a full disk; going on later gives the same simulations as
+    if nothing had happened.
     """
     assert seed == store.seed, "the store was made for another seed"
     graph = build()
     store.remove_leftovers()
-    progress = _Progress(store, num_simulations, max_invalid_fraction, on_progress)
+    progress = _Progress(graph, store, num_simulations, max_invalid_fraction, on_progress)
     try:
         work = Work(store.missing(num_simulations), unit_of(graph), store.dtype.itemsize, _num_workers(workers))
         if work.num_workers > 1:
             _run_in_workers(build, store, work, progress)
         else:
-            _run_here(graph, store, work, progress)
+            _run_here(graph, store, work, progress, num_signals)
         progress.tick()
     except (WorkerDiedError, OSError) as error:
         raise SimulationError(f"{store.directory}: {error}; {store.safe()}") from error
 
 
-def _run_here(graph: Graph, store: SimulationStore, work: Work, progress: "_Progress") -> None:
+def _run_here(
+    graph: Graph, store: SimulationStore, work: Work, progress: "_Progress", num_signals: Callable[[], int]
+) -> None:
     interruption: list[BaseException] = []
 
     def should_stop() -> bool:
@@ -64,7 +68,7 @@ def _run_here(graph: Graph, store: SimulationStore, work: Work, progress: "_Prog
         return bool(interruption)
 
     while task := work.take():
-        report = simulate_shard(graph, store, *task, should_stop)
+        report = simulate_shard(graph, store, *task, should_stop, num_signals)
         if interruption:
             raise interruption[0]
         work.learn(report)
@@ -107,12 +111,17 @@ class _Progress:
     """The numbers of simulations on disk, and the limit on the invalid ones."""
 
     def __init__(
-        self, store: SimulationStore, num_simulations: int, max_invalid_fraction: float, on_progress: OnProgress | None
+        self,
+        graph: Graph,
+        store: SimulationStore,
+        num_simulations: int,
+        max_invalid_fraction: float,
+        on_progress: OnProgress | None,
     ) -> None:
-        self._num_simulations = num_simulations
+        self._graph, self._store, self._num_simulations = graph, store, num_simulations
         self._max_invalid_fraction = max_invalid_fraction
         self._on_progress = on_progress
-        self._failures: list[Failure] = []
+        self._failures: dict[int, Failure] = {}  # that this process knows of
         num_valid, self._num_invalid = store.counts(num_simulations)
         self._num_done = num_valid + self._num_invalid
         self._check()
@@ -121,7 +130,7 @@ class _Progress:
         """Count a committed range; raise `SimulationError` once too many simulations are invalid."""
         self._num_done += report.stop - report.start
         self._num_invalid += report.num_invalid
-        self._failures += report.failures[: _NUM_SHOWN - len(self._failures)]
+        self._failures |= {failure.index: failure for failure in report.failures}
         self._check()
 
     def tick(self) -> None:
@@ -130,14 +139,27 @@ class _Progress:
             self._on_progress(self._num_done, self._num_invalid)
 
     def _check(self) -> None:
-        if self._num_invalid <= self._max_invalid_fraction * self._num_simulations:
+        """Raise at the same simulation, with the same words, in whatever order and attempts they were drawn."""
+        limit = int(self._max_invalid_fraction * self._num_simulations)
+        if self._num_invalid <= limit:
             return
-        failures = "; ".join(f"simulation {f.index}, node {f.node}: {f.message}" for f in self._failures)
+        missing = self._store.missing(self._num_simulations)
+        invalid = self._store.invalid(missing[0][0] if missing else self._num_simulations)
+        if len(invalid) <= limit:  # among those that have none missing before them; what is missing will tell
+            return
+        failures = [self._failure(index) for index in invalid[:_NUM_SHOWN].tolist()]
+        shown = "; ".join(f"simulation {f.index}, node {f.node}: {f.message}" for f in failures if f)
         raise SimulationError(
-            f"simulation.max_invalid_fraction={self._max_invalid_fraction}: {self._num_invalid} of "
-            f"{self._num_simulations} simulations are invalid; mend the simulator and start a new run, or raise this"
-            + (f"\nFirst failures: {failures}" if failures else "")
+            f"simulation.max_invalid_fraction={self._max_invalid_fraction}: {limit + 1} of the first "
+            f"{invalid[limit] + 1} of {self._num_simulations} simulations are invalid; mend the simulator and start a "
+            "new run, or raise this" + (f"\nFirst failures: {shown}" if shown else "")
         )
+
+    def _failure(self, index: int) -> Failure | None:
+        """Return why a simulation is invalid: as was reported or, of one of an earlier attempt, by drawing it again."""
+        if index not in self._failures:
+            return next(iter(simulate_block(self._graph, self._store.seed, index, index + 1).failures), None)
+        return self._failures[index]
 
 
 def _num_workers(workers: int | str) -> int:

@@ -13,6 +13,7 @@ SHARD_SECONDS = 20.0  # a killed process loses at most about this much work
 SHARD_BYTES = 32 * 2**20
 _PIECE_SECONDS = 0.2  # between looks at whether to stop
 _NUM_REPORTED = 5
+_MAX_REPEATS = 5  # of what fails while signals come
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,34 @@ def cut(start: int, stop: int, size: int, unit: int) -> int:
 
 
 def simulate_shard(
-    graph: Graph, store: SimulationStore, start: int, stop: int, should_stop: Callable[[], bool]
+    graph: Graph,
+    store: SimulationStore,
+    start: int,
+    stop: int,
+    should_stop: Callable[[], bool],
+    num_signals: Callable[[], int] = lambda: 0,
 ) -> Report:
-    """Draw and commit the range, or what there is of it when told to stop or interrupted."""
+    """Draw and commit the range, or what there is of it when told to stop or interrupted.
+
+    `num_signals` tells how many signals have come. They may have ended a program that the simulator had started: what
+    failed meanwhile is no fault of its own, and is drawn again; what failed before a stop is left for the next attempt.
+    """
     began = time.monotonic()
     unit = size = unit_of(graph)
     blocks: list[Block] = []
-    at, stopping = start, False
+    at, stopping, signals, num_repeats = start, False, num_signals(), 0
     try:
         while at < stop and not stopping:
             end, piece_began = cut(at, stop, size, unit), time.monotonic()
             block = simulate_block(graph, store.seed, at, end)
-            stopping = should_stop()
-            if stopping and block.failures:
-                break  # the signal may have ended a program that the simulator had started: not its fault
+            stopping, signals_before, signals = should_stop(), signals, num_signals()
+            if stopping and block.has_failed:
+                break
+            if block.has_failed and signals != signals_before and num_repeats < _MAX_REPEATS:
+                size, num_repeats = unit, num_repeats + 1  # by little: the next signal must not cost as much
+                continue
             blocks.append(block)
-            at = end
+            at, num_repeats = end, 0
             in_time = size * _PIECE_SECONDS / max(time.monotonic() - piece_began, 1e-6)
             size = max(1, int(min(2 * size, in_time)))
     finally:

@@ -99,6 +99,12 @@ class SimulationStore:
         num_valid = sum(len(self._rows(part)) for part in parts)
         return num_valid, sum(part.stop - part.start for part in parts) - num_valid
 
+    def invalid(self, num_simulations: int) -> np.ndarray:
+        """Return the indices of the invalid simulations on disk below `num_simulations`, in order."""
+        parts = self._parts(num_simulations)
+        found = [np.setdiff1d(np.arange(part.start, part.stop), self._rows(part)["index"]) for part in parts]
+        return np.concatenate([np.arange(0), *found])
+
     def load(self, names: Sequence[str], num_simulations: int | None = None) -> dict[str, np.ndarray]:
         """Return the valid simulations (below `num_simulations`): arrays by node name, and their "index".
 
