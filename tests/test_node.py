@@ -12,6 +12,7 @@ from framework.estimators import EstimatorSpec
 from framework.runtime import Guard, StopReason
 from framework.tracking import Console
 from framework.training.node import NodeTraining
+from framework.training.trainer import Trainer
 from tests.toy_training import ADAM, NETWORKS, PRIOR
 
 RNG = np.random.default_rng(0)
@@ -144,6 +145,27 @@ def test_an_error_within_an_update_leaves_none(tmp_path, caplog):
     with pytest.raises(ZeroDivisionError):
         run(CheckpointStore(tmp_path), optimizer=optimizer)
     assert "in the middle of an update" in caplog.text and not any(tmp_path.iterdir())
+
+
+def test_an_error_at_an_epochs_end_leaves_no_epoch_that_is_half_closed(tmp_path, caplog):
+    schedule = {"_target_": "tests.toy_training.FailingSchedule"}
+    with pytest.raises(ZeroDivisionError):
+        run(CheckpointStore(tmp_path), optimizer={**ADAM, "scheduler": schedule})
+    assert "in the middle of an update" in caplog.text and not any(tmp_path.iterdir())
+
+
+def test_an_error_while_validating_keeps_all_steps_and_the_end_of_the_epoch_is_done_again(tmp_path, monkeypatch):
+    whole, _ = run(CheckpointStore(tmp_path / "whole"))
+    store = CheckpointStore(tmp_path / "failed")
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(Trainer, "validate", lambda *args: 1 / 0)
+        run(store)
+    emergency = store.named("emergency-00000001")
+    progress = emergency.load("z/checkpoint.json")["progress"]
+    assert (progress["epoch"], progress["batch"], progress["step"], progress["history"]) == (0, 9, 9, [])
+    emergency.path.rename(emergency.path.with_name("00000001"))
+    resumed, _ = run(store)
+    assert resumed.progress.history == whole.progress.history
 
 
 def test_an_emergency_that_cannot_be_saved_does_not_hide_the_error(tmp_path, caplog):

@@ -13,6 +13,7 @@ from framework.config.parse import from_container, parse_config, resolve
 from framework.config.resume_class import INSTRUCTIONS, resume_class
 from framework.config.schema import Config, NodeConfig
 from framework.resume import differences
+from framework.resume.diff import Change
 from framework.resume.policy import judge
 from tests.toy_run import composed
 
@@ -122,6 +123,35 @@ def test_consent_allows_a_change_of_the_trajectory_and_nothing_else(change, how)
     words = {"key": key(path), "group": str(path[0]), "pattern": f"{path[0]}*", "class": "trajectory"}
     for found in judged(CONFIG, changed(CONFIG, (path, value)), [words[how]]):
         assert found.verdict == {"shape": "refused", "trajectory": "allowed", "free": ""}[found.kind]
+
+
+@pytest.mark.parametrize(
+    ("item", "key", "consents"),
+    [
+        ("optimizer", "optimizer.lr", True),
+        ("optimizer", "optimizer.scheduler.factor", True),
+        ("optimizer.scheduler", "optimizer.scheduler.factor", True),
+        ("optimizer.lr", "optimizer.lr", True),
+        ("optim", "optimizer.lr", False),
+        ("optimizer.l", "optimizer.lr", False),
+        ("optimizer.lr", "optimizer.lr_decay", False),
+        ("optimizer.scheduler", "optimizer.scheduler_steps", False),
+        ("optimizer.", "optimizer.lr", False),
+        ("", "optimizer.lr", False),
+        ("lr", "optimizer.lr", False),
+        ("optim*", "optimizer.lr", True),
+        ("code", "code.simulator.decay", True),
+        ("code.simulator", "code.simulators.decay", False),
+        ("trajector", "optimizer.lr", False),
+        ("version", "version", True),
+        ("trajectory", "version", False),
+        ("*", "version", False),
+    ],
+)
+def test_consent_is_to_a_key_or_the_group_around_it_and_never_to_what_merely_begins_alike(item, key, consents):
+    change = Change(tuple(key.split(".")), "trajectory", 1, 2)
+    judge([change], [item])
+    assert change.verdict == ("allowed" if consents else "refused")
 
 
 @given(st.sampled_from(SHAPE_LEAVES), st.lists(CHANGE, max_size=8), st.lists(st.sampled_from([*map(key, LEAVES), "*"])))

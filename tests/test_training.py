@@ -11,7 +11,7 @@ from framework.runtime import Guard, Ranks, Save, StopReason
 from framework.training import TrainingData
 from framework.training.checkpoint import NodeFiles, dataset_of_best, restore, saved_facts
 from framework.training.data import held_out_rows
-from tests.toy_training import ADAM, DROPOUT, NETWORKS, StopAfter, make_trainer
+from tests.toy_training import ADAM, BOX, DROPOUT, NETWORKS, StopAfter, make_trainer
 
 
 def fit(trainer, guard=None, save=lambda: None):
@@ -38,14 +38,26 @@ def test_training_approaches_the_exact_posterior():
     np.testing.assert_allclose(torch.cov(theta.T), 0.2 * np.eye(2), atol=0.03)  # 0.5² / (1 + 0.5²)
 
 
-def test_the_losses_are_mean_negative_log_densities_of_theta():
-    trainer = make_trainer(num_epochs=1)
+@pytest.mark.parametrize("resumed_at", [None, 4])
+def test_the_losses_are_mean_negative_log_densities_of_theta(resumed_at, tmp_path):
+    settings = {"prior": BOX, "optimizer": {**ADAM, "lr": 0.0}, "num_epochs": 1}  # no step changes the weights
+    trainer = make_trainer(**settings)
+    if resumed_at:
+        fit(trainer, StopAfter(resumed_at))
+        generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
+        trainer = make_trainer(**settings)
+        restore(trainer, generation, files_of(trainer))
     fit(trainer)
     data, estimator = trainer.data, trainer.estimator
-    theta = estimator.prior.from_unconstrained(data.u[data.val_rows])
-    evidence = {"x": data.evidence["x"][data.val_rows]}
-    expected = -estimator.log_prob(theta, evidence).mean().item()
-    assert trainer.progress.history[-1]["val_loss"] == pytest.approx(expected, abs=1e-4)
+
+    def nll(rows):
+        theta = estimator.prior.from_unconstrained(data.u[rows])
+        return -estimator.log_prob(theta, {"x": data.evidence["x"][rows]}).mean().item()
+
+    (epoch,) = trainer.progress.history
+    assert epoch["train_loss"] == pytest.approx(nll(data.train_rows), abs=1e-4)
+    assert epoch["val_loss"] == epoch["best_loss"] == pytest.approx(nll(data.val_rows), abs=1e-4)
+    assert abs(epoch["train_loss"] - epoch["val_loss"]) > 1e-2  # or else one might stand for the other
 
 
 def test_an_epoch_visits_every_training_row_once_and_no_held_out_row():

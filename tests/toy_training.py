@@ -14,6 +14,7 @@ NETWORKS = {
     "nsf": {"_target_": "framework.estimators.Flow", "family": "NSF", "hidden_dim": 8, "num_transforms": 2},
 }
 PRIOR = {"_target_": "framework.priors.Normal", "mean": [0.0, 0.0], "std": [1.0, 1.0]}
+BOX = {"_target_": "framework.priors.Uniform", "low": [-6.0, -6.0], "high": [6.0, 6.0]}
 ADAM = {
     "_target_": "torch.optim.Adam",
     "lr": 1e-3,
@@ -45,12 +46,12 @@ class StopAfter(Guard):
         return StopReason.OUT_OF_TIME if self.polls < 0 else None
 
 
-def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADAM, seed=0, **loop):
+def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADAM, seed=0, prior=PRIOR, **loop):
     with seeded(seed_sequence(seed, "toy")):
         theta = torch.randn(num_rows, 2)
         x = theta + 0.5 * torch.randn(num_rows, 2)
     with seeded(seed_sequence(seed, "init")):
-        estimator = Estimator(EstimatorSpec("z", NETWORKS[network], embedding, 2, {"x": (2,)}, {"z": PRIOR}))
+        estimator = Estimator(EstimatorSpec("z", NETWORKS[network], embedding, 2, {"x": (2,)}, {"z": prior}))
     u, evidence = estimator.prepare(theta, {"x": x})
     data = TrainingData.split(u, evidence, held_out_rows(torch.arange(num_rows), 0.1, seed, "z"), torch.device("cpu"))
     estimator.fit_standardisation(u, evidence)
@@ -63,3 +64,12 @@ class FailingAdam(torch.optim.Adam):
 
     def step(self, closure=None):
         raise ZeroDivisionError
+
+
+class FailingSchedule(torch.optim.lr_scheduler.ConstantLR):
+    """A schedule with a bug: its first step, which torch takes for it, is the only one that works."""
+
+    def step(self, epoch=None):
+        if self.last_epoch >= 0:
+            raise ZeroDivisionError
+        super().step()
