@@ -129,7 +129,8 @@ class Run:
         """Fill the simulation store, from the simulator or from a file."""
         config, store = self.config.simulation, self.simulations
         if config.from_file is not None:
-            import_simulations(Path(config.from_file), self.graph, store, config.max_invalid_fraction)
+            path, limit = Path(config.from_file), config.max_invalid_fraction
+            import_simulations(path, self.graph, store, config.num_simulations, limit)
         else:
             total, seed, limit = config.num_simulations, store.seed, config.max_invalid_fraction
             done = total - sum(stop - start for start, stop in store.missing(total))

@@ -180,6 +180,36 @@ def test_a_list_of_parameters_is_independent_and_a_single_value_holds_for_all():
     assert prior.log_prob(theta).item() == pytest.approx(stats.norm.logpdf([1, 9], [0, 10], 2).sum())
 
 
+@every_prior
+def test_samples_are_not_outside_and_between_the_bounds(prior):
+    samples, (low, high) = draw(prior, 1000), prior.bounds
+    assert not prior.is_outside(samples).any()
+    assert low.shape == high.shape == (prior.dim,)
+    assert ((low.float() <= samples) & (samples <= high.float())).all()
+
+
+@every_prior
+def test_what_is_beyond_a_bound_is_outside_but_not_what_rounding_has_moved_there(prior):
+    theta = draw(prior, 1)
+    for bound, sign in zip(prior.bounds, (-1, 1), strict=True):
+        for index in bound.isfinite().nonzero().flatten().tolist():
+            moved = theta.clone()
+            moved[0, index] = bound[index] + sign * max(1e-3, 1e-3 * bound[index].abs())
+            assert prior.is_outside(moved).all()
+
+
+def test_a_theta_on_a_bound_that_32_bits_cannot_hold_is_inside():
+    prior = Product([Uniform([0.1, -0.3], [0.2, 0.7]), Fixed(1 / 3)])
+    corners = torch.stack(prior.bounds).float()
+    assert not prior.is_outside(corners).any()
+    assert prior.log_prob(corners).isneginf().any()  # some were moved beyond
+
+
+def test_a_theta_without_density_is_outside_whatever_its_bounds():
+    assert Distribution(D.Dirichlet(float64([1, 2, 3]))).is_outside(torch.tensor([[0.5, 0.4, 0.3], [0.5, 0.2, 0.3]]))[0]
+    assert LogNormal(0, 1).is_outside(torch.tensor([[0.0], [1e-3]])).tolist() == [True, False]
+
+
 # The map to the unconstrained space
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from framework.errors import ConfigError, SimulationError
+from framework.errors import ConfigError, ResumeRefusedError, SimulationError
 from framework.simulation import (
     SimulationStore,
     import_simulations,
@@ -98,21 +98,93 @@ def test_damaged_shard_is_named_and_can_be_deleted(tmp_path, damage):
 # --- simulations made elsewhere ---
 
 
-def import_from(arrays, directory):
+def import_from(arrays, directory, num_simulations=10, max_invalid_fraction=1.0):
     path, graph = directory / "mine.npz", toy.theta_to_x(toy.first)
     np.savez(path, **arrays)
     store = SimulationStore(directory / "simulations", SEED, imported_shapes(path, graph))
-    return store, import_simulations(path, graph, store)
+    import_simulations(path, graph, store, num_simulations, max_invalid_fraction)
+    return store
+
+
+def uniform(num_simulations=10, seed=0):
+    theta = np.random.default_rng(seed).uniform(-1, 1, (num_simulations, 2)).astype(np.float32)
+    return {"theta": theta, "x": np.arange(1.0 * num_simulations)}
 
 
 def test_simulations_are_imported_without_the_invalid_ones(tmp_path):
-    theta, x = np.arange(20.0).reshape(10, 2), np.arange(10.0)
-    theta[3, 0], x[7] = np.nan, np.inf
-    store, num_simulations = import_from({"theta": theta, "x": x, "unused": x}, tmp_path)
-    assert num_simulations == 10 and store.counts() == (8, 2) and store.missing(10) == []
-    arrays = store.load(["theta", "x"])
-    assert arrays["index"].tolist() == [0, 1, 2, 4, 5, 6, 8, 9] and arrays["x"].shape == (8, 1)
-    np.testing.assert_array_equal(arrays["theta"], theta[arrays["index"]])
+    arrays = uniform()
+    arrays["theta"][3, 0], arrays["x"][7] = np.nan, np.inf
+    store = import_from(arrays | {"unused": arrays["x"]}, tmp_path)
+    assert store.counts() == (8, 2) and store.missing(10) == []
+    found = store.load(["theta", "x"])
+    assert found["index"].tolist() == [0, 1, 2, 4, 5, 6, 8, 9] and found["x"].shape == (8, 1)
+    np.testing.assert_array_equal(found["theta"], arrays["theta"][found["index"]])
+
+
+def test_what_lies_outside_the_prior_is_left_out_and_told(tmp_path, caplog):
+    arrays = uniform()
+    arrays["theta"][4], arrays["theta"][6, 1], arrays["theta"][8, 0] = (0.5, -8.25), 1.5, np.nan
+    store = import_from(arrays, tmp_path)
+    assert store.load(["x"])["index"].tolist() == [0, 1, 2, 3, 5, 7, 9] and store.counts() == (7, 3)
+    (record,) = caplog.records
+    assert record.message == (
+        f"⚠ 3 of 10 simulations in {tmp_path / 'mine.npz'} are invalid (NaN or infinite: 1; "
+        "outside priors.theta: 2, as row 4: theta[1]=-8.25, expected -1 to 1)"
+    )
+
+
+def test_too_many_outside_the_prior_are_refused_before_any_is_stored(tmp_path):
+    arrays = uniform()
+    arrays["theta"] *= 10
+    with pytest.raises(
+        SimulationError, match=r"max_invalid_fraction=0.5: 10 of 10 .*outside priors.theta: \d+, as row 0: theta"
+    ):
+        import_from(arrays, tmp_path, max_invalid_fraction=0.5)
+    assert not list((tmp_path / "simulations").glob("*.npy"))
+    assert import_from(uniform(), tmp_path, max_invalid_fraction=0.5).counts() == (10, 0)
+
+
+@pytest.mark.parametrize(("asked", "taken", "told"), [(4, 4, "4 of the 10"), (10, 10, None), (30, 10, "all 10")])
+def test_as_many_are_taken_as_were_asked_for_and_there_are(tmp_path, caplog, asked, taken, told):
+    caplog.set_level("INFO")
+    store = import_from(uniform(), tmp_path, asked)
+    assert store.counts() == (taken, 0)
+    expected = [f"{told} simulations in {tmp_path / 'mine.npz'} (simulation.num_simulations={asked})"] if told else []
+    assert [record.message for record in caplog.records] == expected
+
+
+def test_more_are_taken_of_the_same_file_and_of_no_other(tmp_path):
+    before = content(import_from(uniform(), tmp_path, 4))
+    longer = uniform(20)
+    with pytest.raises(ResumeRefusedError, match=r"mine\.npz: has changed since 4 simulations were taken of it"):
+        import_from(longer, tmp_path, 6)
+    store = import_from(longer, tmp_path, 4)  # it is not even looked at
+    assert content(store) == before
+    store = import_from(uniform(), tmp_path, 30)
+    assert content(store, 4) == before and store.counts() == (10, 0)
+    (tmp_path / "mine.npz").unlink()
+    import_simulations(tmp_path / "mine.npz", toy.theta_to_x(toy.first), store, 30)
+    assert store.counts() == (10, 0)
+
+
+def test_an_import_that_was_interrupted_is_completed(tmp_path, monkeypatch):
+    monkeypatch.setattr("framework.simulation.importer.SHARD_BYTES", 3 * 20)
+    expected = content(store := import_from(uniform(), tmp_path))
+    store.shards()[1].path.unlink()
+    assert content(import_from(uniform(), tmp_path)) == expected
+
+
+@pytest.mark.parametrize("damage", [None, "", "[]", '{"num_rows": "many"}'])
+def test_an_import_of_an_earlier_version_goes_on_with_the_file_or_without(tmp_path, damage):
+    store = import_from(uniform(), tmp_path, 10)
+    if damage is None:
+        (store.directory / "imported.json").unlink()
+    else:
+        (store.directory / "imported.json").write_text(damage)
+    assert import_from(uniform(), tmp_path, 30).counts() == (10, 0)
+    (store.directory / "imported.json").unlink()
+    (tmp_path / "mine.npz").unlink()
+    import_simulations(tmp_path / "mine.npz", toy.theta_to_x(toy.first), store, 30)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+_ROUNDING = 1e-6  # of 32-bit floats, relative, with some to spare
+
 
 class Prior(ABC):
     """The distribution of one node's parameters, with a map to an unconstrained space.
@@ -41,6 +43,19 @@ class Prior(ABC):
     @abstractmethod
     def log_abs_det(self, u: Tensor) -> Tensor:
         """Map (batch, latent_dim) to (batch,): log |d theta / d u| over the parameters that are not fixed."""
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest value of each parameter, (dim,) float64; infinite where a prior does not tell."""
+        infinite = torch.full((self.dim,), math.inf, dtype=torch.float64)
+        return -infinite, infinite
+
+    def is_outside(self, theta: Tensor) -> Tensor:
+        """Map (batch, dim) to (batch,): whether theta has no density; what rounding has moved over a bound has one."""
+        (low, high), wide = self.bounds, to_float64(theta, self.dim)
+        wide = torch.where((wide < low) & (wide >= low - _ROUNDING * low.abs()), low, wide)
+        wide = torch.where((wide > high) & (wide <= high + _ROUNDING * high.abs()), high, wide)
+        return (wide < low).any(-1) | (wide > high).any(-1) | self.log_prob(wide).isneginf()
 
 
 def to_float64(values: Tensor, width: int) -> Tensor:

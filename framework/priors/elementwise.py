@@ -87,6 +87,11 @@ class Elementwise(Prior):
         theta = clamp_inside(self._from_normal(wide), self.low, self.high, torch.float64)
         return (log_normal_density(wide) - self._log_density(theta)).sum(-1).to(u)
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The bounds of the support."""
+        return self.low, self.high
+
     def _read(
         self,
         *,

@@ -43,6 +43,11 @@ class Fixed(Prior):
         """Return zeros."""
         return u.new_zeros(u.shape[:-1])
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The value, twice."""
+        return self.value, self.value
+
 
 class Product(Prior):
     """Independent priors side by side: their parameters are concatenated, in the order of `factors`."""
@@ -78,6 +83,12 @@ class Product(Prior):
         """Sum of the factors' log-volumes."""
         parts = self._split(u, self._latent_dims)
         return torch.stack([factor.log_abs_det(part) for factor, part in parts]).sum(0)
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Concatenate the factors' bounds."""
+        low, high = zip(*(factor.bounds for factor in self.factors), strict=True)
+        return torch.cat(low), torch.cat(high)
 
     def _split(self, values: Tensor, widths: list[int]) -> Iterable[tuple[Prior, Tensor]]:
         return zip(self.factors, values.split(widths, dim=-1), strict=True)

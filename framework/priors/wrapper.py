@@ -66,6 +66,11 @@ class Distribution(Prior):
         theta = clamp_inside(self._transform(wide), self.low, self.high, torch.float64)
         return self._transform.log_abs_det_jacobian(wide, theta).to(u)
 
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The bounds of every coordinate."""
+        return self.low, self.high
+
 
 def as_prior(value: object, key: str) -> Prior:
     """Return a `Prior` as it is and wrap a torch distribution; `key` names its place in error messages."""

@@ -1,19 +1,29 @@
 """Simulations that were made elsewhere."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import xxhash
 
-from framework.errors import ConfigError, SimulationError
+from framework.errors import ConfigError, ResumeRefusedError, SimulationError
 from framework.graph import Graph
+from framework.priors import Prior
+from framework.simulation.commit import commit_file
 from framework.simulation.draw import Block
 from framework.simulation.shard import SHARD_BYTES
 from framework.simulation.store import SimulationStore
 
+log = logging.getLogger(__name__)
+
 _KEY = "simulation.from_file"
+_ORIGIN = "imported.json"  # beside the shards: of which file they are
+_AT_ONCE = 2**16  # rows
 
 
 def imported_shapes(path: Path, graph: Graph) -> dict[str, tuple[int, ...]]:
@@ -21,35 +31,99 @@ def imported_shapes(path: Path, graph: Graph) -> dict[str, tuple[int, ...]]:
     return {name: array.shape[1:] for name, array in _read(path, graph).items()}
 
 
-def import_simulations(path: Path, graph: Graph, store: SimulationStore, max_invalid_fraction: float = 1.0) -> int:
-    """Copy simulations from a `.npz` into the store and return their number, valid or not.
+def import_simulations(
+    path: Path, graph: Graph, store: SimulationStore, num_simulations: int, max_invalid_fraction: float = 1.0
+) -> None:
+    """Copy the first `num_simulations` of a `.npz` into the store, or as many as there are.
 
-    The file holds an array (num_simulations, *event) for every node that training needs, called
-    as the node. Rows with NaN or inf count as invalid. Raises `ConfigError` naming key and file,
-    and `SimulationError` for too many invalid rows.
+    The file holds an array (num_rows, *event) for every node that training needs, called as the node. Rows with NaN
+    or inf count as invalid, and those outside of a prior. What was copied stays, wherever the file has gone; more is
+    only taken of the same file. Raises `ConfigError` naming key and file, `SimulationError` for too many invalid
+    rows, before any is copied, and `ResumeRefusedError` for a file that has changed.
     """
-    num_stored = sum(store.counts())
-    if num_stored and not path.exists():  # what was imported stays, wherever the file has gone
-        return num_stored
+    num_stored, before = sum(store.counts()), _read_origin(store.directory)
+    is_complete = not store.missing(min(num_simulations, before.get("num_rows", num_simulations)))
+    if num_stored and (is_complete or not (before or path.exists())):
+        return
     arrays = _read(path, graph, tuple(store.event_shapes))
     for name, shape in store.event_shapes.items():
         if name not in arrays or arrays[name].shape[1:] != shape:
             raise ConfigError(f"{_KEY}={path}: expected an array '{name}' with event shape {shape}")
-    num_simulations = len(next(iter(arrays.values())))
+    origin = _origin_of({name: arrays[name] for name in store.event_shapes})
+    if num_stored and before not in ({}, origin):
+        raise ResumeRefusedError(
+            f"{_KEY}={path}: has changed since {num_stored} simulations were taken of it; "
+            "put it back, or start another run: name=..."
+        )
+    num_taken = min(num_simulations, origin["num_rows"])
+    if num_simulations != origin["num_rows"]:
+        asked = f"simulation.num_simulations={num_simulations}"
+        taken = "all" if num_taken == origin["num_rows"] else f"{num_taken} of the"
+        log.info("%s %d simulations in %s (%s)", taken, origin["num_rows"], path, asked)
+    rows = {name: arrays[name][:num_taken] for name in store.event_shapes}
+    valid = _valid_rows(rows, graph, path, max_invalid_fraction)
+    commit_file(store.directory / _ORIGIN, json.dumps(origin).encode())
     size = max(1, SHARD_BYTES // store.dtype.itemsize)
-    for first, last in store.missing(num_simulations):
+    for first, last in store.missing(num_taken):
         for start in range(first, last, size):
             stop = min(start + size, last)
-            rows = {name: arrays[name][start:stop] for name in store.event_shapes}
-            valid = np.all([np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in rows.values()], axis=0)
-            store.commit(start, stop, Block(np.arange(start, stop), rows, []).where(valid))
-    _, num_invalid = store.counts()
-    if num_invalid > max_invalid_fraction * num_simulations:
+            part = {name: values[start:stop] for name, values in rows.items()}
+            store.commit(start, stop, Block(np.arange(start, stop), part, []).where(valid[start:stop]))
+
+
+def _valid_rows(rows: Mapping[str, np.ndarray], graph: Graph, path: Path, max_invalid_fraction: float) -> np.ndarray:
+    """Return which simulations are finite and inside the priors, and warn of others; too many are an error."""
+    valid = np.all([np.isfinite(a).all(axis=tuple(range(1, a.ndim))) for a in rows.values()], axis=0)
+    num_rows, reasons = len(valid), []
+    if num_bad := num_rows - int(valid.sum()):
+        reasons.append(f"NaN or infinite: {num_bad}")
+    for name, values in rows.items():
+        if name not in graph.nodes or (prior := graph.nodes[name].prior) is None:
+            continue
+        finite = np.flatnonzero(valid)
+        parts = torch.from_numpy(values[finite]).split(_AT_ONCE)
+        outside = finite[np.concatenate([prior.is_outside(part).numpy() for part in parts])]
+        valid[outside] = False
+        if len(outside):
+            row = outside[0]
+            reasons.append(f"outside priors.{name}: {len(outside)}, as row {row}: {_misfit(name, prior, values[row])}")
+    num_invalid = num_rows - int(valid.sum())
+    told = f"{num_invalid} of {num_rows} simulations in {path} are invalid ({'; '.join(reasons)})"
+    if num_invalid > max_invalid_fraction * num_rows:
         raise SimulationError(
-            f"simulation.max_invalid_fraction={max_invalid_fraction}: {num_invalid} of {num_simulations} simulations "
-            f"in {path} have NaN or infinite values; clean the file, or raise this"
+            f"simulation.max_invalid_fraction={max_invalid_fraction}: {told}; mend the file or the prior, or raise this"
         )
-    return num_simulations
+    if num_invalid:
+        log.warning("⚠ %s", told)
+    return valid
+
+
+def _misfit(name: str, prior: Prior, theta: np.ndarray) -> str:
+    """Return what is wrong with a theta: the parameter that is furthest beyond its bounds, or else all of it."""
+    low, high = (bound.numpy() for bound in prior.bounds)
+    beyond = np.maximum(low - theta, theta - high)
+    at = int(beyond.argmax())
+    if beyond[at] <= 0:
+        return f"{name}={theta.tolist()}, which has no density"
+    index = f"[{at}]" if len(theta) > 1 else ""
+    expected = f"{low[at]:g} to {high[at]:g}" if low[at] < high[at] else f"{low[at]:g}"
+    return f"{name}{index}={theta[at]:g}, expected {expected}"
+
+
+def _origin_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return what tells the file's content from another's."""
+    digest = xxhash.xxh3_128()
+    for name in sorted(arrays):
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return {"num_rows": len(next(iter(arrays.values()))), "digest": digest.hexdigest()}
+
+
+def _read_origin(directory: Path) -> dict[str, Any]:
+    """Return what is known of the file that the stored simulations came from; earlier versions wrote nothing."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        origin = json.loads((directory / _ORIGIN).read_bytes())
+        return {"num_rows": int(origin["num_rows"]), "digest": str(origin["digest"])}
+    return {}
 
 
 def imported_names(path: Path) -> list[str]:

@@ -218,9 +218,17 @@ def test_a_chain_of_nodes_is_trained_and_sampled_jointly(tmp_path):
 
 def test_presimulated_data_train_a_run(tmp_path):
     theta = np.random.default_rng(0).uniform(-1, 1, (400, 2))
+    theta[17, 1] = 5
     np.savez(tmp_path / "mine.npz", z=theta, x=theta + 0.1)
     result = train("simulation.from_file=mine.npz", "inference.report=true", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "400 simulations" in result.stdout
+    assert "300 of the 400 simulations in mine.npz (simulation.num_simulations=300)" in result.stdout
+    assert "outside priors.z: 1, as row 17: z[1]=5, expected -1 to 1" in result.stdout
+    facts = json.loads((tmp_path / "outputs/two_moons/report/summary.json").read_text())["facts"]
+    assert facts["simulations"] == "299 valid, 1 invalid"
+    more = ["simulation.from_file=mine.npz", "simulation.num_simulations=350", "+resume=true"]
+    assert train(*more, cwd=tmp_path).returncode == 3
+    result = train(*more, "resume_allow=[simulation.num_simulations]", "loop.num_epochs=3", cwd=tmp_path)
+    assert result.returncode == 0 and "349 simulations, 1 more" in result.stdout, result.stderr
     result = run("framework.sample", "outputs/two_moons", "prior", "inference.num_samples=7", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
