@@ -93,6 +93,11 @@ def test_tarp_sees_a_wrong_correlation_that_sbc_cannot_see():
     assert coverage_p_value(alpha, coverage, NUM_SIMULATIONS) < 0.01
 
 
+def test_tarp_of_an_exact_posterior_is_the_diagonal_for_a_handful_of_samples_too():
+    theta, samples = gaussian_problem()
+    assert coverage_p_value(*tarp_coverage(theta, samples[:, :3], seed=0), NUM_SIMULATIONS) > 0.05
+
+
 def test_tarp_does_not_depend_on_the_units_of_the_parameters():
     theta, samples = gaussian_problem()
     units = np.array([1024.0, 1 / 64])
@@ -139,7 +144,8 @@ def test_posterior_summary_by_hand():
     np.testing.assert_allclose(summary["mean"], [2.0, 5.0])
     np.testing.assert_allclose(summary["std"], [np.sqrt(2 / 3), 0.0])
     np.testing.assert_allclose(summary["median"], [2.0, 5.0])
-    np.testing.assert_allclose(summary["q05"], [1.1, 5.0])
+    for name, expected in {"q05": 1.1, "q25": 1.5, "q75": 2.5, "q95": 2.9}.items():
+        np.testing.assert_allclose(summary[name], [expected, 5.0])
     np.testing.assert_allclose(summary["z_score"], [0.5 / np.sqrt(2 / 3), np.nan])
     np.testing.assert_allclose(summary["rank"], [2 / 3, 0.5])
 

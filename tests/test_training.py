@@ -11,7 +11,7 @@ from framework.runtime import Guard, Ranks, Save, StopReason
 from framework.training import TrainingData
 from framework.training.checkpoint import NodeFiles, dataset_of_best, restore, saved_facts
 from framework.training.data import held_out_rows
-from tests.toy_training import ADAM, BOX, DROPOUT, NETWORKS, StopAfter, make_trainer
+from tests.toy_training import ADAM, BOX, DROPOUT, NETWORKS, NoisyEmbedding, StopAfter, make_trainer
 
 
 def fit(trainer, guard=None, save=lambda: None):
@@ -91,6 +91,66 @@ def test_it_stops_early_and_keeps_the_best_weights():
     assert min(losses) == losses[trainer.progress.best_epoch - 1] == trainer.progress.best_loss
     trainer.estimator.load_state_dict(trainer.best)
     assert trainer.validate() == trainer.progress.best_loss
+
+
+def test_layers_such_as_dropout_know_whether_they_are_trained_or_measured():
+    trainer, modes = make_trainer(embedding=DROPOUT, num_epochs=2), []
+    (layer,) = (module for module in trainer.estimator.modules() if isinstance(module, NoisyEmbedding))
+    layer.register_forward_hook(lambda module, *_: modes.append((module.training, torch.is_grad_enabled())))
+    fit(trainer)
+    assert modes == 2 * [*[(True, True)] * 9, (False, False)]
+
+
+@pytest.mark.parametrize("max_norm", [0.01, 1e6])
+def test_gradients_are_clipped_to_the_norm_that_is_asked_for_and_to_no_other(max_norm):
+    sgd = {"_target_": "torch.optim.SGD", "lr": 1.0, "scheduler": ADAM["scheduler"]}  # a step is the gradient
+
+    def step(**loop):
+        trainer = make_trainer(optimizer=sgd, **loop)
+        before = torch.cat([p.detach().flatten().clone() for p in trainer.parameters])
+        trainer._step(*trainer.data.take(trainer.data.train_rows[:50]))
+        return torch.cat([p.detach().flatten() for p in trainer.parameters]) - before
+
+    free, clipped = step(clip_grad_norm=None), step(clip_grad_norm=max_norm)
+    torch.testing.assert_close(clipped, free * min(1.0, max_norm / free.norm().item()))
+
+
+def test_the_schedule_goes_by_the_validation_loss_once_an_epoch():
+    trainer, seen = make_trainer(), []
+    trainer.scheduler.step = seen.append
+    fit(trainer)
+    assert seen == [record["val_loss"] for record in trainer.progress.history]
+    cosine = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 5}
+    trainer = make_trainer(optimizer={**ADAM, "scheduler": cosine})
+    fit(trainer)
+    rates = [record["lr"] for record in trainer.progress.history]
+    np.testing.assert_allclose(rates, 0.5e-3 * (1 + np.cos(np.pi * np.arange(5) / 5)))
+
+
+def test_the_held_out_rows_may_be_measured_in_parts(monkeypatch):
+    trainer = make_trainer()
+    whole = trainer.validate()
+    monkeypatch.setattr("framework.training.trainer._VALIDATION_ROWS", 7)
+    assert trainer.validate() == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize("num_bytes", [1, 2000, 2**22])
+def test_batches_are_the_data_of_their_rows_however_many_are_gathered_at_once(num_bytes, monkeypatch):
+    monkeypatch.setattr("framework.training.data._GATHERED_BYTES", num_bytes)
+    data = make_trainer().data
+    rows = data.batch_rows(0, "z", 0, 50)
+    for (u, evidence), expected in zip(data.batches(rows), map(data.take, rows), strict=True):
+        assert torch.equal(u, expected[0]) and torch.equal(evidence["x"], expected[1]["x"])
+
+
+def test_time_is_that_of_all_attempts_and_only_what_has_ended_is_finished():
+    trainer = make_trainer()
+    trainer.progress.train_seconds = 1000.0
+    fit(trainer, StopAfter(3))
+    trainer.settle()
+    assert 1000 < trainer.progress.train_seconds < 1300 and not trainer.progress.finished
+    fit(trainer)
+    assert trainer.progress.finished
 
 
 def test_a_loss_that_is_not_finite_ends_training_with_advice():
