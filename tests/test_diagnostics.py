@@ -118,6 +118,7 @@ def test_a_fixed_parameter_changes_nothing_in_tarp():
     alpha, coverage = tarp_coverage(theta, samples, seed=0)
     assert coverage_p_value(alpha, coverage, NUM_SIMULATIONS) < 1e-3
     np.testing.assert_array_equal(fixed_parameters(samples, theta), [False, True])
+    np.testing.assert_array_equal(fixed_parameters(samples, theta + [[0.0, 1.0]]), [False, False])
 
 
 def test_tarp_of_only_fixed_parameters_is_the_diagonal():
@@ -136,6 +137,7 @@ def test_binomial_band_holds_the_count_with_at_least_its_level():
     lower, upper = binomial_band(np.array([0.0, 0.5, 1.0]), num_trials=10, level=0.95)
     np.testing.assert_allclose(lower, [0.0, 0.2, 1.0])
     np.testing.assert_allclose(upper, [0.0, 0.8, 1.0])
+    assert binomial_band(0.5, num_trials=100, level=0.95) == (0.4, 0.6)
 
 
 def test_posterior_summary_by_hand():
@@ -150,6 +152,11 @@ def test_posterior_summary_by_hand():
     np.testing.assert_allclose(summary["rank"], [2 / 3, 0.5])
 
 
+def test_equal_samples_have_no_spread_whatever_rounding_says():
+    summary = posterior_summary(np.full((1000, 1), 0.1), truth=np.array([0.2]))
+    assert summary["std"] == 0 and np.isnan(summary["z_score"])
+
+
 def test_posterior_summary_of_nothing_is_nan():
     summary = posterior_summary(np.full((4, 2), np.nan), truth=np.zeros(2))
     assert all(np.isnan(summary[key]).all() for key in summary.keys() - {"truth"})
@@ -158,6 +165,6 @@ def test_posterior_summary_of_nothing_is_nan():
 
 def test_band_fraction_counts_the_observed_entries_inside():
     samples = np.tile(np.arange(101.0)[:, None, None], (1, 2, 2))
-    observed = np.array([[50.0, 4.0], [96.0, 95.0]])
+    observed = np.array([[6.0, 4.0], [96.0, 95.0]])
     assert band_fraction(samples, observed, 0.9) == 0.5
     assert np.isnan(band_fraction(np.full((3, 2, 2), np.nan), observed, 0.9))
