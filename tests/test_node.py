@@ -1,11 +1,14 @@
 """One node's training in a run: what is left when it ends well, is stopped, or fails."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from rich.console import Console as Terminal
 
-from framework.checkpoint import CheckpointStore, SaveError
+from framework.checkpoint import CheckpointStore, SaveError, StateError
 from framework.config.parse import NodeSettings
 from framework.config.schema import InferenceConfig, LoopConfig
 from framework.estimators import EstimatorSpec
@@ -138,6 +141,24 @@ def test_an_unexpected_error_leaves_an_emergency_checkpoint_that_is_not_resumed_
     emergency = store.named("emergency-00000002").load("z/checkpoint.json")["progress"]
     assert (emergency["epoch"], emergency["batch"], emergency["step"], emergency["loss_sum"]) == (2, 0, 18, 0.0)
     assert f"Emergency checkpoint of epoch 2/3, step 18: {tmp_path}/emergency-00000002" in caplog.text
+
+
+def test_an_optimizer_that_cannot_be_saved_is_refused_after_its_first_step(tmp_path, caplog):
+    optimizer = {**ADAM, "_target_": "tests.toy_training.DatedAdam"}
+    store, guard = CheckpointStore(tmp_path), AtStep(2, lambda: pytest.fail("a second step"))
+    with pytest.raises(
+        StateError, match=r"z/optimizer\.pth: optimizer\.state\.0\.when is a datetime.*isoformat"
+    ) as caught:
+        run(store, guard, optimizer=optimizer)
+    assert caught.value.exit_code == 2
+    assert not any(tmp_path.iterdir()) and "training goes on" not in caplog.text
+
+
+def test_facts_of_the_run_that_cannot_be_saved_are_refused_by_name(tmp_path):
+    node = dataclasses.replace(training(CheckpointStore(tmp_path)), facts=lambda: {"saved_at": Path("noon")})
+    with pytest.raises(StateError, match=r"run\.saved_at is a pathlib\.PosixPath"):
+        node.run(SIMULATIONS, (), Console(Terminal(quiet=True)))
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_error_within_an_update_leaves_none(tmp_path, caplog):

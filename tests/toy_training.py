@@ -1,5 +1,7 @@
 """A small node to train in tests: theta of two parameters, x = theta + noise."""
 
+from datetime import datetime
+
 import torch
 
 from framework.config.schema import LoopConfig
@@ -57,6 +59,15 @@ def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADA
     estimator.fit_standardisation(u, evidence)
     settings = LoopConfig(**{"num_epochs": 5, "batch_size": 50, **loop})
     return Trainer(estimator, data, settings, optimizer, seed)
+
+
+class DatedAdam(torch.optim.Adam):
+    """An optimizer with a state that no checkpoint can hold."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for state in self.state.values():
+            state["when"] = datetime.now()
 
 
 class FailingAdam(torch.optim.Adam):

@@ -13,10 +13,11 @@
 
 With `framework.runtime.Guard`, which tells when to save and when to stop, `CheckpointWriter(store, guard)`.
 `store.commit` does the same at once, and raises `SaveError`. Files are what torch.save and json write, read
-back with `weights_only=True`: a checkpoint cannot run code.
+back with `weights_only=True`: a checkpoint cannot run code. What would not come back as it was, in type and
+bits, is refused by the first save, or before it by `writer.prepare`, with a `StateError` that names its path.
 """
 
-from framework.checkpoint.errors import SaveError
+from framework.checkpoint.errors import SaveError, StateError
 from framework.checkpoint.manifest import Generation
 from framework.checkpoint.rng import RandomState
 from framework.checkpoint.snapshot import Snapshot
@@ -31,6 +32,7 @@ __all__ = [
     "RandomState",
     "SaveError",
     "Snapshot",
+    "StateError",
     "Stateful",
     "check_classes",
     "class_paths",

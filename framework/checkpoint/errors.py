@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from framework.errors import CheckpointError, disk_advice
+from framework.errors import CheckpointError, FrameworkError, disk_advice
+
+
+class StateError(FrameworkError, TypeError):
+    """Something that was to be saved could not be read again; nothing was saved, whatever the disk."""
+
+    exit_code = 2
 
 
 class SaveError(CheckpointError, OSError):

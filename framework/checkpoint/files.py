@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import xxhash
 
+from framework.checkpoint.arrays import PICKLE, allow
 from framework.errors import CheckpointError
 
 DIGEST = "xxh3_128"
@@ -73,24 +74,34 @@ class DurableFile:
 
 def write_content(file: DurableFile, name: str, content: Any, compress: bool = False) -> None:
     """Write `content` in the format that the name's ending asks for: `.json`, or torch's for anything else."""
-    if name.endswith(".json"):
+    if is_json(name):
         file.write(json_bytes(content))
     elif compress:
         file.write(_deflated(content))
     else:
         with _crc32(False):  # a second digest, at a third of the whole cost
-            torch.save(content, file)  # type: ignore[arg-type]  # it asks for `write` and `flush` alone
+            torch.save(content, file, PICKLE)  # type: ignore[arg-type]  # it asks for `write` and `flush` alone
 
 
 def read_content(path: Path) -> Any:
     """Read what `write_content` has written; nothing in the file can run code."""
-    if path.suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
+    allow()
     try:
+        if is_json(path.name):
+            return json.loads(path.read_text(encoding="utf-8"))
         return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: refused, it holds more than weights and plain containers ({reason})") from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of bytes that someone else has written, whatever torch makes of them
+        raise CheckpointError(f"{path}: damaged ({error})") from error
+
+
+def is_json(name: str) -> bool:
+    """Tell whether a file is in JSON, or else in torch's format."""
+    return name.endswith(".json")
 
 
 def json_bytes(content: Any) -> bytes:
@@ -148,7 +159,7 @@ def _deflated(content: Any) -> bytes:
     """Return torch's format with its records deflated, which torch.load reads like any other."""
     plain, packed = io.BytesIO(), io.BytesIO()
     with _crc32(True):
-        torch.save(content, plain)
+        torch.save(content, plain, PICKLE)
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w") as target:
         for record in source.namelist():
             target.writestr(zipfile.ZipInfo(record), source.read(record), zipfile.ZIP_DEFLATED, compresslevel=1)

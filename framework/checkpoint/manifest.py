@@ -12,6 +12,7 @@ from framework.checkpoint.files import DIGEST, digest, json_bytes, read_content
 from framework.errors import CheckpointError
 
 MANIFEST = "manifest.json"
+RESERVED = frozenset({"files", DIGEST})  # its entries beside the caller's facts
 
 
 @dataclass(frozen=True)

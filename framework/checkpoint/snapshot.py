@@ -1,13 +1,14 @@
 """What saving costs the training thread: a copy of the state into memory that is allocated once."""
 
-import copy
-from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-_CONSTANTS = frozenset({int, float, str, bool, bytes, complex, type(None), torch.dtype, torch.Size, torch.device})
+from framework.checkpoint.content import TorchCopier, copy_files, is_plain
+
+T = TypeVar("T")
 _Pool = dict[tuple[Any, ...], list[Tensor]]
 
 
@@ -25,9 +26,24 @@ class Snapshot:
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def take(self, content: Any) -> Any:
-        """Return a copy of `content`, in the buffers of the copy before where shapes agree."""
-        self._free, self._used = self._used, {}
-        copied = self._copy(content)
+        """Return a copy of `content`, in the buffers of the copy before where shapes agree.
+
+        Raises `StateError` for what a checkpoint cannot hold.
+        """
+        return self._taken(lambda: TorchCopier(self._buffer).copy(content))
+
+    def take_files(self, files: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a copy of what `CheckpointStore.commit` takes, likewise."""
+        return self._taken(lambda: copy_files(files, facts, TorchCopier(self._buffer)))
+
+    def wait(self) -> None:
+        """Wait until copies from CUDA devices have arrived; may be called from another thread."""
+        for stream in self._streams.values():
+            stream.synchronize()
+
+    def _taken(self, copy: Callable[[], T]) -> T:
+        self._free, self._used, self._pairs = self._used, {}, {}
+        copied = copy()
         for device, (buffers, sources) in self._pairs.items():
             if device.type == "cuda":
                 self._copy_beside(device, buffers, sources)
@@ -37,35 +53,21 @@ class Snapshot:
         self._free, self._pairs = {}, {}
         return copied
 
-    def wait(self) -> None:
-        """Wait until copies from CUDA devices have arrived; may be called from another thread."""
-        for stream in self._streams.values():
-            stream.synchronize()
-
-    def _copy(self, value: Any) -> Any:
-        kind = type(value)
-        if kind in _CONSTANTS:
-            return value
-        if isinstance(value, Tensor):
-            return self._buffer(value)
-        if kind is dict:
-            return {key: self._copy(item) for key, item in value.items()}
-        if kind is list or kind is tuple:
-            return kind([item if type(item) in _CONSTANTS else self._copy(item) for item in value])
-        if kind is OrderedDict:  # a module's state_dict, which has its version numbers as an attribute
-            copied = OrderedDict((key, self._copy(item)) for key, item in value.items())
-            vars(copied).update(self._copy(vars(value)))
-            return copied
-        return copy.deepcopy(value)
-
-    def _buffer(self, source: Tensor) -> Tensor:
-        """Return a buffer for `source`, which the end of `take` fills."""
-        on_cuda = source.is_cuda
-        key = (source.shape, source.dtype, source.stride(), on_cuda)
-        free = self._free.get(key)
-        buffer = free.pop() if free else torch.empty_like(source.detach(), device="cpu", pin_memory=on_cuda)
+    def _buffer(self, source: Tensor) -> Tensor | None:
+        """Return a buffer for `source`, which the end of `take` fills; None where `source` is not plain."""
+        device = source.device
+        try:
+            key = (source.shape, source.dtype, source.stride(), device)
+        except RuntimeError:  # it has no strides
+            return None
+        if free := self._free.get(key):
+            buffer = free.pop()
+        elif is_plain(source):
+            buffer = torch.empty_like(source.detach(), device="cpu", pin_memory=source.is_cuda)
+        else:
+            return None
         self._used.setdefault(key, []).append(buffer)
-        buffers, sources = self._pairs.setdefault(source.device, ([], []))
+        buffers, sources = self._pairs.setdefault(device, ([], []))
         buffers.append(buffer)
         sources.append(source)
         return buffer

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from framework.checkpoint.content import TorchCopier, copy_files, is_plain
 from framework.checkpoint.errors import SaveError
 from framework.checkpoint.files import DurableFile, link, make_directory, sync_directory, write_content
 from framework.checkpoint.manifest import MANIFEST, Generation, manifest_bytes
@@ -36,7 +37,7 @@ class CheckpointStore:
         self, root: Path | str, keep: int = 2, compress: bool = False, constant: Mapping[str, Any] | None = None
     ) -> None:
         self.root = Path(root)
-        self.constant = dict(constant or {})
+        self.constant, _ = _uncopied(constant or {}, {})
         self.keep = max(keep, 2)
         self.compress = compress
         self._newest: Generation | None = None  # committed or verified by this object
@@ -88,10 +89,12 @@ class CheckpointStore:
         with the bytes that they have, are carried over as hard links. An emergency is what could be
         saved of a crash: it stands beside the others, and `latest` never returns it.
 
-        Raises `SaveError` (an `OSError`); then the older generations are as they were.
+        Raises `StateError` for what could not be read again, before anything is written, and `SaveError` (an
+        `OSError`) where it cannot be written; then the older generations are as they were.
         """
+        files, facts = _uncopied({**self.constant, **files}, facts)
         try:
-            return self._commit({**self.constant, **files}, facts, _EMERGENCY if emergency else "")
+            return self._commit(files, facts, _EMERGENCY if emergency else "")
         except SaveError:
             raise
         except OSError as error:
@@ -197,6 +200,12 @@ class CheckpointStore:
                     path.unlink()
                 else:
                     shutil.rmtree(path)
+
+
+def _uncopied(files: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all as it is but for what Python has attached to tensors; raises `StateError`."""
+    copier = TorchCopier(lambda tensor: tensor.detach() if is_plain(tensor) else None, copy_array=lambda array: array)
+    return copy_files(files, facts, copier)
 
 
 def _holds_files(path: Path) -> bool:

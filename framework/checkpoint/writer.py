@@ -5,14 +5,17 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Protocol, Self
 
 from framework.checkpoint.manifest import Generation
 from framework.checkpoint.snapshot import Snapshot
 from framework.checkpoint.store import CheckpointStore
+from framework.errors import CheckpointError
 
 log = logging.getLogger(__name__)
+
+_MAY_PASS = (OSError, CheckpointError, MemoryError)  # what the disk or the machine is to blame for
 
 
 class SaveWatch(Protocol):
@@ -31,8 +34,9 @@ class CheckpointWriter:
     """Commits to a store from a thread of its own, one save at a time.
 
     A `save` while another is being written waits for that one: memory stays at one copy of the state, and
-    no save that was asked for is left out. An error gives one warning and training goes on; `flush` and
-    `close` raise it if it was the last save's. Only one thread may use a writer. A `guard` learns from it
+    no save that was asked for is left out. When it cannot be written, that is one warning and training goes
+    on; `flush` and `close` raise the error if it was the last save's. A mistake of the program is raised by
+    the next call. Only one thread may use a writer. A `guard` learns from it
     how long before the end to stop, and does not take waiting for the disk for a training that is stuck.
     """
 
@@ -45,17 +49,21 @@ class CheckpointWriter:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Generation] | None = None
 
-    def prepare(self, files: Mapping[str, Any]) -> None:
-        """Allocate the buffers now, where the first save would."""
+    def prepare(self, files: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> None:
+        """Do now what the first save would: allocate the buffers, and refuse what could not be read again."""
         self.wait()
-        self._snapshot.take(files)
+        self._snapshot.take_files(files, facts or {})
 
     def save(self, files: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Commit `files` and `facts` as they are now, in the background; see `CheckpointStore.commit`."""
+        """Commit `files` and `facts` as they are now, in the background; see `CheckpointStore.commit`.
+
+        Raises `StateError` at once for what could not be read again.
+        """
         started = time.monotonic()
         with self._saving():
-            self.wait()
-            files, facts = self._snapshot.take((dict(files), dict(facts)))
+            if self._pending and not isinstance(self._pending.exception(), (*_MAY_PASS, NoneType)):
+                self.flush()
+            files, facts = self._snapshot.take_files(files, facts)
             self._pending = self._executor.submit(self._commit, files, facts, started)
         self.blocked_seconds = time.monotonic() - started
 
@@ -96,7 +104,7 @@ class CheckpointWriter:
         try:
             self._snapshot.wait()
             generation = self.store.commit(files, facts)
-        except Exception as error:
+        except _MAY_PASS as error:
             log.warning("⚠ %s; training goes on", error)
             raise
         self.save_seconds = time.monotonic() - started

@@ -97,7 +97,7 @@ class NodeTraining:
 
             try:
                 with self.ranks.reaching():
-                    reason = _fit(trainer, save, self.guard, trackers, console)
+                    reason = _fit(trainer, save, lambda: writer.prepare(*content()), self.guard, trackers, console)
                     trainer.collect()
             except RankLostError as error:
                 self._save_last(trainer, content, writer, None)
@@ -166,7 +166,12 @@ class NodeTraining:
 
 
 def _fit(
-    trainer: Trainer, save: Callable[[], None], guard: Guard, trackers: Sequence[Tracker], console: Console
+    trainer: Trainer,
+    save: Callable[[], None],
+    prepare_save: Callable[[], None],
+    guard: Guard,
+    trackers: Sequence[Tracker],
+    console: Console,
 ) -> StopReason | None:
     node, progress = trainer.node, trainer.progress
 
@@ -176,7 +181,7 @@ def _fit(
         console.epoch(record, progress.best_loss, progress.best_epoch, last=trainer.is_done())
 
     with console.phase(f"training {node}", trainer.loop.num_epochs, progress.epoch):
-        return trainer.fit(guard, save, on_epoch)
+        return trainer.fit(guard, save, on_epoch, prepare_save)
 
 
 def _early_stop(trainer: Trainer) -> str:

@@ -75,11 +75,16 @@ class Trainer:
         self._weight = 1.0
 
     def fit(
-        self, guard: Guard, save: Callable[[], None], on_epoch: Callable[[dict[str, float]], None]
+        self,
+        guard: Guard,
+        save: Callable[[], None],
+        on_epoch: Callable[[dict[str, float]], None],
+        prepare_save: Callable[[], None] | None = None,
     ) -> StopReason | None:
         """Train until done, then return None; or until the guard says stop, and return why.
 
-        `save` is called when the guard asks for it, always between two steps.
+        `save` is called when the guard asks for it, always between two steps; `prepare_save` once after
+        the first step, when an optimizer has the state that later saves will find.
         """
         self._started = time.perf_counter() - self.progress.train_seconds
         while not self.is_done():
@@ -92,6 +97,9 @@ class Trainer:
                         return asked
                     save()
                 self._step(u, evidence)
+                if prepare_save:
+                    prepare_save()
+                    prepare_save = None
             self._end_epoch(self.ranks.sum(self._weight * self._loss_sum.item()) / self.ranks.size / len(rows))
             on_epoch(self.progress.history[-1])
         self.progress.finished = True

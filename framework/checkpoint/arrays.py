@@ -1,0 +1,62 @@
+"""NumPy arrays and scalars in torch's file format: as their bytes, which `rebuild` alone turns into NumPy again.
+
+NumPy's own pickles name functions that differ between its versions and take more than numbers.
+"""
+
+import copyreg
+import pickle
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_CODES = "?bhilqBHILQefdFD"  # NumPy's letters; not longdouble, whose bits mean something else on other machines
+NUMBERS = frozenset(np.dtype(code).type for code in _CODES)
+_DTYPES = {np.dtype(f"{order}{code}").str for code in _CODES for order in "<>"}
+
+
+def rebuild(dtype: str, data: Tensor | bytes, shape: tuple[int, ...] = (), order: str = "C") -> Any:
+    """Return the scalar of these bytes, or the array of a tensor's; the arguments are a file's and may be anything.
+
+    Checkpoints name this function: it stays where it is, and takes what it was given.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"{dtype!r} is not a dtype of numbers")
+    if isinstance(data, bytes):
+        return np.frombuffer(data, dtype=dtype, count=1)[0]
+    if not isinstance(data, Tensor) or data.dtype != torch.uint8 or data.dim() != 1:
+        raise ValueError("an array that is not made of bytes")
+    return data.numpy().view(dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def allow() -> None:
+    """Let torch.load, which calls only what it knows, call `rebuild`."""
+    torch.serialization.add_safe_globals([rebuild, (_no_bytes, "builtins.bytes")])
+
+
+def _no_bytes() -> bytes:
+    """Return what torch.save writes as a call of `bytes`, which torch.load does not know."""
+    return b""
+
+
+def _reduce_scalar(value: np.generic) -> tuple[Any, ...]:
+    return rebuild, (value.dtype.str, value.tobytes())  # np.longlong returns as np.int64, its equal
+
+
+def _reduce_array(value: np.ndarray) -> tuple[Any, ...]:
+    order = "F" if np.isfortran(value) else "C"
+    flat = np.require(value.T if order == "F" else value, requirements=["C", "W"]).reshape(-1)
+    return rebuild, (value.dtype.str, torch.from_numpy(flat.view(np.uint8)), value.shape, order)
+
+
+class _Pickler(pickle.Pickler):
+    dispatch_table = {  # noqa: RUF012  # pickle's own word
+        **copyreg.dispatch_table,
+        np.ndarray: _reduce_array,
+        **dict.fromkeys(NUMBERS, _reduce_scalar),
+    }
+
+
+PICKLE = SimpleNamespace(__name__="pickle", Pickler=_Pickler)  # for torch.save
