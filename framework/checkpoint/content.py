@@ -90,7 +90,7 @@ class JsonCopier:
         if kinds <= self.constants or (kinds == {int} and min(value) >= -_LARGEST and max(value) <= _LARGEST):
             return list(value)  # of the thousands of numbers in histories and generators each would cost a call
         try:
-            return [self._copy(item, depth) for item in value]
+            return [item if type(item) in self.constants else self._copy(item, depth) for item in value]
         except _RefusedError as refused:
             refused.climb(value, enumerate(value))
             raise
@@ -129,6 +129,11 @@ class TorchCopier(JsonCopier):
         self, copy_tensor: Callable[[Tensor], Tensor | None], copy_array: Callable[[np.ndarray], np.ndarray] = np.copy
     ) -> None:
         self._copy_tensor, self._copy_array = copy_tensor, copy_array
+
+    def _copy(self, value: Any, depth: int) -> Any:
+        if type(value) is Tensor and (copied := self._copy_tensor(value)) is not None:  # most of what it sees
+            return copied
+        return super()._copy(value, depth)
 
     def _ordered(self, value: OrderedDict[Any, Any], depth: int) -> OrderedDict[Any, Any]:
         """Copy a module's state_dict, which has its version numbers as an attribute."""
