@@ -204,3 +204,24 @@ def test_series_have_a_panel_each_and_a_line_for_the_observation():
     _, observed, figure = predictive(20, 2)
     assert [axes.get_ylabel() for axes in figure.axes] == ["x, series 0", "x, series 1"]
     np.testing.assert_array_equal(figure.axes[1].lines[1].get_ydata(), observed[:, 1])
+
+
+@pytest.mark.parametrize("labels", [["mean", "spread", "skew"], ["mean count", "variance of counts", *"defghijk"]])
+def test_labels_of_an_observable_stand_at_its_numbers(labels):
+    *_, figure = predictive(len(labels), labels=labels)
+    ticks = tick_labels(figure.axes[0].xaxis)
+    assert [text.get_text() for text in ticks] == labels
+    assert not overlaps(ticks) or ticks[0].get_rotation()
+    *_, figure = predictive(2, labels=labels[:2])
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == tuple(labels[:2])
+    *_, figure = predictive(1, labels=labels[:1])
+    assert figure.axes[0].get_xlabel() == labels[0]
+    *_, figure = predictive(20, 2, labels=labels[:2])
+    assert [axes.get_ylabel() for axes in figure.axes] == labels[:2]
+    *_, figure = predictive(2, 8, 8, labels=labels[:2])
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == labels[:2]
+
+
+def test_an_axis_names_the_few_labels_that_fit_and_counts_others():
+    *_, figure = predictive(40, labels=[f"count {i}" for i in range(40)])
+    assert figure.axes[0].get_xlabel() == "index"

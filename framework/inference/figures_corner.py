@@ -16,6 +16,7 @@ from framework.inference.style import MODEL, MUTED, TRUTH, fitted, plain, styled
 
 MAX_PARAMETERS = 10
 MIN_SAMPLES = 20
+MAX_INTERVALS = 5  # more of them have no room above their panels
 LABEL_POINTS = 9
 
 
@@ -115,7 +116,7 @@ def _mark(figure: Figure, columns: Sequence[np.ndarray], truth: Sequence[float])
                 panels[row, column].plot(truth[column], truth[row], "s", color=TRUTH, markersize=4)
         low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
         decimals = max(0, 2 - math.floor(math.log10(high - low))) if high > low else 2
-        if len(columns) <= 5:
+        if len(columns) <= MAX_INTERVALS:
             interval = f"{median:z.{decimals}f} [{low:z.{decimals}f}, {high:z.{decimals}f}]"
             panels[row, row].set_title(interval, fontsize=8)
 

@@ -58,7 +58,10 @@ class Finish:
         """Write `samples/` and `report/`, and say where they are."""
         self.directory.samples_dir.mkdir(parents=True, exist_ok=True)
         samples = self._sample(console) if self.graph.is_observed else {}
-        log.info("samples: %s", self.directory.samples_dir if samples else self._sample_later())
+        log.info(
+            "samples: %s",
+            self.directory.samples_dir if samples else f"none, as there is no observation; {self._later()}",
+        )
         if self.config.inference.report:
             log.info("report:  %s", self._report(samples))
 
@@ -144,11 +147,10 @@ class Finish:
         source = source_of_samples(kind, self.config, self.generation.path.name, observed, files, num_samples)
         write_samples(self.directory.samples_dir / kind, arrays, labels, source)
 
-    def _sample_later(self) -> str:
-        """Return what to say and to type where there is no observation."""
+    def _later(self) -> str:
+        """Return what to type once there is an observation."""
         files = " ".join(f"graph.{name}.observed=FILE" for name in self.graph.observables)
-        command = f"python -m framework.sample {self.directory.path} posterior {files}"
-        return f"none, since there is no observation; sample it later with {command}"
+        return f"sample it later with python -m framework.sample {self.directory.path} posterior {files}"
 
     def _progress(self, node: str) -> dict[str, Any]:
         return self.generation.load(f"{node}/checkpoint.json")["progress"]
@@ -166,7 +168,7 @@ class Finish:
             "seed": str(self.config.seed),
             "simulations": f"{num_valid} valid, {num_invalid} invalid",
             "trained on": ", ".join(f"{node} {self._trained_on(node)}" for node in self.estimators),
-            "observations": str(self.graph.num_observations) if self.graph.is_observed else self._sample_later(),
+            "observations": str(self.graph.num_observations) if self.graph.is_observed else f"none; {self._later()}",
             "training time": format_duration(seconds),
             "best validation loss": ", ".join(f"{node} {loss:.4f}" for node, loss in losses.items()),
             "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),

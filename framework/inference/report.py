@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from framework.inference.figures import loss_figure
 from framework.inference.figures_calibration import recovery_figure, sbc_figure, tarp_figure
-from framework.inference.figures_corner import corner_figure
+from framework.inference.figures_corner import MAX_INTERVALS, corner_figure
 from framework.inference.figures_predictive import predictive_figure
 from framework.inference.summary import (
     Calibration,
@@ -140,7 +140,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "gain": _gain}
-    environment.globals["max_observations"] = MAX_OBSERVATIONS
+    environment.globals |= {"max_observations": MAX_OBSERVATIONS, "max_intervals": MAX_INTERVALS}
     return environment.get_template("report.html.jinja")
 
 
