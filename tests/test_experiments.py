@@ -125,6 +125,14 @@ def test_gaussian_mixture_is_broad_or_narrow_in_both_dimensions_at_once():
     assert (squared[:, 0] * squared[:, 1]).mean() == pytest.approx((1 + 0.01**2) / 2, rel=0.05)
 
 
+def test_gaussian_mixture_chooses_anew_for_every_simulation_of_a_batch():
+    """As mended in sbibm 1.1.0: before, a batch was broad or narrow as a whole."""
+    for seed in range(20):
+        x = make_observations.simulate("gaussian_mixture", 1000, seed)
+        is_far = np.abs(x["x"] - x["z"]).max(1) > 0.4  # four times the narrow scale; nine in ten of the broad ones
+        assert is_far.mean() == pytest.approx(0.5 * (1 - math.erf(0.4 / math.sqrt(2)) ** 2), abs=0.08)
+
+
 def test_slcp_points_have_the_mean_and_covariance_of_theta():
     theta = [1.0, -2.0, -1.2, 0.8, 0.5]
     points = draw(slcp.simulate, theta, 50_000).reshape(-1, 4, 2)
