@@ -82,23 +82,8 @@ def test_the_log_density_returned_with_a_sample_is_the_density_of_that_sample(fa
 def test_every_family_can_learn(family):
     estimator = make(network_of(family), UNIFORM).train()
     u, evidence = torch.randn(64, 2), {"x": torch.randn(64, 3)}
-    objective, nll = estimator.loss(u, evidence, step=0)
-    objective.backward()
+    estimator.loss(u, evidence).backward()
     assert all(p.grad is not None for p in estimator.density.parameters() if p.requires_grad)
-    assert objective.item() != nll.item()  # the marginal flow's part
-
-
-def test_the_marginal_flow_learns_on_every_nth_step_only():
-    density = make(flow("NSF", marginal_every=4), UNIFORM).density
-    u = torch.randn(8, 2)
-    assert [density.auxiliary_loss(u, step) is not None for step in range(6)] == [
-        True,
-        False,
-        False,
-        False,
-        True,
-        False,
-    ]
 
 
 def test_samples_follow_the_density():
@@ -172,7 +157,7 @@ def test_a_checkpoint_cannot_choose_what_code_runs(tmp_path):
 
 def test_a_flow_and_a_gaussian_write_the_documented_files():
     names = {name for n in ("NSF", "MAF") for name in weight_files(make(flow(n)), make(flow(n)).state_dict())}
-    assert names == {"conditional_flow.pth", "marginal_flow.pth", "embedding.pth"}
+    assert names == {"conditional_flow.pth", "embedding.pth"}
     assert weight_files(make(GAUSSIAN), make(GAUSSIAN).state_dict(), "_best").keys() == {"model_best.pth"}
 
 
@@ -180,7 +165,6 @@ def test_a_flow_and_a_gaussian_write_the_documented_files():
     ("network", "message"),
     [
         (flow("NSFF"), "family=NSFF: expected one of NSF, MAF"),
-        (flow("NSF", marginal_every=0), "marginal_every=0: expected at least 1"),
         ({**GAUSSIAN, "covariance": "full"}, "covariance=full: expected constant or conditional"),
         ({**GAUSSIAN, "hidden": 3}, "takes no 'hidden'.*did you mean 'hidden_dim'"),
         ({**GAUSSIAN, "standardize_x": "row"}, "standardize_x=row: expected one of independent, structured, none"),

@@ -8,9 +8,8 @@ from torch import Tensor
 class Density(Protocol):
     """An `nn.Module` that models z (batch, latent_dim) given the summary s (batch, context_dim).
 
-    It is built with `latent_dim` and `context_dim` besides its own keys. Two things are optional:
-    `auxiliary_loss(u, step)` may return a scalar to be minimised too, or None, and `FILES` may
-    split the estimator's state over several files by the prefixes of its entries.
+    It is built with `latent_dim` and `context_dim` besides its own keys. Optionally, `FILES` splits
+    the estimator's state over several files by the prefixes of its entries.
     """
 
     def log_prob(self, u: Tensor, s: Tensor) -> Tensor:

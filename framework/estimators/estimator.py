@@ -20,8 +20,6 @@ from framework.networks import EvidenceEmbedding, ResidualStandardize, Standardi
 from framework.priors import Prior, build_prior
 from framework.priors.improper import ImproperUniform
 
-AuxiliaryLoss = Callable[[Tensor, int], Tensor | None]
-
 
 @dataclass
 class EstimatorSpec:
@@ -85,7 +83,6 @@ class Estimator(nn.Module):
         self.density: nn.Module = build(
             network, "network", latent_dim=self.prior.latent_dim, context_dim=self.embedding.output_dim
         )
-        self._auxiliary_loss: AuxiliaryLoss | None = getattr(self.density, "auxiliary_loss", None)
         self._training_nll: Callable[..., Tensor] = self.forward
         self._joined: JoinedWeights | None = None
 
@@ -138,11 +135,9 @@ class Estimator(nn.Module):
         z = self.residual(self.standardize(u), features)
         return self._model.log_prob(z, repeat_rows(self.embedding(evidence), len(u)))
 
-    def loss(self, u: Tensor, evidence: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        """Return this step's objective and the mean negative log-density of z, both scalars."""
-        nll = self._training_nll(u, evidence)
-        extra = self._auxiliary_loss(self.standardize(u), step) if self._auxiliary_loss else None
-        return (nll if extra is None else nll + extra), nll.detach()
+    def loss(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
+        """Return what `forward` does, compiled if `compile` was called."""
+        return self._training_nll(u, evidence)
 
     @torch.no_grad()
     def log_prob(self, theta: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""q(u | s) as a normalising flow (zuko), with a marginal flow q(u) beside it."""
+"""q(u | s) as a normalising flow (zuko)."""
 
 import math
 from collections.abc import Mapping
@@ -15,18 +15,14 @@ FAMILIES = ("NSF", "MAF", "NICE", "RealNVP", "GF", "NAF", "UNAF", "SOSPF", "BPF"
 
 
 class Flow(nn.Module):
-    """Conditional flow q(u | s) and marginal flow q(u) of one of zuko's families.
+    """Conditional flow q(u | s) of one of zuko's families.
 
-    Both minimise their negative log-density: the conditional one is the estimator (neural
-    posterior estimation, Papamakarios & Murray 2016), the marginal one the distribution that the
-    training thetas really came from, so that the mean of log q(u | s) - log q(u) is the
-    information gained from the evidence. It sees no evidence and learns fast, so it takes a
-    step on every `marginal_every`-th step only. `options` go to zuko's constructor as they are.
+    Trained by maximum likelihood (neural posterior estimation, Papamakarios & Murray 2016).
+    `options` go to zuko's constructor as they are.
     """
 
     FILES: ClassVar[dict[str, tuple[str, ...]]] = {
         "conditional_flow": ("density.conditional.", "standardize.", "residual."),
-        "marginal_flow": ("density.marginal.",),
         "embedding": ("embedding.",),
     }
 
@@ -39,20 +35,15 @@ class Flow(nn.Module):
         num_layers: int = 2,
         num_transforms: int | None = 5,
         options: Mapping[str, Any] | None = None,
-        marginal_every: int = 32,
     ) -> None:
         super().__init__()
         if family not in FAMILIES:
             raise ValueError(f"family={family}: expected one of {', '.join(FAMILIES)}")
-        if marginal_every < 1:
-            raise ValueError(f"marginal_every={marginal_every}: expected at least 1")
         arguments: dict[str, Any] = {"hidden_features": [hidden_dim] * num_layers, **(options or {})}
         if num_transforms is not None:
             arguments["transforms"] = num_transforms
         constructor = neural_spline_flow if family == "NSF" else getattr(zuko.flows, family)
         self.conditional = constructor(latent_dim, context_dim, **arguments)
-        self.marginal = constructor(latent_dim, 0, **arguments)
-        self.marginal_every = marginal_every
         for module in self.modules():
             if isinstance(module, zuko.nn.MaskedLinear):
                 module.mask = module.mask.float()  # weights are multiplied by it in half the time a boolean takes
@@ -61,28 +52,20 @@ class Flow(nn.Module):
         """Return log q(u | s): (batch, latent_dim), (batch, context_dim) to (batch,)."""
         return _log_prob(self.conditional, u, s)
 
-    def auxiliary_loss(self, u: Tensor, step: int) -> Tensor | None:
-        """Return the marginal flow's mean negative log-density on the steps where it learns."""
-        return -self.marginal_log_prob(u).mean() if step % self.marginal_every == 0 else None
-
-    def marginal_log_prob(self, u: Tensor) -> Tensor:
-        """Return log q(u): (batch, latent_dim) to (batch,)."""
-        return _log_prob(self.marginal, u)
-
     def sample(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Draw one u for each row of s; return (batch, latent_dim) and log q of shape (batch,)."""
         return self.conditional(s).rsample_and_log_prob()
 
 
 def neural_spline_flow(
-    features: int, context: int = 0, bins: int = 8, slope: float = 1e-3, **arguments: Any
+    features: int, context: int, bins: int = 8, slope: float = 1e-3, **arguments: Any
 ) -> zuko.flows.MAF:
     """Return `zuko.flows.NSF` with a spline that takes half the time; same weights, same density."""
     spline = partial(RationalQuadraticSpline, slope=slope)
     return zuko.flows.MAF(features, context, univariate=spline, shapes=[(2, bins), (bins - 1,)], **arguments)
 
 
-def _log_prob(flow: zuko.flows.Flow, u: Tensor, s: Tensor | None = None) -> Tensor:
+def _log_prob(flow: zuko.flows.Flow, u: Tensor, s: Tensor) -> Tensor:
     """Return what `flow(s).log_prob(u)` does, sooner: the base of all `FAMILIES` is the standard normal."""
     z, log_abs_det = flow.transform(s).call_and_ladj(u)
     return log_abs_det - 0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))

@@ -11,7 +11,7 @@ from framework.estimators import Estimator
 from framework.runtime import Ranks
 from framework.runtime.group import Group
 
-Loss = Callable[[Tensor, Mapping[str, Tensor], int], tuple[Tensor, Tensor]]
+Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 
 class _Objective(nn.Module):
@@ -22,14 +22,14 @@ class _Objective(nn.Module):
         self.weights = nn.ParameterList(parameters)
         self._loss = estimator.loss
 
-    def forward(self, u: Tensor, evidence: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        return self._loss(u, evidence, step)
+    def forward(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
+        return self._loss(u, evidence)
 
 
 def shared_loss(estimator: Estimator, parameters: Sequence[Tensor], ranks: Ranks, device: torch.device) -> Loss:
     """Return `estimator.loss`; of several ranks, one that leaves each with the mean of all ranks' gradients.
 
-    Not every step has a gradient for every weight, so DDP looks for those without. It then also keeps to one
+    Not every weight need have a gradient in every step, so DDP looks for those without. It then also keeps to one
     layout of its messages: with three ranks or more, another order of addends would change a sum's last bit.
     """
     if not isinstance(ranks, Group):

@@ -200,15 +200,15 @@ class Trainer:
 
     def _step(self, u: Tensor, evidence: dict[str, Tensor]) -> None:
         """Take one optimizer step, and count it; its loss is added up without waiting for it."""
-        objective, nll = self._loss(u, evidence, self.progress.step)
+        loss = self._loss(u, evidence)
         for parameter in self.parameters:
             parameter.grad = None  # what zero_grad() does, in a quarter of its time
-        (objective if self._weight == 1.0 else self._weight * objective).backward()
+        (loss if self._weight == 1.0 else self._weight * loss).backward()
         if self.loop.clip_grad_norm is not None:
             _clip_gradients(self.parameters, self.loop.clip_grad_norm)
         self.is_between_steps = False
         self.optimizer.step()
-        self._loss_sum += nll
+        self._loss_sum += loss.detach()
         self.progress.batch += 1
         self.progress.step += 1
         self.is_between_steps = True

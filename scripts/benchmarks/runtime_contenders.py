@@ -39,9 +39,8 @@ class Small(nn.Module):
     def latent_log_prob(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
         return -(self.network(evidence["x"]) - u).square().sum(1)
 
-    def loss(self, u: Tensor, evidence: Mapping[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        loss = -self.latent_log_prob(u, evidence).mean()
-        return loss, loss.detach()
+    def loss(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
+        return -self.latent_log_prob(u, evidence).mean()
 
 
 def make_data() -> TrainingData:

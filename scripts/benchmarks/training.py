@@ -3,7 +3,7 @@
     scripts/bench training
     scripts/bench training --families MAF --rounds 15 --only bare,ours
 
-bare      the shortest loop over zuko's flow: no clipping, no marginal flow, no checkpoints
+bare      the shortest loop over zuko's flow: no clipping, no checkpoints
 ours      this framework's trainer with its default settings
 compiled  the same with loop.compile=true, once it is compiled
 sbi       sbi's NPE with its own flow of that name

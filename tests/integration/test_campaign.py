@@ -21,7 +21,7 @@ pytestmark = pytest.mark.campaign
 
 NUM_INTERRUPTIONS = 20
 EXIT_CODES = {signal.SIGTERM: 99, signal.SIGINT: 130, signal.SIGUSR2: 99, signal.SIGKILL: -9}
-GAUSSIAN = ["~network.family", "~network.num_transforms", "~network.options", "~network.marginal_every"]
+GAUSSIAN = ["~network.family", "~network.num_transforms", "~network.options"]
 RUNS = {
     "gaussian": ["network._target_=framework.estimators.Gaussian", *GAUSSIAN, "loop.num_epochs=150"],
     "flow": ["network=maf", "loop.num_epochs=100"],

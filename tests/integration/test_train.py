@@ -44,9 +44,7 @@ def test_a_run_leaves_what_the_design_promises(finished):
     for name in ("samples/posterior/z.npz", "samples/predictive/x.npz", "report/report.html", "report/z_corner_0.png"):
         assert name in names
     node = sorted(p.name for p in (run_dir / "checkpoints/latest/z").iterdir())
-    weights = [
-        f"{part}{kind}.pth" for part in ("conditional_flow", "embedding", "marginal_flow") for kind in ("", "_best")
-    ]
+    weights = [f"{part}{kind}.pth" for part in ("conditional_flow", "embedding") for kind in ("", "_best")]
     assert node == sorted([*weights, "init_parameters.pth", "optimizer.pth", "simulations.pth", "checkpoint.json"])
     state = json.loads((run_dir / "checkpoints/latest/z/checkpoint.json").read_text())
     assert state["run"].keys() >= {"versions", "git_commit", "saved_at", "elapsed_seconds"}
