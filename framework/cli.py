@@ -4,22 +4,45 @@ import os
 import re
 import sys
 import traceback
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 
+from framework.config.directory import check_directory
 from framework.config.target import suggest
 from framework.errors import ConfigError, FrameworkError, disk_advice
+from framework.new_directories import NewDirectories
 from framework.paths import CONF_DIR, work_in
 from framework.streams import outlive_terminal
 
 _SHOW_TRACEBACK = "FRAMEWORK_TRACEBACK"  # set to 1 to see where a message comes from
+
+_new_directories: list[NewDirectories] = []
+
+
+class Preflight(Callback):
+    """Hydra's callback, right before it makes the directory of the run or the sweep."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the run's directory; where nothing comes of the run, what is new of it goes again."""
+        self._begin(config, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Do the same with the sweep's."""
+        self._begin(config, "hydra.sweep.dir")
+
+    def _begin(self, config: DictConfig, key: str) -> None:
+        with exit_codes():  # Hydra would only warn of what a callback raises
+            path = check_directory(config, key)
+            _new_directories.append(NewDirectories(path, config.hydra.output_subdir))
 
 
 def run_command(main: Callable[[], Any]) -> None:
@@ -27,6 +50,7 @@ def run_command(main: Callable[[], Any]) -> None:
     outlive_terminal()
     work_in(Path.cwd())
     show_traceback = os.environ.get(_SHOW_TRACEBACK) == "1"
+    ArgumentParser.error = _refuse_option  # type: ignore[method-assign,assignment]
     sys.argv[1:] = options_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints the error itself and exits with 1 whatever it was
     try:
@@ -38,10 +62,26 @@ def run_command(main: Callable[[], Any]) -> None:
         if show_traceback:
             traceback.print_exc()
         if isinstance(error, FrameworkError):  # of a launcher
-            print(f"✗ {error}", file=sys.stderr)
+            _complain(error)
             sys.exit(error.exit_code)
-        print(f"✗ {explain_composition(error, sys.argv[1:])}", file=sys.stderr)
+        _complain(explain_composition(error, sys.argv[1:]))
         sys.exit(ConfigError.exit_code)
+    finally:
+        for directories in _new_directories:
+            directories.remove_if_unused()
+
+
+def _complain(message: object) -> None:
+    """Print what is wrong; a value that is too long for a line is cut, and what a terminal would obey is spelt out."""
+    text = re.sub(r"\S{300,}", lambda match: f"{match[0][:100]}…{match[0][-30:]}", str(message))
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    print(f"✗ {text}", file=sys.stderr)
+
+
+def _refuse_option(parser: ArgumentParser, message: str) -> NoReturn:
+    """Say what is wrong with an option in one line; argparse's own way lists all options before."""
+    _complain(f"{message}; see --help")
+    sys.exit(ConfigError.exit_code)
 
 
 def options_first(arguments: list[str]) -> list[str]:
@@ -62,7 +102,7 @@ def exit_codes() -> Iterator[None]:
     except FrameworkError as error:
         if show_traceback:
             traceback.print_exc()
-        print(f"✗ {error}", file=sys.stderr)
+        _complain(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("\n⚠ Interrupted; what was committed is kept: go on with +resume=true", file=sys.stderr)
@@ -88,8 +128,12 @@ def rerun_of(arguments: list[str]) -> str | None:
 
 def explain_composition(error: Exception, overrides: list[str]) -> str:
     """Return Hydra's complaint about the command line in one line, with the nearest valid key or option."""
-    message = str(error).strip()
+    message = str(error).strip() or type(error).__name__
     first = message.splitlines()[0]
+    if isinstance(error, AssertionError) and (given := _last(overrides, "hydra.verbose")):
+        return f"{given}: expected true, false, or the names of loggers to show more of"
+    if isinstance(error, OSError) and error.filename:
+        return f"{_last(overrides, 'hydra.run.dir') or 'name'}: {error.filename}: {error.strerror}; give another place"
     if path := rerun_of(overrides):
         return f"--experimental-rerun={path}: {first} Expected the config.pickle that PickleJobInfoCallback has written"
     if match := re.match(r"Could not (override|delete from config\.) '([^']+)'", message):
@@ -108,6 +152,11 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
     if isinstance(error, ValueError) and "Config group override" in message:
         return f"{' '.join(overrides)}: a group takes the name of one of its options, such as network=maf"
     return " ".join(line.strip() for line in message.splitlines() if "hydra.cc" not in line)
+
+
+def _last(overrides: list[str], key: str) -> str | None:
+    """Return the last override that sets the key."""
+    return next((o for o in reversed(overrides) if o.lstrip("+").startswith(f"{key}=")), None)
 
 
 def _valid_keys(overrides: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,14 @@ def register_bundle() -> None:
     if str(BUNDLE_DIR) not in sys.path:
         sys.path.append(str(BUNDLE_DIR))  # last, so that the user's own modules come first
     OmegaConf.register_new_resolver("experiments", lambda path: str(BUNDLE_DIR / "experiments" / path), replace=True)
-    OmegaConf.register_new_resolver("for_callbacks", lambda given: ".hydra" if given else None, replace=True)
+    OmegaConf.register_new_resolver(
+        "for_callbacks", lambda given: ".hydra" if {*given} - {"preflight"} else None, replace=True
+    )
+
+
+def _hydra_subdir(callbacks: Mapping[str, object]) -> str | None:
+    """Return where Hydra writes for callbacks; without any but the framework's own there is no need to."""
+    return ".hydra" if {*callbacks} - {"preflight"} else None
 
 
 def work_in(directory: str | Path) -> None:

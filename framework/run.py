@@ -13,18 +13,17 @@ from framework.attempt import CONFIG_FILE, Attempt, now
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import graph_container, node_settings
 from framework.config.schema import Config
-from framework.config.target import build
+from framework.config.target import build_part, locate
 from framework.device import choose_device
-from framework.estimators import Estimator, EstimatorSpec, spec_of
+from framework.estimators import spec_of
 from framework.estimators.compiled import keep_compiled_in
 from framework.graph import build_graph, check_shapes
 from framework.inference.finish import Finish
-from framework.loading import load
-from framework.rng import seed_sequence, seeded
 from framework.run_directory import RunDirectory
 from framework.runtime import BudgetReader, Guard, Ranks, Stopped, StopReason, deaf, process_start
 from framework.simulation import (
     SimulationStore,
+    came_or_went,
     changed_nodes,
     event_shapes,
     import_simulations,
@@ -34,17 +33,24 @@ from framework.simulation import (
     set_aside,
 )
 from framework.tracking import Console, Tracker
+from framework.training.check import check_training
 from framework.training.node import NodeTraining
 
 log = logging.getLogger(__name__)
 
 
 class Run:
-    """The phases of a run; each goes on from what the run directory already holds."""
+    """The phases of a run; each goes on from what the run directory already holds.
 
-    def __init__(self, config: Config, directory: RunDirectory, guard: Guard, ranks: Ranks) -> None:
+    `source` is the run that it goes on with, another one's directory until that is copied; None for a new run.
+    """
+
+    def __init__(
+        self, config: Config, directory: RunDirectory, guard: Guard, ranks: Ranks, source: RunDirectory | None
+    ) -> None:
         self.config, self.directory, self.guard, runtime = config, directory, guard, config.runtime
         self.ranks = ranks
+        self._stored = source.simulations_dir if source else None
         self.device = choose_device(config.device, self.ranks.local_rank if self.ranks.size > 1 else None)
         self.build_graph = functools.partial(build_graph, graph_container(config), config.priors, self._presimulated())
         self.graph = self.build_graph()
@@ -77,14 +83,14 @@ class Run:
     def _go(self, attempt: Attempt) -> StopReason | None:
         self._begin(attempt, "starting")
         self.prepare()
-        self._begin(attempt, "simulating")
-        self.simulate()
-        self._begin(attempt, "training")
-        before = self.checkpoints.latest()
-        self._elapsed_before = before.manifest["run"]["elapsed_seconds"] if before else 0.0
-        self._warn_of_scratch(before)
         with ExitStack() as stack:  # trackers are told of the report too
             trackers = [stack.enter_context(closing(tracker)) for tracker in self._trackers()]
+            self._begin(attempt, "simulating")
+            self.simulate()
+            self._begin(attempt, "training")
+            before = self.checkpoints.latest()
+            self._elapsed_before = before.manifest["run"]["elapsed_seconds"] if before else 0.0
+            self._warn_of_scratch(before)
             if reason := self.train(trackers):
                 return reason
             newest = self.checkpoints.latest()
@@ -103,16 +109,20 @@ class Run:
         self.doing = phase
         attempt.begin(phase)
 
+    def check(self) -> None:
+        """Check everything that can be checked before the first simulation, and write nothing."""
+        self._shapes = self._event_shapes()
+        self.graph = check_shapes(self.graph, self._shapes)
+        self.specs = {node.name: spec_of(self.config, node.name, self._shapes) for node in self.graph.inferred}
+        for name, spec in self.specs.items():
+            check_training(spec, self.settings[name], self.config.graph[name], self._num_simulations)
+        for name, block in self.config.tracking.items():
+            locate(block, f"tracking.{name}")
+
     def prepare(self) -> None:
-        """Check everything that can be checked before the first simulation, and open the store."""
-        num_simulations = None if self.config.simulation.from_file else self.config.simulation.num_simulations
-        nodes_needed = self.graph.training_nodes
-        before = self._simulations_before = set_aside(self.directory.simulations_dir, nodes_needed, num_simulations)
-        shapes = self._event_shapes()
-        self.graph = check_shapes(self.graph, shapes)
-        self.specs = {node.name: spec_of(self.config, node.name, shapes) for node in self.graph.inferred}
-        for spec in self.specs.values():
-            self._check_parts(spec)
+        """Open the store, and keep with the run what it was given; `check` comes first."""
+        stored_in, needed = self.directory.simulations_dir, self.graph.training_nodes
+        before = self._simulations_before = set_aside(stored_in, needed, self._num_simulations)
         if any(settings.loop.compile for settings in self.settings.values()):
             keep_compiled_in(self._compiled_dir)
         nodes = self.graph.nodes.values()
@@ -120,10 +130,10 @@ class Run:
             observed={n.name: n.observed for n in nodes if n.observed is not None and n.is_drawn},
             truth={n.name: n.truth for n in nodes if n.truth is not None},
         )
-        where, seed = self.directory.simulations_dir, self.config.seed
-        if begun := next((d for d in (where, before) if d and SimulationStore.exists(d)), None):
+        seed = self.config.seed
+        if begun := next((d for d in (stored_in, before) if d and SimulationStore.exists(d)), None):
             seed = SimulationStore.open(begun).seed  # what was begun goes on with its own, if the run's has changed
-        self.simulations = SimulationStore(where, seed, shapes)
+        self.simulations = SimulationStore(stored_in, seed, self._shapes)
 
     def simulate(self) -> None:
         """Fill the simulation store, from the simulator or from a file."""
@@ -178,33 +188,29 @@ class Run:
         if from_file is None:
             return []
         nodes = {n for name, node in self.config.graph.items() if node.evidence for n in (name, *node.evidence)}
-        if SimulationStore.exists(self.directory.simulations_dir):
-            stored = SimulationStore.open(self.directory.simulations_dir).event_shapes
+        if self._stored and SimulationStore.exists(self._stored):
+            stored = SimulationStore.open(self._stored).event_shapes
             if nodes <= stored.keys():
                 return list(stored)
         return imported_names(Path(from_file))
 
     def _event_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of training's nodes: of what is stored, of the file, or of a trial simulation."""
-        if SimulationStore.exists(self.directory.simulations_dir):
-            return SimulationStore.open(self.directory.simulations_dir).event_shapes
+        stored = self._stored if self._stored and SimulationStore.exists(self._stored) else None
+        if stored and not came_or_went(stored, self.graph.training_nodes, self._num_simulations):
+            return SimulationStore.open(stored).event_shapes
         if self.config.simulation.from_file is not None:
             return imported_shapes(Path(self.config.simulation.from_file), self.graph)
         shapes = event_shapes(self.graph, self.config.seed)
         return {name: shapes[name] for name in self.graph.training_nodes}
 
-    def _check_parts(self, spec: EstimatorSpec) -> None:
-        """Find mistakes in network, embedding and optimizer before the first simulation."""
-        with seeded(seed_sequence(self.config.seed)):
-            estimator = Estimator(spec)
-        optimizer = self.settings[spec.node].optimizer
-        block = {name: value for name, value in optimizer.items() if name != "scheduler"}
-        load("torch._dynamo")  # as the first optimizer would
-        built = build(block, "optimizer", params=list(estimator.parameters()))
-        build(optimizer["scheduler"], "optimizer.scheduler", optimizer=built)
+    @property
+    def _num_simulations(self) -> int | None:
+        """The number of simulations to draw; None where they come from a file."""
+        return None if self.config.simulation.from_file else self.config.simulation.num_simulations
 
     def _trackers(self) -> list[Tracker]:
         return [
-            build(block, f"tracking.{name}", run_dir=self.directory.path)
+            build_part(Tracker, block, f"tracking.{name}", run_dir=self.directory.path)  # type: ignore[type-abstract]
             for name, block in self.config.tracking.items()
         ]

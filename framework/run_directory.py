@@ -74,6 +74,16 @@ class RunDirectory:
         """Tell whether a checkpoint or a simulation is here."""
         return any(manifests(self.path)) or any(self.simulations_dir.glob("*.npy"))
 
+    def is_empty(self) -> bool:
+        """Tell whether nothing but logs is here."""
+        return all(path.suffix == ".log" for path in self.path.glob("*"))
+
+    def remove(self) -> None:
+        """Delete all that is here; what another process begins meanwhile begins in a new directory."""
+        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        self.path.rename(aside)
+        shutil.rmtree(aside)
+
     def began_with(self, resume_from: Path) -> bool:
         """Tell whether an earlier attempt here has copied all of `resume_from`."""
         return self.is_copy_of(resume_from) and bool(self.attempts()) and self.holds_work()

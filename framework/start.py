@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 from framework.config.schema import RuntimeConfig
+from framework.errors import ConfigError
 from framework.progress import read_progress
 from framework.resume import Plan
 from framework.resume.next_attempt import NextAttempt
@@ -20,13 +21,20 @@ def run_training(plan: Plan, directory: RunDirectory, guard: Guard, ranks: Ranks
     Ends the process with the stop reason's exit code if the guard has it stop early.
     """
     guard.configure(_policy(plan.config.runtime))
-    run = Run(plan.config, directory, guard, ranks)  # before anything is written: most mistakes in the config show here
+    run = Run(plan.config, directory, guard, ranks, plan.source)
+    run.check()  # before anything is written
+    is_new = directory.is_empty()
     with Lease(directory.lease_dir) as lease:
         plan.open(directory)
         mend_config(directory)
         next_attempt = NextAttempt(directory, plan.config.runtime, guard, lease)
         run.check_owner = lease.check
-        stopped = _attempt(run, plan, next_attempt, lease.before.last_sign if lease.before else 0.0)
+        try:
+            stopped = _attempt(run, plan, next_attempt, lease.before.last_sign if lease.before else 0.0)
+        except ConfigError:
+            if is_new and run.doing == "starting":  # a tracker that cannot be built, which only the run directory shows
+                directory.remove()
+            raise
     if stopped:
         next_attempt.ask(stopped)
         sys.exit(guard.exit_code(stopped))

@@ -8,7 +8,6 @@ from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError, ConfigError, TrainingError
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, Ranks, Save, StopReason
-from framework.training import TrainingData
 from framework.training.checkpoint import NodeFiles, dataset_of_best, restore, saved_facts
 from framework.training.data import held_out_rows
 from tests.toy_training import ADAM, BOX, DROPOUT, NETWORKS, NoisyEmbedding, StopAfter, make_trainer
@@ -159,11 +158,8 @@ def test_a_loss_that_is_not_finite_ends_training_with_advice():
 
 
 def test_too_few_simulations_are_refused():
-    with pytest.raises(
-        ConfigError,
-        match=r"of 1 valid simulations, loop.validation_fraction holds out 1, which leaves none to train on",
-    ):
-        TrainingData.split(torch.zeros(1, 2), {}, torch.tensor([0]), torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"1 valid simulations leave nothing to train on"):
+        held_out_rows(torch.arange(1), 0.1, 0, "z")
 
 
 @pytest.mark.parametrize("network", NETWORKS)

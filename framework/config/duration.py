@@ -4,6 +4,7 @@ import re
 
 _EXAMPLES = "90s, 5m, 23h30m, 1-12:00:00, 36:00:00, PT2H, or a bare number of seconds"
 _UNIT_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_LONGEST_SECONDS = 1e9  # thirty years; much more is too long for a clock
 _UNITS = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+)(?::([0-5]?\d))?(?::([0-5]?\d(?:\.\d+)?))?")
 
@@ -21,7 +22,7 @@ def parse_duration(value: str | int | float) -> float:
     seconds = _number(text)
     for read in (_units, _iso, _clock):
         seconds = read(text) if seconds is None else seconds
-    if seconds is None or not 0 <= seconds < float("inf"):
+    if seconds is None or not 0 <= seconds <= _LONGEST_SECONDS:
         raise ValueError(f"expected a duration such as {_EXAMPLES}, got {value!r}")
     return seconds
 

@@ -1,6 +1,8 @@
 """From the composed configuration to typed dataclasses; every mistake is a `ConfigError` that names its key."""
 
 import dataclasses
+import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -9,12 +11,15 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from framework.config.directory import check_name
 from framework.config.duration import parse_duration
 from framework.config.schema import Config, InferenceConfig, LoopConfig, NodeConfig
 from framework.config.target import suggest
 from framework.errors import ConfigError
 
 T = TypeVar("T")
+
+_LARGEST = 2**31 - 1  # of a whole number; more of anything fits no machine
 
 
 @dataclasses.dataclass
@@ -40,8 +45,9 @@ def parse_config(composed: DictConfig) -> Config:
 
 def from_container(container: Mapping[str, Any]) -> Config:
     """Build the configuration from plain resolved containers, as `config.yaml` of a run holds them."""
-    _check_names(container, "")
+    _check_texts(container, "")
     config = _dataclass(Config, container, "")
+    check_name(config.name)
     for name in config.graph:
         if not name.isidentifier():
             raise ConfigError(f"graph.{name}: a node's name must be a Python identifier such as 'z' or 'theta_1'")
@@ -162,8 +168,10 @@ def _convert(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
     if hint is Any or (hint is str and isinstance(value, str)) or (hint is bool and isinstance(value, bool)):
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (hint is float and is_number) or (hint is int and is_number and float(value).is_integer()):
-        return hint(value)  # 1e5 is a fine number of simulations
+    if hint is int and is_number and (isinstance(value, int) or value.is_integer()):
+        return int(value)  # 1e5 is a fine number of simulations
+    if hint is float and is_number:
+        return float(value) if abs(value) <= sys.float_info.max else float("nan")
     raise ConfigError(f"{key}={value}: expected {_describe(hint, metadata)}")
 
 
@@ -176,12 +184,15 @@ def _duration(value: Any, key: str, metadata: Mapping[str, Any]) -> float:
 
 
 def _check_limits(value: float, key: str, metadata: Mapping[str, Any]) -> None:
+    if not math.isfinite(value):
+        raise ConfigError(f"{key}={value}: expected a number, and a finite one")
     if value < metadata.get("minimum", value):
         raise ConfigError(f"{key}={value}: expected at least {metadata['minimum']}")
     if value <= metadata.get("above", float("-inf")):
         raise ConfigError(f"{key}={value}: expected more than {metadata['above']}")
-    if value > metadata.get("maximum", value):
-        raise ConfigError(f"{key}={value}: expected at most {metadata['maximum']}")
+    largest = metadata.get("maximum", _LARGEST if isinstance(value, int) else value)
+    if value > largest:
+        raise ConfigError(f"{key}={value}: expected at most {largest}")
 
 
 def _describe(hint: Any, metadata: Mapping[str, Any]) -> str:
@@ -204,12 +215,19 @@ def _plain(hint: Any, metadata: Mapping[str, Any]) -> Any:
     return next(option for option in options if option is not str or len(options) == 1)
 
 
-def _check_names(value: Any, key: str) -> None:
-    """Check that every key is text, at any depth: a run's records are JSON, which has no other keys."""
+def _check_texts(value: Any, key: str) -> None:
+    """Check that every key is text, at any depth, and all text UTF-8: a run's records are JSON."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{key}={value!r}: expected text in UTF-8") from None
     for name, item in value.items() if isinstance(value, Mapping) else ():
         if not isinstance(name, str):
             raise ConfigError(f"{_join(key, name)}={item}: a key must be text; write it in quotes")
-        _check_names(item, _join(key, name))
+        _check_texts(item, _join(key, name))
+    for index, item in enumerate(value) if isinstance(value, list) else ():
+        _check_texts(item, _join(key, index))
 
 
 def _join(key: str, name: object) -> str:

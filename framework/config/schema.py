@@ -112,7 +112,7 @@ class Config:
     """A whole run."""
 
     name: str = _key(MISSING, FREE)
-    seed: int = _key(0, TRAJECTORY, minimum=0)
+    seed: int = _key(0, TRAJECTORY, minimum=0, maximum=2**63 - 1)
     device: str = _key("auto", FREE)
     resume: bool | None = _key(None, FREE, instruction=True)
     resume_from: str | None = _key(None, FREE, instruction=True)

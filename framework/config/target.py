@@ -3,13 +3,19 @@
 import difflib
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.utils import get_object
 
 from framework.errors import ConfigError
 
+T = TypeVar("T")
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what cannot be imported is told of here
+
+_MAX_SHOWN = 300  # of a block's arguments, in characters
 _SPECIAL_KEYS = {"_target_", "_partial_", "_args_"}
 
 
@@ -39,17 +45,27 @@ def _build(block: Mapping[str, Any], key: str, is_called: Callable[[object], boo
     named = {name: value for name, value in block.items() if name not in _SPECIAL_KEYS}
     kwargs = {name: _build_value(value, f"{key}.{name}", is_called) for name, value in named.items()}
     kwargs |= {name: value for name, value in extra.items() if name not in kwargs and accepts(target, name)}
-    args = [_build_value(value, f"{key}._args_", is_called) for value in block.get("_args_", [])]
+    args = _build_value(block.get("_args_", []), f"{key}._args_", is_called)
     try:
         if block.get("_partial_", False) or not is_called(target):
             return functools.partial(target, *args, **kwargs) if args or kwargs else target
         return target(*args, **kwargs)
     except ConfigError:
         raise
-    except (TypeError, ValueError, AssertionError) as error:
+    except Exception as error:  # what a constructor raises for a wrong argument is up to its author
         raise ConfigError(
-            f"{key}: {block['_target_']} refused its arguments: {' '.join(str(error).split())}"
+            f"{key}: {block['_target_']} refused its arguments: {reason_of(error)}{shown(block)}"
         ) from error
+
+
+def build_part(kind: type[T], block: Mapping[str, Any], key: str, **extra: Any) -> T:
+    """Do what `build` does, and check that what comes of it is a `kind`."""
+    part = build(block, key, **extra)
+    if not isinstance(part, kind):
+        raise ConfigError(
+            f"{key}._target_={block['_target_']}: expected a class of the kind {kind.__module__}.{kind.__name__}"
+        )
+    return part
 
 
 def locate(block: Mapping[str, Any], key: str) -> Callable[..., Any]:
@@ -57,13 +73,19 @@ def locate(block: Mapping[str, Any], key: str) -> Callable[..., Any]:
     if not isinstance(block, Mapping) or "_target_" not in block:
         raise ConfigError(f"{key}: expected a mapping with a _target_, got {block!r}")
     path = block["_target_"]
+    if not isinstance(block.get("_args_", []), list):
+        raise ConfigError(f"{key}._args_={block['_args_']}: expected a list")
     try:
+        if not isinstance(path, str):
+            raise TypeError(f"{type(path).__name__} is not text")
         target: Callable[..., Any] = get_object(path)
     except Exception as error:
         raise ConfigError(
-            f"{key}._target_={path}: cannot be imported ({error.__cause__ or error}); "
+            f"{key}._target_={path}: cannot be imported ({' '.join(str(error.__cause__ or error).split())}); "
             "expected a dotted path to a class or function that python can import from here"
         ) from error
+    if not callable(target):
+        raise ConfigError(f"{key}._target_={path}: is a {type(target).__name__}, expected a class or function")
     _check_keys(target, block, key)
     return target
 
@@ -76,6 +98,20 @@ def targets_in(value: Any) -> set[str]:
     if isinstance(value, list | tuple):
         return set().union(*map(targets_in, value))
     return set()
+
+
+def shown(block: Mapping[str, Any]) -> str:
+    """Return ` (name=value, ...)` for the block's keys, so that the wrong one among them is named."""
+    text = ", ".join(f"{name}={value}" for name, value in block.items() if name not in _SPECIAL_KEYS)
+    return f" ({text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}…'})" if text else ""
+
+
+def reason_of(error: Exception) -> str:
+    """Return in one line what was wrong; the usual errors for a wrong argument go without their names."""
+    text = " ".join(str(error).split())
+    if text and isinstance(error, TypeError | ValueError | AssertionError | RuntimeError):
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def accepts(target: Callable[..., Any], name: str) -> bool:

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from framework.config.parse import node_settings
 from framework.config.schema import Config
-from framework.config.target import build
+from framework.config.target import build_part
 from framework.errors import ConfigError
 from framework.estimators.compiled import compiled
 from framework.estimators.density import Density
@@ -80,8 +80,8 @@ class Estimator(nn.Module):
         has_residual = mode_theta == "residual" and mode_x == "independent"
         num_features = self.embedding.num_features if has_residual else 0
         self.residual = ResidualStandardize(num_features, self.prior.latent_dim)
-        self.density: nn.Module = build(
-            network, "network", latent_dim=self.prior.latent_dim, context_dim=self.embedding.output_dim
+        self.density = build_part(
+            nn.Module, network, "network", latent_dim=self.prior.latent_dim, context_dim=self.embedding.output_dim
         )
         self._training_nll: Callable[..., Tensor] = self.forward
         self._joined: JoinedWeights | None = None

@@ -55,11 +55,15 @@ class Sweep:
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         self.directory = sweep_dir(self.config)
         jobs = compose_jobs(self.loader, self.task, self.config, job_overrides, first)
+        for job in jobs:  # a mistake shows now, not after hours in the queue, and leaves nothing behind
+            if parse_config(job.config).runtime.requeue == "chain":
+                raise ConfigError("runtime.requeue=chain: not for the jobs of a sweep; expected auto or exit_code")
+        unique = distinct(jobs)
         if not self.is_grid and not self._rows:  # one that searches has more runs than this command asks for
             known = [job for job in known_jobs(self.directory) if Path(job["run_dir"]).is_dir()]
             self._rows = {Path(job["run_dir"]): Row.known(job) for job in known}
         executor = self._executor()
-        planned = plan_jobs(distinct(jobs), executor, self.kind, self.settings.retry_failed)
+        planned = plan_jobs(unique, executor, self.kind, self.settings.retry_failed)
         self._submit(executor, [p for p in planned if p.action == "submit"])
         write_manifest(self.directory, self.kind, planned)
         if not self.waits:
@@ -75,10 +79,6 @@ class Sweep:
     def _submit(self, executor: Executor, planned: Sequence[Planned]) -> None:
         if not planned:
             return
-        for p in planned:
-            config = parse_config(p.job.config)  # a mistake shows now, not after hours in the queue
-            if config.runtime.requeue == "chain":
-                raise ConfigError("runtime.requeue=chain: not for the jobs of a sweep; expected auto or exit_code")
         began = time.perf_counter()
         tickets = executor.submit([p.job for p in planned])
         for p, ticket in zip(planned, tickets, strict=True):

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from framework.config.target import build
+from framework.config.target import build_part, reason_of
 from framework.errors import ConfigError
 from framework.networks.standardize import Standardize
 
@@ -30,7 +30,7 @@ class EvidenceEmbedding(nn.Module):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.standardize = nn.ModuleDict({name: Standardize(shape, mode) for name, shape in self.shapes.items()})
         self.networks = nn.ModuleDict(
-            {name: build(per_node[name], key, input_shape=shape) for name, shape in self.shapes.items()}
+            {name: build_part(nn.Module, per_node[name], key, input_shape=shape) for name, shape in self.shapes.items()}
         )
         self.output_dim = self._measure(key)
 
@@ -58,9 +58,10 @@ class EvidenceEmbedding(nn.Module):
         try:
             with torch.no_grad():
                 summary = self({name: torch.zeros(2, *shape) for name, shape in self.shapes.items()})
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"{key}: the network does not take evidence of shape {self.shapes}: {reason}") from error
+        except Exception as error:  # a network of the user's own may raise anything
+            raise ConfigError(
+                f"{key}: the network does not take evidence of shape {self.shapes}: {reason_of(error)}"
+            ) from error
         if summary.shape[0] != 2:
             raise ConfigError(
                 f"{key}: expected (batch, ...) in and (batch, ...) out, got {tuple(summary.shape)} for 2 rows"

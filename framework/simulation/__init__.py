@@ -3,7 +3,7 @@
 from framework.simulation.draw import Block, Failure, simulate_block
 from framework.simulation.importer import import_simulations, imported_names, imported_shapes
 from framework.simulation.probe import event_shapes
-from framework.simulation.renewal import changed_nodes, set_aside
+from framework.simulation.renewal import came_or_went, changed_nodes, set_aside
 from framework.simulation.runner import run_simulations
 from framework.simulation.store import SimulationStore
 
@@ -11,6 +11,7 @@ __all__ = [
     "Block",
     "Failure",
     "SimulationStore",
+    "came_or_went",
     "changed_nodes",
     "event_shapes",
     "import_simulations",

@@ -1,5 +1,8 @@
 """Learning the shapes of the nodes' values from one simulation, before anything is stored."""
 
+from functools import partial
+
+from framework.config.target import shown
 from framework.errors import SimulationError
 from framework.graph import Graph
 from framework.simulation.draw import simulate_one
@@ -17,6 +20,9 @@ def event_shapes(graph: Graph, seed: int) -> dict[str, tuple[int, ...]]:
         if len(block.index):
             return {name: values.shape[1:] for name, values in block.values.items()}
     last = block.failures[-1]
+    simulator = graph.nodes[last.node].simulator
+    key = f"graph.{last.node}"
+    with_arguments = f" of {key}.simulator{shown(simulator.keywords)}" if isinstance(simulator, partial) else ""
     raise SimulationError(
-        f"graph.{last.node}: the first {NUM_PROBES} simulations are all invalid; the last one: {last.message}"
+        f"{key}: the first {NUM_PROBES} simulations are all invalid; the last one{with_arguments}: {last.message}"
     )

@@ -15,18 +15,24 @@ from framework.simulation.store import SimulationStore
 log = logging.getLogger(__name__)
 
 
-def set_aside(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> Path | None:
-    """Rename the store in `directory` if it cannot go on with `nodes`; return where it is now, or else None.
+def came_or_went(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> list[str]:
+    """Return the nodes for which the store in `directory` cannot go on with `nodes`; none where there is no store.
 
     It cannot where it lacks one of them, nor where it needs more simulations (of `num_simulations`, if they are
     drawn here) of a node that is no more.
     """
     if not SimulationStore.exists(directory):
-        return None
+        return []
     store = SimulationStore.open(directory)
     changed = [name for name in nodes if name not in store.event_shapes]
     if num_simulations is not None and store.missing(num_simulations):
         changed += [name for name in store.event_shapes if name not in nodes]
+    return changed
+
+
+def set_aside(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> Path | None:
+    """Rename the store in `directory` if it cannot go on with `nodes`; return where it is now, or else None."""
+    changed = came_or_went(directory, nodes, num_simulations)
     if not changed:
         return None
     number = 1

@@ -1,9 +1,10 @@
 """The contract of a place that metrics are sent to."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Receives one record per node and epoch; built from `tracking.*` with `run_dir` passed if it asks."""
 

@@ -27,11 +27,6 @@ class TrainingData:
     @classmethod
     def split(cls, u: Tensor, evidence: Mapping[str, Tensor], val_rows: Tensor, device: torch.device) -> "TrainingData":
         """Hold out `val_rows` and train on the others; the data move to `device` where they fit."""
-        if len(val_rows) >= len(u):
-            raise ConfigError(
-                f"simulation.num_simulations: of {len(u)} valid simulations, loop.validation_fraction holds out "
-                f"{len(val_rows)}, which leaves none to train on; simulate more"
-            )
         held_out = torch.zeros(len(u), dtype=torch.bool)
         held_out[val_rows] = True
         train_rows = torch.arange(len(u))[~held_out]
@@ -86,7 +81,18 @@ def held_out_rows(
         preference[torch.isin(ids, before["training"])] = 2
     order = torch.randperm(len(ids), generator=torch_generator(seed_sequence(seed, node, "split")))
     order = order[preference[order].argsort(stable=True)]
-    return order[: max(round(fraction * len(ids)), 1)].sort().values
+    return order[: num_held_out(len(ids), fraction)].sort().values
+
+
+def num_held_out(num_rows: int, fraction: float) -> int:
+    """Return how many rows are held out; raises `ConfigError` where that leaves none to train on."""
+    num = max(round(fraction * num_rows), 1)
+    if num >= num_rows:
+        raise ConfigError(
+            f"simulation.num_simulations: {num_rows} valid simulations leave nothing to train on beside "
+            f"loop.validation_fraction={fraction}; simulate more"
+        )
+    return num
 
 
 def _fits(tensors: list[Tensor], device: torch.device) -> bool:

@@ -1,0 +1,61 @@
+"""Where a run may lie: in a directory of its own, so that nothing that is done to it happens to others."""
+
+import os
+from pathlib import Path, PurePath
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from framework.errors import ConfigError
+
+_OF_A_RUN = "run.json"
+
+
+def check_name(name: Any) -> None:
+    """Check that `name` is one for a directory below `outputs`; raises `ConfigError`."""
+    if not isinstance(name, str):
+        return  # the schema says what is expected
+    parts = PurePath(name).parts
+    if not name.strip() or not name.isprintable() or not parts or ".." in parts or PurePath(name).is_absolute():
+        shown = name if name.isprintable() else repr(name)
+        raise ConfigError(f"name={shown}: expected the name of a directory below outputs, such as mine or test/mine")
+
+
+def check_directory(composed: DictConfig, key: str) -> Path:
+    """Return the directory of the run (`key` is hydra.run.dir) or the sweep (hydra.sweep.dir) that was composed.
+
+    Raises `ConfigError` where it cannot be one of its own.
+    """
+    overrides: Any = OmegaConf.to_container(composed.hydra.overrides.hydra, resolve=False)
+    own = any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
+    try:
+        name = OmegaConf.select(composed, "name")
+        check_name(name)
+        text = str(OmegaConf.select(composed, key))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key if own else 'name'}: {str(error).splitlines()[0]}") from error
+    given, here = f"{key}={text}" if own else f"name={name}", Path.cwd()
+    path = Path(os.path.normpath(here / text))
+    if key == "hydra.run.dir" and here.is_relative_to(path):
+        raise ConfigError(f"{given}: holds the directory where the command was typed; expected one of the run's own")
+    try:
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{given}: is a file; expected a directory, or a name for a new one")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{given}: cannot be the name of a directory ({reason})") from error
+    around = [p for p in path.parents if not here.is_relative_to(p)]
+    if other := next((p for p in around if (p / _OF_A_RUN).exists()), None):
+        raise ConfigError(
+            f"{given}: lies in the directory of another run, {_short(other, here)}; give another name=..."
+        )
+    below = next(path.glob(f"*/{_OF_A_RUN}"), None) if not (path / _OF_A_RUN).exists() else None
+    if below and key == "hydra.run.dir":
+        other = _short(below.parent, here)
+        raise ConfigError(f"{given}: holds other runs, such as {other}; a run needs a directory of its own")
+    return path
+
+
+def _short(path: Path, here: Path) -> Path:
+    return path.relative_to(here) if path.is_relative_to(here) else path

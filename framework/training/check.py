@@ -1,0 +1,58 @@
+"""Mistakes in what a node is trained with, found before anything is simulated or written."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from framework.config.parse import NodeSettings
+from framework.config.schema import NodeConfig
+from framework.config.target import build_part, reason_of, shown
+from framework.errors import ConfigError
+from framework.estimators import Estimator, EstimatorSpec
+from framework.loading import load
+from framework.rng import seed_sequence, seeded
+from framework.training.data import num_held_out
+
+
+def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig, num_rows: int | None) -> None:
+    """Build network, embedding, optimizer and scheduler, and try the loss; raises `ConfigError`.
+
+    `num_rows` is the number of simulations at most, if that is known.
+    """
+    with _named_after(spec.node, node):
+        if num_rows is not None:
+            num_held_out(num_rows, settings.loop.validation_fraction)
+        with seeded(seed_sequence(0)):
+            estimator = Estimator(spec)
+            _try_loss(estimator, settings)
+        block = {name: value for name, value in settings.optimizer.items() if name != "scheduler"}
+        load("torch._dynamo")  # as the first optimizer would
+        optimizer = build_part(torch.optim.Optimizer, block, "optimizer", params=list(estimator.parameters()))
+        schedule = settings.optimizer.get("scheduler")
+        build_part(LRScheduler, schedule, "optimizer.scheduler", optimizer=optimizer)  # type: ignore[arg-type]
+
+
+def _try_loss(estimator: Estimator, settings: NodeSettings) -> None:
+    """Compute the loss of two rows, which a density that is set up wrongly does not survive."""
+    u = torch.zeros(2, estimator.prior.latent_dim)
+    evidence = {name: torch.zeros(2, *shape) for name, shape in estimator.embedding.shapes.items()}
+    try:
+        estimator.eval()(u, evidence)
+    except Exception as error:  # a network of the user's own may raise anything
+        target, arguments = settings.network["_target_"], shown(settings.network)
+        raise ConfigError(f"network: {target} cannot compute its loss: {reason_of(error)}{arguments}") from error
+
+
+@contextmanager
+def _named_after(name: str, node: NodeConfig) -> Iterator[None]:
+    """Have errors name the node's own key where it overrides the group."""
+    try:
+        yield
+    except ConfigError as error:
+        group = re.match(r"\w*", str(error))
+        if group and getattr(node, group[0], None):
+            raise ConfigError(f"graph.{name}.{error}") from error
+        raise
