@@ -1,5 +1,6 @@
 """What all commands share: one line for what a user can mend, and the documented exit codes."""
 
+import errno
 import os
 import re
 import sys
@@ -108,6 +109,9 @@ def exit_codes() -> Iterator[None]:
         print("\n⚠ Interrupted; what was committed is kept: go on with +resume=true", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _complain(f"{error.filename}: {error.strerror}")
+            sys.exit(ConfigError.exit_code)
         if (advice := disk_advice(error)) is None or show_traceback:
             traceback.print_exc()
         if advice:
@@ -129,9 +133,10 @@ def rerun_of(arguments: list[str]) -> str | None:
 def explain_composition(error: Exception, overrides: list[str]) -> str:
     """Return Hydra's complaint about the command line in one line, with the nearest valid key or option."""
     message = str(error).strip() or type(error).__name__
+    typed = [override for override in overrides if not override.startswith("-")]
     first = message.splitlines()[0]
-    if isinstance(error, AssertionError) and (given := _last(overrides, "hydra.verbose")):
-        return f"{given}: expected true, false, or the names of loggers to show more of"
+    if isinstance(error, AssertionError) and (verbose := _last(overrides, "hydra.verbose")):
+        return f"{verbose}: expected true, false, or the names of loggers to show more of"
     if isinstance(error, OSError) and error.filename:
         return f"{_last(overrides, 'hydra.run.dir') or 'name'}: {error.filename}: {error.strerror}; give another place"
     if path := rerun_of(overrides):
@@ -150,8 +155,21 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; expected KEY=VALUE (quote lists and spaces: 'KEY=[1,2]')"
     if isinstance(error, ValueError) and "Config group override" in message:
-        return f"{' '.join(overrides)}: a group takes the name of one of its options, such as network=maf"
-    return " ".join(line.strip() for line in message.splitlines() if "hydra.cc" not in line)
+        return f"{_culprit(first, typed)}: a group takes the name of one of its options, such as network=maf"
+    text = " ".join(line.strip() for line in message.splitlines() if "hydra.cc" not in line)
+    is_named = any(o in text or ("." in (key := o.lstrip("+~").partition("=")[0]) and key in text) for o in typed)
+    return text if is_named else f"{_culprit(first, typed)}: {text}"
+
+
+def _culprit(complaint: str, overrides: list[str]) -> str:
+    """Return the override that makes Hydra complain so by itself, or else all of them."""
+    for override in overrides:
+        try:
+            _compose([override])
+        except Exception as error:
+            if str(error).strip().startswith(complaint):
+                return override
+    return " ".join(overrides)
 
 
 def _last(overrides: list[str], key: str) -> str | None:
@@ -163,12 +181,15 @@ def _valid_keys(overrides: list[str]) -> list[str]:
     """Return every key of the configuration that the overrides' group choices compose to."""
     for choices in ([o for o in overrides if re.match(r"[\w/]+=\w+$", o)], []):
         try:
-            with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-                composed = compose("config", overrides=choices, return_hydra_config=True)
+            return list(_flatten(OmegaConf.to_container(_compose(choices)), ""))
         except (HydraException, ValueError):
             continue
-        return list(_flatten(OmegaConf.to_container(composed), ""))
     return []
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose("config", overrides=overrides, return_hydra_config=True)
 
 
 def _flatten(value: Any, prefix: str) -> Iterator[str]:

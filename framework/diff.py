@@ -1,5 +1,6 @@
 """Command line: what would change if a run went on with another configuration, without starting anything."""
 
+import os
 import re
 import shutil
 import sys
@@ -56,7 +57,7 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
 
 def _is_run(argument: str) -> bool:
     """Tell a run directory from an override: those of a sweep have `=` in their names, too."""
-    return Path(argument).is_dir() or not re.match(r"~|[^=]+=", argument)
+    return os.path.isdir(argument) or not re.match(r"~|[^=]+=", argument)  # noqa: PTH112
 
 
 def _besides(typed: list[str], recorded: list[str]) -> list[str]:

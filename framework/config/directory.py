@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from framework.errors import ConfigError
 
+_MAX_NAME = 200  # bytes; file systems allow 255
 _OF_A_RUN = "run.json"
 
 
@@ -33,8 +34,9 @@ def check_directory(composed: DictConfig, key: str) -> Path:
         name = OmegaConf.select(composed, "name")
         check_name(name)
         text = str(OmegaConf.select(composed, key))
+        _check_files(composed)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{key if own else 'name'}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{error.full_key or key}: {str(error).splitlines()[0]}") from error
     given, here = f"{key}={text}" if own else f"name={name}", Path.cwd()
     path = Path(os.path.normpath(here / text))
     if key == "hydra.run.dir" and here.is_relative_to(path):
@@ -45,16 +47,28 @@ def check_directory(composed: DictConfig, key: str) -> Path:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{given}: cannot be the name of a directory ({reason})") from error
+    _check_neighbours(path, given, here, is_run=key == "hydra.run.dir")
+    return path
+
+
+def _check_neighbours(path: Path, given: str, here: Path, is_run: bool) -> None:
+    """Check that no other run lies around the directory, nor below it."""
     around = [p for p in path.parents if not here.is_relative_to(p)]
     if other := next((p for p in around if (p / _OF_A_RUN).exists()), None):
-        raise ConfigError(
-            f"{given}: lies in the directory of another run, {_short(other, here)}; give another name=..."
-        )
-    below = next(path.glob(f"*/{_OF_A_RUN}"), None) if not (path / _OF_A_RUN).exists() else None
-    if below and key == "hydra.run.dir":
+        raise ConfigError(f"{given}: lies in the directory of another run, {_short(other, here)}; choose another")
+    below = next(path.glob(f"*/{_OF_A_RUN}"), None) if is_run and not (path / _OF_A_RUN).exists() else None
+    if below:
         other = _short(below.parent, here)
         raise ConfigError(f"{given}: holds other runs, such as {other}; a run needs a directory of its own")
-    return path
+
+
+def _check_files(composed: DictConfig) -> None:
+    """Check what the files are called that Hydra writes into the directory."""
+    job_name, subdir = str(composed.hydra.job.name), composed.hydra.output_subdir
+    if PurePath(job_name).name != job_name or not job_name.isprintable() or len(job_name.encode()) > _MAX_NAME:
+        raise ConfigError(f"hydra.job.name={job_name}: expected a name for the run's log file, such as train")
+    if subdir is not None and os.path.normpath(str(subdir)) == ".":
+        raise ConfigError(f"hydra.output_subdir={subdir}: the run has its own config.yaml there; write null or .hydra")
 
 
 def _short(path: Path, here: Path) -> Path:

@@ -3,14 +3,13 @@
 The keys are those of the schema and of what it composes to, the groups are those of `conf`.
 """
 
+# ruff: noqa: SIM905
 import dataclasses
-import os
+import json
 import random
 import re
-import shutil
 import typing
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from hydra import compose, initialize_config_dir
@@ -48,92 +47,38 @@ class Broken:
 """
 BASE = ["--config-dir=conf", "experiment=tiny"]
 
-NUMBERS = ["-1", "0", "-0.0", "0.5", "2.5", "nan", "inf", "-inf", "1e400", "-1e400", "1e30", "9" * 20, "9" * 300]
-WORDS = [
-    "abc",
-    "null",
-    "true",
-    "yes",
-    "''",
-    "5x",
-    "'3'",
-    "0x10",
-    "1_000",
-    "1-12:00:00",
-    "PT2H",
-    "90s",
-    "-",
-    "%s",
-    "a=b",
-]
-NESTED = ["[]", "{}", "[1,2]", "[a]", "[null]", "{a:1}", "{1:2}", "[[1],[2]]", "{_target_:nope}", "{a:{b:[1]}}"]
-UNREADABLE = [
-    "'",
-    '"',
-    "[1",
-    "{a",
-    "[1]]",
-    "a b",
-    "a\tb",
-    "a\nb",
-    "\x07",
-    "\x1b[31m",
-    "\\",
-    "'a",
-    "1,2",
-    "range(3)",
-    "(",
-    ":",
-]
+NUMBERS = f"-1 0 -0.0 0.5 2.5 nan inf -inf 1e400 -1e400 1e30 {'9' * 20} {'9' * 300}".split()
+WORDS = "abc null true yes '' 5x '3' 0x10 1_000 1-12:00:00 PT2H 90s - %s a=b".split()
+NESTED = "[] {} [1,2] [a] [null] {a:1} {1:2} [[1],[2]] {_target_:nope} {a:{b:[1]}}".split()
+UNREADABLE = ["a b", "a\tb", "a\nb", *"' \" [1 {a [1]] \x07 \x1b[31m \\ 'a 1,2 range(3) ( :".split()]
 LONG = ["x" * 256, "x" * 5000, "ü" * 200, "[" + ",".join("12" * 100) + "]", "a/" * 200 + "b"]
-STRANGE = [
-    "ünï",
-    "日本",
-    "🙂",
-    "\udcff",
-    "..",
-    ".",
-    "../../x",
-    "/proc/nothing/x",
-    "~",
-    "a/../../b",
-    "???",
-    "*",
-    "$HOME",
-    "𝟙",
-]
-INTERPOLATED = [
-    "${oc.env:HOME}",
-    "${oc.env:NOT_SET_ANYWHERE}",
-    "${nope}",
-    "${nope.deeper}",
-    "${",
-    "${name}",
-    "${loop}",
-    "$${x}",
-]
-TARGETS = ["nope", "nope.Nope", "math.pi", "math", "os.getcwd", "torch.nn.Linear", "simulator.Broken", "builtins.int"]
-TARGETS += ["''", "1", "null", "[a]", "torch.nn.Nothing", "simulator", "simulator.shifted", "a..b", ".a", "a b"]
+STRANGE = "ünï 日本 🙂 \udcff .. . ../../x /proc/nothing/x ~ a/../../b ??? * $HOME 𝟙".split()
+INTERPOLATED = (
+    "${oc.env:HOME} ${oc.env:NOT_SET_ANYWHERE} ${nope} ${nope.deeper} ${ ${name} ${loop} $${x} ${seed}".split()
+)
 VALUES = [NUMBERS, WORDS, NESTED, UNREADABLE, LONG, STRANGE, INTERPOLATED]
+TARGETS = """nope nope.Nope math.pi math os.getcwd torch.nn.Linear simulator.Broken builtins.int '' 1 null [a]
+torch.nn.Nothing simulator simulator.shifted a..b .a""".split()
+OPTIONS = "nope null [] a/b ../x 4 {a:1}".split()
+HYDRA = """hydra.verbose hydra.run.dir hydra.job.chdir hydra.sweep.dir hydra.sweep.subdir hydra.job.name hydra.mode
+hydra.output_subdir hydra.searchpath hydra.nothing hydra.job.nothing hydra.job_logging hydra/launcher
+hydra/job_logging hydra/sweeper hydra/nothing hydra.launcher.num_parallel""".split()
+VALID = """seed=3 name=other name=a/b name=äöü device=cpu overwrite=true ++seed=4 +resume=null network=maf network=nice
+embedding=mlp optimizer=adamw optimizer/scheduler=cosine optimizer.lr=1e-4 loop.num_epochs=2 loop.clip_grad_norm=null
+loop.early_stop_patience=null loop.batch_size=7 loop.batch_size=${simulation.num_simulations} 
+loop.validation_fraction=0.3 runtime.keep=3 runtime.grace=10s runtime.requeue=never ~runtime.compress
+runtime.wall_clock_budget=23h30m runtime.checkpoint_before_end=5m runtime.drain=epoch simulation.workers=1
+simulation.max_invalid_fraction=0 simulation.num_simulations=3e1 inference.num_samples=3 priors.z.mean=[1,2]
+graph.x.simulator.shift=-1.5 tracking=[jsonl,tensorboard] +graph.z.loop.num_epochs=2 hydra.job.chdir=false
++graph.z.network.hidden_dim=3 hydra.verbose=false hydra.run.dir=elsewhere/mine hydra.sweep.dir=anything""".split()
+PLACES = """name= name=. name=.. name=a/../../b name=/proc/x name=x/.. name=./ name=a//b name=simulator.py name=.hidden
+name=-x name=../work name=${seed} name=conf name=outputs hydra.run.dir=. hydra.run.dir=.. hydra.run.dir=''
+hydra.run.dir=simulator.py hydra.run.dir=conf""".split()
+WHOLE = """graph={} priors={} ~graph.z ~priors.z ~graph ~priors graph.x.parents=[] graph.z.evidence=[] +graph.y={}
+graph.x.observed=simulator.py simulation.from_file=observed.npy simulation.from_file=nope.npz ~graph.x.observed
+~graph.x.simulator +graph.y.parents=[z] runtime.wall_clock_budget=1s device=cuda:99 device=tpu tracking={}
+optimizer.scheduler=null tracking=null = == =1 + ~ ++=1 seed -seed=1""".split()
 WORK = re.compile(r"num_|hidden_dim|batch_size|keep|workers|bins|passes")  # of which a large number is only slow
-HYDRA = ["hydra.verbose", "hydra.run.dir", "hydra.job.chdir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name"]
-HYDRA += [
-    "hydra.output_subdir",
-    "hydra.mode",
-    "hydra.searchpath",
-    "hydra.nothing",
-    "hydra.job.nothing",
-    "hydra.job_logging",
-]
-HYDRA += ["hydra/launcher", "hydra/job_logging", "hydra/sweeper", "hydra/nothing", "hydra.launcher.num_parallel"]
-VALID = """seed=3 name=other name=a/b device=cpu loop.num_epochs=2 loop.early_stop_patience=null loop.clip_grad_norm=null
-network=maf network=nice embedding=mlp optimizer=adamw optimizer/scheduler=cosine loop.batch_size=7 runtime.keep=3
-optimizer.lr=1e-4 simulation.workers=1 inference.num_samples=3 runtime.grace=10s runtime.requeue=never +resume=null
-runtime.wall_clock_budget=23h30m runtime.checkpoint_before_end=5m runtime.drain=epoch overwrite=true ++seed=4
-hydra.job.chdir=false hydra.verbose=false hydra.run.dir=elsewhere/mine hydra.sweep.dir=anything +graph.z.loop.num_epochs=2
-+graph.z.network.hidden_dim=3 loop.validation_fraction=0.3 priors.z.mean=[1,2] graph.x.simulator.shift=-1.5
-~runtime.compress ~inference.report simulation.max_invalid_fraction=0 simulation.num_simulations=3e1
-'name="with space"' name=äöü tracking=[jsonl,tensorboard]""".split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +138,7 @@ def _of_composed(value, prefix):
 
 def _valid(rng):
     chosen = rng.sample(VALID, rng.choice([0, 1, 1, 2]))
-    return Line([o.strip("'") for o in chosen], [_key(o) for o in chosen], (0,) if len(chosen) < 2 else (0, 2))
+    return Line(chosen, [key_of(o) for o in chosen], (0,) if len(chosen) < 2 else (0, 2))
 
 
 def _any_value(rng, key):
@@ -236,9 +181,7 @@ def _target(rng):
 
 def _group(rng):
     group, options = rng.choice(list(groups().items()))
-    option = rng.choice(
-        [*options, "nope", "", "null", "[]", f"[{options[0]},nope]", options[0] + "x", "a/b", "../x", "4", "{a:1}"]
-    )
+    option = rng.choice([*options, *OPTIONS, "", f"[{options[0]},nope]", f"{options[0]}x"])
     sign = rng.choice(["", "", "", "+", "~", "++"])
     where = rng.choice(["", "", "", "@_global_", "@nope", f"@{group}.x"])
     return Line([f"{sign}{group}{where}={option}"], [group])
@@ -263,7 +206,7 @@ def _conflict(rng):
     ]
     pairs += [[f"{key}=1", f"{parent}=null"], ["overwrite=true", "resume_allow=[nope]"], [f"+{key}=1", f"+{key}=1"]]
     overrides = rng.choice(pairs)
-    return Line(overrides, [_key(o) for o in overrides])
+    return Line(overrides, [key_of(o) for o in overrides])
 
 
 def _pair(rng):
@@ -273,78 +216,14 @@ def _pair(rng):
 
 def _odd(rng):
     key = rng.choice(known_keys())
-    odd = [
-        "name=",
-        "name=.",
-        "name=..",
-        "name=a/../../b",
-        "name=/proc/x",
-        "name=x/..",
-        "name=./",
-        "name=a//b",
-        "name=' '",
-    ]
-    odd += ["name=simulator.py", "name=.hidden", "name=-x", "name=../work", "name=${seed}", "name=conf", "name=outputs"]
-    odd += [
-        "hydra.run.dir=.",
-        "hydra.run.dir=..",
-        "hydra.run.dir=''",
-        "hydra.run.dir=simulator.py",
-        "hydra.run.dir=conf",
-    ]
-    odd += [
-        key,
-        f"{key}=",
-        f"{key} = 1",
-        "=",
-        "==",
-        "=1",
-        "",
-        " ",
-        "+",
-        "~",
-        "++=1",
-        f"{key}==1",
-        f" {key}=1",
-        "seed",
-        "-seed=1",
-    ]
-    odd += [
-        "tracking=wandb tracking.wandb.mode=onlin",
-        "graph={}",
-        "priors={}",
-        "~graph.z",
-        "~priors.z",
-        "~graph",
-        "~priors",
-    ]
-    odd += [
-        "graph.x.parents=[]",
-        "graph.z.evidence=[]",
-        "graph.x.observed=simulator.py",
-        "simulation.from_file=observed.npy",
-    ]
-    odd += [
-        "simulation.from_file=nope.npz",
-        "~graph.x.observed",
-        "~graph.x.simulator",
-        "+graph.y={}",
-        "+graph.y.parents=[z]",
-    ]
-    odd += [
-        "runtime.wall_clock_budget=1s",
-        "device=cuda:99",
-        "device=tpu",
-        "optimizer.scheduler=null",
-        "tracking={}",
-        "tracking=null",
-    ]
-    chosen = rng.choice(odd).split(" tracking")
-    overrides = [chosen[0], *(f"tracking{rest}" for rest in chosen[1:])]
-    return Line(overrides, [_key(o) for o in overrides], (0, 2, 99))
+    forms = [[form.format(key)] for form in ("{}", "{}=", "{} = 1", "{}==1", " {}=1", "{}=a b", "name=' '", "", " ")]
+    lists = [[[place] for place in PLACES], [[text] for text in WHOLE], forms]
+    overrides = rng.choice([*lists, [["tracking=wandb", "tracking.wandb.mode=onlin"]]])
+    overrides = rng.choice(overrides)
+    return Line(overrides, [key_of(o) for o in overrides], (0, 2, 99))
 
 
-def _key(override):
+def key_of(override):
     return re.split(r"[=@]", override.strip("'").lstrip("+~"), maxsplit=1)[0]
 
 
@@ -371,34 +250,34 @@ def problems(given, directory):
     """Run the line in `directory`, which is new; return what is wrong with how that ends."""
     work = prepare(directory)
     before = tree(directory)
-    result = warm_start("framework.train", *BASE, *given.overrides, cwd=work).wait(60)
+    result = warm_start("framework.train", *BASE, *given.overrides, cwd=work).wait(120)
     after, output = tree(directory), result.stdout + result.stderr
-    shutil.rmtree(directory)
     found = []
     if result.returncode not in given.exit_codes:
         found.append(f"exit code {result.returncode}")
-    if "Traceback" in output or "Error:" in result.stderr and "✗" not in result.stderr:
+    if "Traceback" in output:
         found.append("a traceback")
     if result.returncode == 2:
-        message = result.stderr.strip()
-        if not any(named(key, o, message) for key in given.keys for o in given.overrides) and given.keys:
+        if given.keys and not any(named(key, o, result.stderr) for key in given.keys for o in given.overrides):
             found.append("the key is not named")
-        if len(message.splitlines()) > 3:
+        if len(result.stderr.strip().splitlines()) > 3:
             found.append("too many lines")
         if after != before:
-            found.append(f"left behind: {sorted(set(after) ^ set(before)) or 'changed'}")
-    if result.returncode == 0 and not any(
-        '"stop_reason": "finished"' in str(v, errors="replace")
-        for k, v in after.items()
-        if k.endswith("attempts/001.json")
-    ):
+            found.append(f"left behind: {sorted(set(after) ^ set(before)) or 'changed files'}")
+    if result.returncode == 0 and not _has_finished_run(after):
         found.append("no finished run")
-    return found, result
+    return [*found, result.stdout[-500:], result.stderr[-1000:]] if found else []
+
+
+def _has_finished_run(files):
+    attempts = [content for path, content in files.items() if path.endswith("attempts/001.json")]
+    return len(attempts) == 1 and json.loads(attempts[0])["stop_reason"] == "finished"
 
 
 def named(key, override, message):
     """Tell whether the message names the key, or what was typed."""
     key, message, override = (text.replace("/", ".") for text in (key, message, override))
+    key = key.removesuffix("._target_")
     parent, _, name = key.rpartition(".")
     above = [".".join(key.split(".")[:depth]) + "=" for depth in range(2, key.count(".") + 1)]
     if key in message or override in message or repr(key)[1:-1] in message or (parent in message and name in message):
