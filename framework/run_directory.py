@@ -80,7 +80,7 @@ class RunDirectory:
 
     def remove(self) -> None:
         """Delete all that is here; what another process begins meanwhile begins in a new directory."""
-        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        aside = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
         self.path.rename(aside)
         shutil.rmtree(aside)
 

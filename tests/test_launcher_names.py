@@ -33,3 +33,7 @@ def test_long_names_are_cut_and_stay_distinct():
     first, second = (folder_name([f"priors.z.low=[{'1,' * 200}{last}]"]) for last in (1, 2))
     assert first != second
     assert len(first) == len(second) <= 200
+
+
+def test_long_names_are_cut_by_their_bytes():
+    assert len(folder_name([f"simulation.from_file={'ü' * 199}"]).encode()) <= 200

@@ -3,12 +3,17 @@
 import pytest
 import torch
 
-from framework.config.target import build
+from framework.config.target import build, build_part
 from framework.errors import ConfigError
 
 
 def double(x, factor=2):
     return x * factor
+
+
+class Broken:
+    def __init__(self, table):
+        raise KeyError("row")
 
 
 def test_a_class_is_built_with_its_keys():
@@ -41,8 +46,20 @@ def test_extra_arguments_go_only_where_they_are_taken():
         ({"_target_": "torch.nn.Linear", "in_feature": 2}, "takes no 'in_feature'.*did you mean 'in_features'"),
         ({"_target_": "torch.nn.Linear", "in_features": 2}, "refused its arguments: .*out_features"),
         ({"in_features": 2}, "network: expected a mapping with a _target_"),
+        ({"_target_": 1}, r"network\._target_=1: cannot be imported"),
+        ({"_target_": "math.pi"}, r"network\._target_=math\.pi: is a float, expected a class or function"),
+        ({"_target_": "math"}, r"network\._target_=math: is a module, expected a class or function"),
+        ({"_target_": f"{__name__}.Broken", "table": 3}, r"Broken refused its arguments: KeyError: 'row' \(table=3\)"),
+        ({"_target_": "torch.nn.ReLU", "_args_": 3}, r"network\._args_=3: expected a list"),
     ],
 )
 def test_a_bad_block_names_its_key(block, message):
     with pytest.raises(ConfigError, match=message):
         build(block, "network")
+
+
+def test_a_part_of_another_kind_is_refused():
+    assert build_part(torch.nn.Module, {"_target_": "torch.nn.ReLU"}, "embedding").training
+    for target in ("builtins.dict", "os.getcwd"):
+        with pytest.raises(ConfigError, match=rf"embedding\._target_={target}: expected a class of the kind torch\.nn"):
+            build_part(torch.nn.Module, {"_target_": target}, "embedding")

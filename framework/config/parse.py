@@ -171,7 +171,7 @@ def _convert(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
     if hint is int and is_number and (isinstance(value, int) or value.is_integer()):
         return int(value)  # 1e5 is a fine number of simulations
     if hint is float and is_number:
-        return float(value) if abs(value) <= sys.float_info.max else float("nan")
+        return float(value) if isinstance(value, float) or abs(value) <= sys.float_info.max else math.inf
     raise ConfigError(f"{key}={value}: expected {_describe(hint, metadata)}")
 
 

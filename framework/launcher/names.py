@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from framework.config.resume_class import resume_class
 from framework.config.schema import FREE
 
-_MAX_LENGTH = 200  # of a folder's name, in characters; file systems allow 255 bytes
+_MAX_LENGTH = 200  # of a folder's name, in bytes; file systems allow 255
 
 
 def register_folder_names() -> None:
@@ -27,8 +27,9 @@ def folder_name(overrides: Sequence[str]) -> str:
     by_key = {key_of(override): override for override in overrides}
     text = ",".join(f"{key}={value_of(by_key[key])}" for key in sorted(by_key) if not is_free(key))
     safe = re.sub(r"[^\w=.,+~@%-]", "_", text)
-    if safe != text or len(safe) > _MAX_LENGTH:
-        safe = f"{safe[: _MAX_LENGTH - 9]}-{sha256(text.encode()).hexdigest()[:8]}"
+    if safe != text or len(safe.encode()) > _MAX_LENGTH:
+        start = safe.encode()[: _MAX_LENGTH - 9].decode(errors="ignore")
+        safe = f"{start}-{sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
     return safe or "base"
 
 

@@ -63,7 +63,7 @@ OPTIONS = "nope null [] a/b ../x 4 {a:1}".split()
 HYDRA = """hydra.verbose hydra.run.dir hydra.job.chdir hydra.sweep.dir hydra.sweep.subdir hydra.job.name hydra.mode
 hydra.output_subdir hydra.searchpath hydra.nothing hydra.job.nothing hydra.job_logging hydra/launcher
 hydra/job_logging hydra/sweeper hydra/nothing hydra.launcher.num_parallel""".split()
-VALID = """seed=3 name=other name=a/b name=äöü device=cpu overwrite=true ++seed=4 +resume=null network=maf network=nice
+VALID = """seed=3 name=other name=a/b name='äöü' device=cpu overwrite=true ++seed=4 +resume=null network=maf network=nice
 embedding=mlp optimizer=adamw optimizer/scheduler=cosine optimizer.lr=1e-4 loop.num_epochs=2 loop.clip_grad_norm=null
 loop.early_stop_patience=null loop.batch_size=7 loop.batch_size=${simulation.num_simulations} 
 loop.validation_fraction=0.3 runtime.keep=3 runtime.grace=10s runtime.requeue=never ~runtime.compress
@@ -278,8 +278,15 @@ def named(key, override, message):
     """Tell whether the message names the key, or what was typed."""
     key, message, override = (text.replace("/", ".") for text in (key, message, override))
     key = key.removesuffix("._target_")
-    parent, _, name = key.rpartition(".")
-    above = [".".join(key.split(".")[:depth]) + "=" for depth in range(2, key.count(".") + 1)]
-    if key in message or override in message or repr(key)[1:-1] in message or (parent in message and name in message):
+    name = key.rpartition(".")[2]
+    above = [".".join(key.split(".")[:depth]) for depth in range(2, key.count(".") + 1)]
+    if (
+        key in message
+        or override in message
+        or repr(key)[1:-1] in message
+        or (key.partition(".")[0] in message and name in message)
+    ):
         return True
-    return any(group in message for group in above) or ("@" in override and "no such key" in message)
+    return any(re.search(rf"{re.escape(group)}[.=:]", message) for group in above) or (
+        "@" in override and "no such key" in message
+    )
