@@ -9,9 +9,10 @@ import yaml
 
 from framework.attempt import now
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
+from framework.progress import saved_progress
 from framework.resume import compare_runs, report
 from framework.resume.code import code_digests
-from framework.resume.pinned import mend_config, newest_generation, progress_in
+from framework.resume.pinned import mend_config, newest_generation
 from framework.run_directory import RunDirectory
 from tests.toy_run import begin, new_run, plan
 
@@ -139,7 +140,7 @@ MORE = ["simulation.num_simulations=20000", "resume_allow=[simulation.num_simula
 
 
 def test_simulations_that_nothing_would_be_trained_on_are_refused_before_the_first(run):
-    (epoch,) = (progress["epoch"] for progress in progress_in(newest_generation(run)).values())
+    (epoch,) = (progress["epoch"] for progress in saved_progress(newest_generation(run)).values())
     with pytest.raises(
         ConfigError, match=rf"num_simulations=20000: nothing would be trained.*has had its {epoch} epochs"
     ):
