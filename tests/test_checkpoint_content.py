@@ -12,6 +12,7 @@ import random
 import re
 import struct
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from hypothesis.extra import numpy as np_st
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
-from framework.checkpoint import CheckpointStore, CheckpointWriter, StateError, arrays
+from framework.checkpoint import CheckpointStore, CheckpointWriter, Snapshot, StateError, arrays
 from framework.checkpoint.files import DIGEST, digest
 from framework.checkpoint.manifest import manifest_bytes
 from framework.errors import CheckpointError
@@ -396,6 +397,15 @@ def test_a_refused_save_leaves_the_writer_as_it_was(tmp_path):
             writer.save({"state.pth": {"w": weights}}, {})
     read = [generation.load("state.pth")["w"] for generation in writer.store.generations()]
     assert [(tensor.min().item(), tensor.max().item()) for tensor in read] == [(v + 0.5, v + 0.5) for v in range(3)]
+
+
+def test_a_refused_save_holds_on_to_nothing():
+    snapshot, weights = Snapshot(), torch.zeros(1000)
+    with pytest.raises(StateError):
+        snapshot.take([weights, pathlib.Path("x")])
+    kept = weakref.ref(weights)
+    del weights
+    assert kept() is None
 
 
 def test_a_mistake_that_shows_only_while_writing_is_raised_by_the_next_save(tmp_path, monkeypatch, caplog):

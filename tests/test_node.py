@@ -16,7 +16,7 @@ from framework.runtime import Guard, StopReason
 from framework.tracking import Console
 from framework.training.node import NodeTraining
 from framework.training.trainer import Trainer
-from tests.toy_training import ADAM, NETWORKS, PRIOR
+from tests.toy_training import ADAM, NETWORKS, PRIOR, make_trainer
 
 RNG = np.random.default_rng(0)
 THETA = RNG.normal(size=(200, 2)).astype(np.float32)
@@ -152,6 +152,12 @@ def test_an_optimizer_that_cannot_be_saved_is_refused_after_its_first_step(tmp_p
         run(store, guard, optimizer=optimizer)
     assert caught.value.exit_code == 2
     assert not any(tmp_path.iterdir()) and "training goes on" not in caplog.text
+
+
+def test_what_is_saved_is_looked_at_once_in_an_attempt(tmp_path):
+    trainer, steps = make_trainer(num_epochs=2), []
+    trainer.fit(Guard(), lambda: None, lambda record: None, lambda: steps.append(trainer.progress.step))
+    assert steps == [1]
 
 
 def test_facts_of_the_run_that_cannot_be_saved_are_refused_by_name(tmp_path):

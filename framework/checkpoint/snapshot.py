@@ -42,15 +42,17 @@ class Snapshot:
             stream.synchronize()
 
     def _taken(self, copy: Callable[[], T]) -> T:
-        self._free, self._used, self._pairs = self._used, {}, {}
-        copied = copy()
-        for device, (buffers, sources) in self._pairs.items():
-            if device.type == "cuda":
-                self._copy_beside(device, buffers, sources)
-            else:
-                with torch.no_grad():
-                    torch._foreach_copy_(buffers, sources)
-        self._free, self._pairs = {}, {}
+        self._free, self._used = self._used, {}
+        try:
+            copied = copy()
+            for device, (buffers, sources) in self._pairs.items():
+                if device.type == "cuda":
+                    self._copy_beside(device, buffers, sources)
+                else:
+                    with torch.no_grad():
+                        torch._foreach_copy_(buffers, sources)
+        finally:
+            self._free, self._pairs = {}, {}
         return copied
 
     def _buffer(self, source: Tensor) -> Tensor | None:
