@@ -465,6 +465,7 @@ class Call:
     "arguments",
     [
         ("O", torch.zeros(8, dtype=torch.uint8), (1,), "C"),
+        ("S8", torch.zeros(8, dtype=torch.uint8), (1,), "C"),
         (["f8"], b"12345678"),
         ("<f8", b"short"),
         ("<f8", "text"),
