@@ -88,6 +88,8 @@ def test_an_observation_that_comes_later_needs_no_consent_and_is_sampled(copied)
     loaded = load_run(copied / "outputs/pair")
     assert loaded.samples()["theta"]["samples"].shape == (3, 50, 2)
     assert loaded.samples("posterior-2")["theta"]["samples"].shape == (1, 50, 2)  # as it was
+    (copied / "observed.npy").unlink()  # the run has kept what was in it
+    assert "samples/predictive-2" in sample(copied, "predictive").stdout
 
 
 def test_half_an_observation_is_a_mistake(trained, tmp_path):
