@@ -19,9 +19,7 @@ def register_bundle() -> None:
     if str(BUNDLE_DIR) not in sys.path:
         sys.path.append(str(BUNDLE_DIR))  # last, so that the user's own modules come first
     OmegaConf.register_new_resolver("experiments", lambda path: str(BUNDLE_DIR / "experiments" / path), replace=True)
-    OmegaConf.register_new_resolver(
-        "for_callbacks", lambda given: ".hydra" if {*given} - {"preflight"} else None, replace=True
-    )
+    OmegaConf.register_new_resolver("for_callbacks", _hydra_subdir, replace=True)
 
 
 def _hydra_subdir(callbacks: Mapping[str, object]) -> str | None:
