@@ -139,6 +139,18 @@ def test_an_estimator_is_rebuilt_from_its_files_alone(network, tmp_path):
     torch.testing.assert_close(rebuilt.log_prob(theta, X), estimator.log_prob(theta, X), rtol=0, atol=0)
 
 
+def test_a_flow_that_was_trained_beside_a_marginal_one_is_read(tmp_path):
+    estimator = make(flow("NSF"), UNIFORM)
+    files = weight_files(estimator, estimator.state_dict(), "_best")
+    files["marginal_flow_best.pth"] = {"density.marginal.weight": torch.zeros(2)}
+    files["init_parameters.pth"] = init_parameters(estimator)
+    files["init_parameters.pth"]["spec"]["network"]["marginal_every"] = 32
+    generation = CheckpointStore(tmp_path).commit({f"z/{name}": content for name, content in files.items()}, {})
+    rebuilt = load_estimator(generation, "z", targets_in(estimator.spec.to_container()))
+    theta = torch.tensor([[0.5, 3.0]])
+    assert torch.equal(rebuilt.log_prob(theta, X), estimator.log_prob(theta, X))
+
+
 def test_weights_of_another_shape_are_named(tmp_path):
     estimator, other = make(GAUSSIAN, UNIFORM), make({**GAUSSIAN, "hidden_dim": 17}, UNIFORM)
     files = {f"z/{name}": content for name, content in weight_files(estimator, estimator.state_dict()).items()}

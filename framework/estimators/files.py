@@ -59,6 +59,7 @@ def load_estimator(generation: Generation, node: str, known_targets: Collection[
             f"{generation.path / node / INIT_FILE}: refused, since it names {', '.join(unknown)}, "
             "which the run's config.yaml does not; take the checkpoint from where you trust it, or train anew"
         )
+    spec["network"].pop("marginal_every", None)  # of a flow that a version before 0.2 has trained
     estimator = Estimator(EstimatorSpec(**spec))
     estimator.load_state_dict(read_weights(estimator, generation, "_best"))
     return estimator.eval()
