@@ -50,7 +50,7 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
     if len(others) != 1 or not _is_run(others[0]):
         last: dict[str, Any] = next(reversed(read_attempts(Path(arguments.run_dir))), {})
         config_dirs = [arguments.config_dir] if arguments.config_dir else last.get("config_dirs", [])
-        composed = _compose([*_besides(others, last.get("overrides", [])), *others], config_dirs)
+        composed = _compose([*kept_beside(others, last.get("overrides", [])), *others], config_dirs)
     with exit_codes():
         _compare(arguments, composed)
 
@@ -60,7 +60,7 @@ def _is_run(argument: str) -> bool:
     return os.path.isdir(argument) or not re.match(r"~|[^=]+=", argument)  # noqa: PTH112
 
 
-def _besides(typed: list[str], recorded: list[str]) -> list[str]:
+def kept_beside(typed: list[str], recorded: list[str]) -> list[str]:
     """Return the recorded overrides without what was said to one attempt, or would not compose with those typed."""
     added = {key_of(override) for override in typed if re.match(r"\+(?!\+)", override)}
     kept = (o for o in recorded if key_of(o) not in added and key_of(o).partition(".")[0] not in INSTRUCTIONS)

@@ -18,6 +18,7 @@ from submitit import JobEnvironment
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
 from framework.launcher.state import holds_work, record_exit
+from framework.paths import register_bundle
 
 _STOPPED = {0, 130, -1, LOCAL_REQUEUE_RETURN_CODE}  # the last two are submitit's, of a requeue
 
@@ -73,6 +74,7 @@ class Job:
         module, _, name = self.task.partition(":")
         task = getattr(importlib.import_module(module), name)
         setup_globals()
+        register_bundle()
         sys.argv[1:] = self.arguments  # submitit's say nothing of the run
         config = copy.deepcopy(self.config)  # the one that is pickled for the next attempt stays as it is
         JobRuntime.instance().set("name", config.hydra.job.name)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from framework import load_run
+from framework.diff import kept_beside
 from tests.integration.command import ROOT, TINY, environment, run
 
 BIN = Path(sys.executable).parent
@@ -146,3 +147,19 @@ def test_what_one_attempt_added_or_consented_to_may_be_typed_again(project):
     result = run("framework.diff", "outputs/decay", *typed, cwd=project)
     changes = {change["key"]: (change["old"], change["verdict"]) for change in json.loads(result.stdout)["changes"]}
     assert changes == {"graph.theta.loop.batch_size": (7, "refused"), "loop.batch_size": (100, "refused")}
+
+
+@pytest.mark.parametrize(
+    ("typed", "recorded", "kept"),
+    [
+        ([], ["seed=3", "+a.b=1", "~c"], ["seed=3", "+a.b=1", "~c"]),
+        ([], ["+resume=true", "overwrite=true", "resume_from=a", "resume_allow=[seed]"], []),
+        (["seed=4", "a.b=2", "~d"], ["seed=3", "+a.b=1", "+d=5"], ["seed=3", "+a.b=1", "+d=5"]),
+        (["+a.b=2"], ["+a.b=1", "+a.c=1"], ["+a.c=1"]),  # Hydra appends a key once
+        (["++a.b=2"], ["+a.b=1"], ["+a.b=1"]),
+        (["network=maf"], ["network=nsf", "~network"], ["network=nsf"]),  # or sets what is deleted
+    ],
+    ids=str,
+)
+def test_the_overrides_of_the_last_command_compose_with_those_typed(typed, recorded, kept):
+    assert kept_beside(typed, recorded) == kept
