@@ -60,6 +60,15 @@ def test_callers_generators_and_threads_are_left_alone():
     assert torch.equal(torch.random.get_rng_state(), before) and torch.get_num_threads() == num_threads
 
 
+def test_simulators_run_in_one_thread_as_another_number_may_round_sums_differently():
+    num_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert (values(lambda theta: [torch.get_num_threads()], stop=3)["x"] == 1).all()
+    finally:
+        torch.set_num_threads(num_threads)
+
+
 def test_chain_with_a_covariate_and_two_children_of_one_node():
     time = np.array([[10.0]], np.float32)
     nodes = [
