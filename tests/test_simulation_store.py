@@ -45,6 +45,15 @@ def test_shards_that_overlap_count_once(tmp_path):
     for start, stop in [(0, 20), (10, 30), (12, 15)]:
         store.commit(start, stop, simulate_block(build(), SEED, start, stop))
     assert store.load([])["index"].tolist() == list(range(30)) and store.counts() == (30, 0)
+    assert store.missing(40) == [(30, 40)] and store.counts(25) == (25, 0)
+
+
+def test_values_of_another_shape_are_refused_and_not_stretched_to_fit(tmp_path):
+    store = SimulationStore(tmp_path, SEED, {"theta": (2,), "x": (2,)})
+    block = simulate_block(toy.theta_to_x(toy.sum_of), SEED, 0, 10)
+    with pytest.raises(SimulationError, match=r"graph\.x: simulations 0 to 10 have shape \(1,\), earlier ones \(2,\)"):
+        store.commit(0, 10, block)
+    assert store.counts() == (0, 0)
 
 
 def test_store_is_opened_again_from_its_index(tmp_path):

@@ -62,6 +62,7 @@ def test_what_the_schedule_has_made_of_the_learning_rate_is_kept_as_a_factor():
     assert group(old)["lr"] == pytest.approx(1e-4)  # a tenth, after two epochs without a better one
     new = restored(old, optimizer(lr=3e-3, scheduler={"factor": 0.5}))
     assert group(new)["lr"] == pytest.approx(3e-4)
+    assert new.scheduler.get_last_lr() == [group(new)["lr"]]
     assert (new.scheduler.factor, new.scheduler.best) == (0.5, 1.0)
 
 
