@@ -137,10 +137,12 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
     first = message.splitlines()[0]
     if isinstance(error, AssertionError) and (verbose := _last(overrides, "hydra.verbose")):
         return f"{verbose}: expected true, false, or the names of loggers to show more of"
-    if isinstance(error, OSError) and error.filename:
-        return f"{_last(overrides, 'hydra.run.dir') or 'name'}: {error.filename}: {error.strerror}; give another place"
     if path := rerun_of(overrides):
         return f"--experimental-rerun={path}: {first} Expected the config.pickle that PickleJobInfoCallback has written"
+    if isinstance(error, OSError) and error.filename:
+        places = [_last(overrides, f"hydra.{key}") for key in ("run.dir", "sweep.dir", "sweep.subdir")]
+        given = next(filter(None, places), "name")
+        return f"{given}: {error.filename}: {error.strerror}; choose another directory"
     if match := re.match(r"Could not (override|delete from config\.) '([^']+)'", message):
         key = match.group(2)
         given = next((o for o in overrides if o.lstrip("~").split("=")[0] == key), key)

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from framework.config.parse import from_container, resolve
 from framework.config.schema import Config
+from framework.config.target import reason_of
 from framework.device import choose_device
 from framework.errors import ConfigError
 from framework.graph import load_array, with_rows
@@ -58,17 +60,22 @@ def draw_more(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
 
 
 def _override(run: LoadedRun, overrides: Sequence[str]) -> Config:
+    changes = []
     for override in overrides:
         key, equals, _ = override.partition("=")
-        if not equals or not _ALLOWED.fullmatch(key):
+        match = _ALLOWED.fullmatch(key)
+        if not equals or not match:
             raise ConfigError(
                 f"{override}: expected KEY=VALUE with one of inference.num_samples, inference.batch_size, seed, device "
                 "and graph.<node>.observed; everything else is fixed by the run"
             )
-    try:
-        merged = OmegaConf.merge(run.directory.record().config, OmegaConf.from_dotlist(list(overrides)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{' '.join(overrides)}: {error}") from error
+        if (node := match.group(2)) and node not in run.config.graph:
+            raise ConfigError(f"{override}: no node '{node}' in the run, only {', '.join(run.config.graph)}")
+        try:
+            changes.append(OmegaConf.from_dotlist([override]))
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise ConfigError(f"{override}: cannot be read; expected KEY=VALUE ({reason_of(error)})") from error
+    merged = OmegaConf.merge(run.directory.record().config, *changes)
     return from_container(resolve(merged))  # type: ignore[arg-type]
 
 

@@ -122,6 +122,13 @@ def test_parameters_without_labels_are_counted(cwd):
             "inference.num_samples=x: expected a whole number",
         ),
         (["outputs/two_moons", "posterior", "graph.x.observed=no.npz"], 2, "graph.x.observed=no.npz: no such file"),
+        (["outputs/two_moons", "posterior", "seed=[1"], 2, "seed=[1: cannot be read; expected KEY=VALUE"),
+        (
+            ["outputs/two_moons", "posterior", "graph.y.observed=a.npy"],
+            2,
+            "graph.y.observed=a.npy: no node 'y' in the run",
+        ),
+        (["x" * 256], 2, "File name too long"),
         (["outputs/two_moons", "everything"], 2, "invalid choice: 'everything'"),
         (["outputs/two_moons", "posterior", "device=cuda:9"], 2, "device=cuda:9: not available here"),
     ],
