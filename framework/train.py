@@ -14,7 +14,7 @@ from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle, work_in
 from framework.resume import plan_attempt
 from framework.run_directory import RunDirectory
-from framework.runtime import Guard, connected, ignore_signals
+from framework.runtime import Guard, connected
 
 register_bundle()
 compose_blocks_whole()
@@ -49,10 +49,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def command() -> None:
     """Run as `framework-train`, the same with shell completion."""
-    try:
-        run_command(main)
-    finally:
-        ignore_signals()  # the last moments of the process are no part of the run
+    run_command(main)
 
 
 if __name__ == "__main__":

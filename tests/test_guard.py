@@ -292,7 +292,10 @@ def hangup_is_heard():
     ],
 )
 def test_a_signal_asks_for_a_stop(number, reason, exit_code):
-    before = signal.getsignal(number)
+    def before(number, frame):
+        pass
+
+    inherited = signal.signal(number, before)
     with Guard() as guard:
         assert guard.poll() is None
         guard.check()
@@ -304,6 +307,7 @@ def test_a_signal_asks_for_a_stop(number, reason, exit_code):
         assert guard.exit_code(reason) == exit_code
         assert guard.previous_handler(number) is before
     assert signal.getsignal(number) is before
+    signal.signal(number, inherited)
 
 
 def test_nohup_is_respected():

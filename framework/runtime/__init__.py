@@ -7,7 +7,6 @@ from framework.runtime.process import process_start
 from framework.runtime.ranks import Ranks, connected
 from framework.runtime.requeue import Requeue
 from framework.runtime.schedulers.slurm_job import deaf
-from framework.runtime.signals import ignore_signals
 
 __all__ = [
     "Budget",
@@ -21,6 +20,5 @@ __all__ = [
     "Stopped",
     "connected",
     "deaf",
-    "ignore_signals",
     "process_start",
 ]

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from framework.runtime.budget import Budget, BudgetReader
+from framework.runtime.ending import Handler
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
-from framework.runtime.signals import Handler, Signals
+from framework.runtime.signals import Signals
 from framework.runtime.threads import repeat
 from framework.runtime.timing import Recent, save_period
 

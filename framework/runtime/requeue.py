@@ -16,10 +16,10 @@ from pathlib import Path
 from time import sleep
 
 from framework.errors import StuckError
+from framework.runtime.ending import Handler
 from framework.runtime.policy import StopReason
 from framework.runtime.schedulers import BatchSystem, batch_job
 from framework.runtime.schedulers.batch import Facts
-from framework.runtime.signals import Handler
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from framework.runtime.ending import Handler, Late, end_quietly
 from framework.runtime.job import job_id
 from framework.runtime.policy import Policy, StopReason
-
-Handler = Callable[[int, FrameType | None], object] | int | None
 
 _REASONS = {
     signal.SIGINT: StopReason.INTERRUPTED,
@@ -43,15 +42,18 @@ class Signals:
         for number in _REASONS:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup
-            self.previous[number] = signal.signal(number, self._on_stop)
-        self.previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save)
-        self.previous[signal.SIGCONT] = signal.signal(signal.SIGCONT, signal.SIG_IGN)
+            self._take_over(number, self._on_stop)
+        self._take_over(signal.SIGUSR1, self._on_save)
+        self._take_over(signal.SIGCONT, _on_continue)  # not SIG_IGN, which programs started meanwhile would inherit
 
     def restore(self) -> None:
         """Put back what was installed before."""
-        for number, handler in self.previous.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        end_quietly(self.previous)
         self.previous = {}
+
+    def _take_over(self, number: int, handler: Handler) -> None:
+        before = signal.signal(number, handler)
+        self.previous[number] = before.before if isinstance(before, Late) else before  # of a guard that has closed
 
     @property
     def kill_time(self) -> float:
@@ -97,10 +99,8 @@ class Signals:
             signal.raise_signal(number)
 
 
-def ignore_signals() -> None:
-    """Let none of them change how a process ends that is on its way out with its exit code decided."""
-    for number in (*_REASONS, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+def _on_continue(number: int, frame: FrameType | None) -> None:
+    """Do nothing: some schedulers send SIGCONT before SIGTERM."""
 
 
 def _exit_at_once(code: int) -> None:

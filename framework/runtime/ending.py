@@ -1,0 +1,69 @@
+"""Signals after a guard has closed: most processes are about to end then, and their exit code is decided.
+
+A script that goes on with other work can be killed as before: a signal that comes in the first seconds is held
+back, and delivered if the process is still there at their end; later ones are delivered at once. While the
+interpreter shuts down, which takes a second with torch, all are ignored.
+"""
+
+import _thread
+import atexit
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+Handler = Callable[[int, FrameType | None], object] | int | None
+
+_HELD_SECONDS = 3.0
+_OF_GUARDS_ONLY = {signal.SIGUSR1, signal.SIGUSR2}  # nobody else asks a process for anything with them
+
+
+class Late:
+    """The handler of a signal that a guard has watched, where nobody else's was there before."""
+
+    def __init__(self, before: Handler) -> None:
+        self.before = before
+        self._end = time.monotonic() + _HELD_SECONDS
+        self._pid = os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Hold the signal back, or have it do what it would have done without any guard."""
+        if os.getpid() == self._pid:
+            if number in _OF_GUARDS_ONLY:
+                return
+            if (left := self._end - time.monotonic()) > 0:
+                _thread.start_new_thread(_send_later, (left, number))  # `threading` takes locks, not safe in a handler
+                return
+        put_back(number, self.before)
+        signal.raise_signal(number)
+
+
+def put_back(number: int, handler: Handler) -> None:
+    """Install a handler as `signal.getsignal` has returned it."""
+    signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def end_quietly(previous: dict[int, Handler]) -> None:
+    """Put back what was installed before, so that the end of the process, if this is near, is quiet."""
+    for number, handler in previous.items():
+        is_default = handler in (signal.SIG_DFL, signal.default_int_handler, None)
+        put_back(number, Late(handler) if is_default and number != signal.SIGCONT else handler)
+    atexit.unregister(_shut_down)
+    atexit.register(_shut_down, list(previous))  # the latest is called first
+
+
+def _send_later(seconds: float, number: int) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    time.sleep(seconds)
+    os.kill(os.getpid(), number)
+
+
+def _shut_down(numbers: list[int]) -> None:
+    """Ignore signals from now on, also once Python's own handling of them has ended."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing and not all(child.daemon for child in multiprocessing.active_children()):
+        numbers = [number for number in numbers if number in _OF_GUARDS_ONLY]  # it waits for that child, maybe long
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
