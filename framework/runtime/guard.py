@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from framework.runtime.budget import Budget, BudgetReader
+from framework.runtime.children import leave_children, prepare_children
 from framework.runtime.ending import Handler
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
 from framework.runtime.signals import Signals
@@ -150,11 +151,13 @@ class Guard:
     def __enter__(self) -> Self:
         self._closed.clear()
         self._signals.install()
+        prepare_children()
         repeat(self._end_if_stuck, _TICK_SECONDS, self._closed)
         repeat(self._reread, _TICK_SECONDS, self._closed)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        leave_children()
         self._signals.restore()
         self._closed.set()
 

@@ -5,19 +5,18 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 
 from framework.errors import FrameworkError
 from framework.graph import Graph
+from framework.runtime.child import SIGNALS
+from framework.runtime.children import children_left_in_peace
 from framework.simulation.shard import Report, simulate_shard
 from framework.simulation.store import SimulationStore
 
-# Schedulers and terminals signal every process of a job; only the parent decides what it means.
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -31,7 +30,7 @@ class Worker:
     def __init__(self, context: SpawnContext, build: Callable[[], Graph], store: SimulationStore) -> None:
         self.pipe, remote = context.Pipe()
         self.process = context.Process(target=_serve, args=(remote, build, store, os.getpid()))
-        with _signals_blocked():
+        with children_left_in_peace():
             self.process.start()
         remote.close()
         self.task: tuple[int, int] | None = None
@@ -86,9 +85,8 @@ class Worker:
 
 def _serve(pipe: Connection, build: Callable[[], Graph], store: SimulationStore, parent_pid: int) -> None:
     """Run in the worker: simulate the ranges that come, until None or the parent's end."""
-    for signum in _SIGNALS:
+    for signum in SIGNALS:  # the programs that a simulator starts inherit this: a draw must not fail for a signal
         signal.signal(signum, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     _die_with(parent_pid)
     with suppress(EOFError, ConnectionError):  # the parent is gone
         try:
@@ -111,18 +109,3 @@ def _die_with(parent_pid: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:  # it died before that
         os._exit(1)
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Let a process that is started here begin with the signals blocked, until it has set them to be ignored.
-
-    Without this a signal during its first second, while it imports, would kill it.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        resource_tracker.ensure_running()  # multiprocessing would do this, and unblock some of them
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,99 @@
+"""What happens to signals in a process that `multiprocessing` has started while a guard was open."""
+
+import _thread
+import os
+import signal
+import subprocess
+import sys
+import threading
+from multiprocessing import parent_process
+from types import FrameType
+from typing import Any
+
+CAN_LISTEN = hasattr(signal, "sigtimedwait")  # elsewhere nothing tells who has sent a signal
+# What the parent sends beside SIGTERM to end this process. Of two SIGTERMs that wait while it is importing, one is
+# lost, and only the first one's sender is known.
+ORDER = getattr(signal, "SIGRTMAX", signal.SIGTERM) - 5 if CAN_LISTEN else signal.SIGTERM
+_SILENT = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_HEARD = {signal.SIGTERM, ORDER}  # by a thread
+SIGNALS = {*_SILENT, *_HEARD}
+_LOOK_SECONDS = 0.5  # between looks at whether the parent is still there
+
+
+def leave_signals_to_parent() -> None:
+    """Have this process hear nothing of what all processes of a job are sent; only its parent may end it."""
+    for number in _SILENT:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _nothing)  # programs that are started from here would inherit SIG_IGN
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if not CAN_LISTEN:  # whose SIGTERM it is, so that any ends the process
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+    threading.Thread(target=_listen, args=(os.getppid(),), daemon=True, name="listens for SIGTERM").start()
+    _start_programs_unblocked()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SILENT)
+
+
+def _listen(started_by: int) -> None:
+    """Wait for SIGTERM, which no other thread can receive, and end the process if it is the parent's.
+
+    The signal is blocked instead of handled because only so its sender is known, because torch's own handler in a
+    DataLoader's worker would end it, and because a worker may be in one long call.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    parent = parent_process()
+    assert parent
+    while True:
+        info = signal.sigtimedwait(_HEARD, _LOOK_SECONDS)
+        handler = signal.getsignal(signal.SIGTERM)
+        is_orphan = os.getppid() != started_by or not parent.is_alive()
+        if is_orphan or (info and info.si_pid == parent.pid and handler == signal.SIG_DFL):
+            _end()
+        if info and info.si_signo == signal.SIGTERM and callable(handler):  # installed since: it hears anybody's
+            _thread.interrupt_main(signal.SIGTERM)
+            _wake_main_thread()
+
+
+def _end() -> None:
+    """End as SIGTERM ends a process."""
+    worker_info = getattr(sys.modules.get("torch.utils.data"), "get_worker_info", lambda: None)
+    if worker_info():
+        os._exit(0)  # as torch's handler does, since a DataLoader takes any other end for a crash
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _wake_main_thread() -> None:
+    """Have the main thread look for signals, if it waits in a system call."""
+    for number in _SILENT:
+        if signal.getsignal(number) is _nothing:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            return
+
+
+def _start_programs_unblocked() -> None:
+    """Let programs and bare forks begin with no signal blocked, or nothing could terminate them."""
+    start = subprocess.Popen.__init__
+
+    def start_unblocked(self: subprocess.Popen, *args: Any, **kwargs: Any) -> None:
+        if len(args) < 7:  # or else `preexec_fn` is the seventh
+            kwargs["preexec_fn"] = kwargs.get("preexec_fn") or _nothing  # without one, no hook is called in the fork
+        start(self, *args, **kwargs)
+
+    def system(command: str) -> int:
+        code = subprocess.call(command, shell=True)
+        return -code if code < 0 else code << 8
+
+    os.register_at_fork(after_in_child=_unblock)
+    subprocess.Popen.__init__ = start_unblocked  # type: ignore[method-assign]
+    os.system = system  # type: ignore[assignment]
+
+
+def _unblock() -> None:
+    if signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # or else it is a child of multiprocessing
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+
+
+def _nothing(number: int = 0, frame: FrameType | None = None) -> None:
+    """Do nothing."""
