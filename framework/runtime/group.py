@@ -56,6 +56,14 @@ class Group(Ranks):
         self._meeting, self._check = place.meeting, check
         self._are_waiting = True  # the others, for rank 0 to share something
         self._on_cuda: dist.ProcessGroup | None = None
+        self._is_adopted = False
+
+    @classmethod
+    def adopted(cls, place: Place, check: Callable[[], None] = lambda: None) -> Self:
+        """Return the processes that the script has connected itself, with any backend; they stay connected."""
+        group = cls(Place(dist.get_rank(), dist.get_world_size(), place.local_rank, "their process group"), check)
+        group._is_adopted = True
+        return group
 
     def __enter__(self) -> Self:
         try:
@@ -77,7 +85,7 @@ class Group(Ranks):
             with suppress(RankLostError):  # how this ends is decided
                 self.share(End(_exit_code(error)))
         if error is None or isinstance(error, SystemExit):
-            dist.destroy_process_group()
+            self._disconnect()
 
     def check_same(self, command: list[str]) -> None:
         """Raise `ConfigError` on rank 0 if the ranks were not given the same command line."""
@@ -151,8 +159,21 @@ class Group(Ranks):
             self._on_cuda = dist.new_group(backend="nccl")  # its limit ends what waits for one that is gone
         return self._on_cuda
 
+    def _disconnect(self) -> None:
+        """Take apart what this has made: everything, or only what lies beside the script's own group."""
+        if not self._is_adopted:
+            dist.destroy_process_group()
+            return
+        for group in filter(None, (self._on_cuda, self._group)):
+            dist.destroy_process_group(group)
+        self._on_cuda = None
+        del group, self._group  # the last references: only now the others see that this one has gone
+
     def _connect(self) -> dist.ProcessGroup:
-        dist.init_process_group("gloo", self._meeting, _CONNECT, rank=self.rank, world_size=self.size)
+        if self._is_adopted:
+            dist.destroy_process_group(dist.new_group(backend="gloo", timeout=_CONNECT))  # all have come
+        else:
+            dist.init_process_group("gloo", self._meeting, _CONNECT, rank=self.rank, world_size=self.size)
         return dist.new_group(backend="gloo", timeout=_NO_LIMIT)
 
     def _broadcast(self, content: torch.Tensor) -> torch.Tensor:
