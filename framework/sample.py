@@ -25,7 +25,8 @@ examples:
   python -m framework.sample outputs/two_moons predictive seed=1
 
 keys: inference.num_samples, inference.batch_size, inference.num_predictive, seed, device, graph.<node>.observed
-Samples are written below <run_dir>/samples/, one .npz for each node; nothing there is overwritten.""",
+Samples are written to <run_dir>/samples/posterior-2/, -3/, ..., one .npz for each node, with the data, checkpoint and
+seed that they are of in source.json; nothing there is overwritten.""",
     )
     parser.add_argument("run_dir", help="the directory of the run, such as outputs/two_moons")
     parser.add_argument("kind", nargs="?", default="posterior", choices=KINDS, help="default: posterior")

@@ -179,6 +179,9 @@ def test_labels_are_the_names_of_the_parameters_everywhere(tmp_path):
     node = node_report(labels=labels, **calibrated())
     page = Page(report_of(tmp_path, node, predictive=[replace(predictive_report(2), labels=["mean", "spread"])]))
     assert all(label in page.text for label in labels) and "z[0]" not in page.text
+    named = (tmp_path / "x_predictive_0.png").read_bytes()
+    report_of(tmp_path, node, predictive=[predictive_report(2)])
+    assert (tmp_path / "x_predictive_0.png").read_bytes() != named
     numbers = summary_of(tmp_path)["nodes"]["z"]
     assert [row["parameter"] for row in numbers["observations"][0]] == labels
     assert list(numbers["calibration"]["sbc_p_values"]) == labels

@@ -92,6 +92,25 @@ def test_an_observation_that_comes_later_needs_no_consent_and_is_sampled(copied)
     assert "samples/predictive-2" in sample(copied, "predictive").stdout
 
 
+def test_labels_that_come_later_are_in_the_figures_and_files_of_a_finished_run(copied):
+    def resumed(*labels):
+        options = ["inference.report=true", "+resume=true", *BOTH, *labels]
+        result = train("--config-dir=conf", "experiment=pair", *options, cwd=copied)
+        assert result.returncode == 0, result.stderr
+        figures = copied.glob("outputs/pair/report/*.png")
+        return {path.name: path.read_bytes() for path in figures}, result.stdout
+
+    before, _ = resumed()
+    after, said = resumed("graph.x.labels=[first, second]", "graph.theta.labels=[a, b]")
+    assert "free        graph.theta.labels.0  rate → a" in said and "training theta" not in said
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {f"theta_{figure}.png" for figure in ("sbc", "recovery", *(f"corner_{i}" for i in range(3)))} | {
+        f"x_predictive_{i}.png" for i in range(3)
+    }
+    samples = load_run(copied / "outputs/pair").samples()
+    assert samples["theta"]["labels"].tolist() == ["a", "b"]
+
+
 def test_half_an_observation_is_a_mistake(trained, tmp_path):
     shutil.copytree(trained[0] / "conf", tmp_path / "conf")
     np.save(tmp_path / "observed.npy", np.zeros((3, 2)))
