@@ -1,8 +1,8 @@
 """Directories that another host has written, as this one sees them a little later."""
 
+import logging
 import os
 import shutil
-import threading
 
 import pytest
 
@@ -21,10 +21,11 @@ def run(tmp_path):
 def test_a_checkpoint_that_appears_late_is_waited_for(run, caplog):
     first, late = run.checkpoints_dir / "00000001", run.checkpoints_dir / "00000002.tmp"
     shutil.copytree(first, late)
-    timer = threading.Timer(0.3, late.rename, [late.with_suffix("")])
-    timer.start()
+    appears = logging.Handler()
+    appears.emit = lambda record: "waiting for it" in record.getMessage() and late.rename(late.with_suffix(""))
+    logging.getLogger("framework.resume.settle").addHandler(appears)
     planned = plan(run, "+resume=true")
-    timer.join()
+    logging.getLogger("framework.resume.settle").removeHandler(appears)
     assert planned.seen == (1, "00000002")
     assert "checkpoints/00000002: not listed, though it was the newest checkpoint; waiting for it" in caplog.text
 
