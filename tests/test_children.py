@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from framework.runtime import Guard
-from framework.runtime.children import children_left_in_peace
+from framework.runtime.children import prepared_children
 
 TIMEOUT_SECONDS = 60
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -189,7 +189,7 @@ def is_alive(pid):
 
 def test_nothing_stays_changed_once_the_last_guard_has_closed():
     before = process.BaseProcess.start, util.spawnv_passfds
-    with Guard(), children_left_in_peace():
+    with Guard(), prepared_children():
         with Guard():
             pass
         assert process.BaseProcess.start is not before[0]
@@ -208,7 +208,7 @@ def signals_of(pid, field):
 def test_canary_every_interpreter_of_multiprocessing_is_started_by_spawnv_passfds():
     """If this fails, multiprocessing has another way: its resource tracker dies of USR1, and says so."""
     tracker = resource_tracker.ResourceTracker()
-    with children_left_in_peace():
+    with prepared_children():
         tracker.ensure_running()
     try:
         pid = tracker._pid

@@ -77,7 +77,9 @@ def adopt(tmp_path, size, kind="gloo", **environment):
 
 
 @pytest.mark.parametrize(
-    "environment", [{}, {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}], ids=["none", "other"]
+    "environment",
+    [pytest.param({}, marks=pytest.mark.campaign), {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}],
+    ids=["none", "other"],
 )
 def test_a_group_that_the_script_has_made_is_used_whatever_the_environment_says_and_left(tmp_path, environment):
     first, second = adopt(tmp_path, 2, "without gloo", **environment)

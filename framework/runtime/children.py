@@ -20,7 +20,7 @@ _num_open = 0
 
 
 @contextmanager
-def children_left_in_peace() -> Iterator[None]:
+def prepared_children() -> Iterator[None]:
     """Prepare every process that is started while the context is open, by any start method.
 
     A worker ends when it is told to, when its parent terminates it, and when its parent is gone.

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnContext
 from framework.errors import FrameworkError
 from framework.graph import Graph
 from framework.runtime.child import SIGNALS
-from framework.runtime.children import children_left_in_peace
+from framework.runtime.children import prepared_children
 from framework.simulation.shard import Report, simulate_shard
 from framework.simulation.store import SimulationStore
 
@@ -30,7 +30,7 @@ class Worker:
     def __init__(self, context: SpawnContext, build: Callable[[], Graph], store: SimulationStore) -> None:
         self.pipe, remote = context.Pipe()
         self.process = context.Process(target=_serve, args=(remote, build, store, os.getpid()))
-        with children_left_in_peace():
+        with prepared_children():
             self.process.start()
         remote.close()
         self.task: tuple[int, int] | None = None
