@@ -151,12 +151,17 @@ def test_a_childs_own_children_are_its_own_to_end():
 
 
 ORPHANS = """
-import multiprocessing, os, sys, time
+import multiprocessing, os, signal, sys, time
 from framework.runtime import Guard
+
+def stay(is_deaf):
+    if is_deaf:
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+    time.sleep(600)
 
 if __name__ == "__main__":
     with Guard():
-        children = [multiprocessing.get_context(sys.argv[1]).Process(target=time.sleep, args=(600,)) for _ in range(3)]
+        children = [multiprocessing.get_context(sys.argv[1]).Process(target=stay, args=(n == 1,)) for n in range(3)]
         for child in children:
             child.start()
         time.sleep(float(sys.argv[2]))

@@ -131,7 +131,7 @@ def test_a_function_that_draws_makes_the_same_prior_in_every_process_and_disturb
         ({"_target_": f"{HERE}.half_normal", "scale": 1, "_partial_": True}, "priors.z=functools.partial.*: expected"),
         (
             {"_target_": f"{HERE}.READY", "scale": 1},
-            "priors.z._target_=.*READY: is a Uniform, expected a class or function",
+            "priors.z._target_=.*READY: is a Uniform, expected a class",
         ),
         ({"_target_": "framework.priors.Uniform", "low": 2, "high": 1}, "priors.z: Uniform.low=2: expected less than"),
         ({"_target_": "framework.priors.Uniform", "low": 2, "hihg": 3}, "priors.z.hihg=3: .* did you mean 'high'"),

@@ -78,11 +78,10 @@ class Posterior:
 
     def observation(self, index: int) -> dict[str, Tensor]:
         """Return {node: (1, *event_shape)} of one observation, on the device."""
+        if not self.observations:
+            raise ConfigError("the run has no observation; give your own, as in posterior.sample(1000, x={'x': ...})")
         if not 0 <= index < self.num_observations:
-            expected = (
-                f"0 to {self.num_observations - 1}" if self.observations else "x=..., since the run has no observation"
-            )
-            raise ConfigError(f"observation {index}: expected {expected}")
+            raise ConfigError(f"observation {index}: expected 0 to {self.num_observations - 1}")
         return {name: value[index : index + 1].to(self.device) for name, value in self.observations.items()}
 
     def _draw(self, evidence: Mapping[str, Tensor], num_samples: int, nodes: Iterable[str]) -> Samples:

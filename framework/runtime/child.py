@@ -62,6 +62,7 @@ def _end() -> None:
         os._exit(0)  # as torch's handler does, since a DataLoader takes any other end for a crash
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     signal.raise_signal(signal.SIGTERM)
+    os._exit(1)  # the parent is gone, and something here handles the signal
 
 
 def _wake_main_thread() -> None:
