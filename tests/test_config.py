@@ -85,6 +85,11 @@ def test_a_mistake_is_named_with_what_was_expected(override, message):
         config_of(override)
 
 
+def test_an_argument_of_a_users_own_part_may_be_any_number():
+    config = config_of("+graph.x.simulator.cutoff=inf", f"+graph.x.simulator.key={2**40}")
+    assert (config.graph["x"].simulator["cutoff"], config.graph["x"].simulator["key"]) == (float("inf"), 2**40)
+
+
 def test_durations_become_seconds():
     runtime = config_of("runtime.wall_clock_budget=23h30m", "runtime.periodic_checkpoint_every=null").runtime
     assert (runtime.wall_clock_budget, runtime.periodic_checkpoint_every) == (84_600, None)

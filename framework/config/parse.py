@@ -140,6 +140,8 @@ def _dataclass(cls: type[T], value: Any, key: str) -> T:
 def _value(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
     if value is None and _accepts_none(hint):
         return None
+    if hint is Any:  # an argument of a part that users swap, who may mean any number
+        return value
     hint = _plain(hint, metadata)
     if value is None:
         raise ConfigError(f"{key}=null: expected {_describe(hint, metadata)}")

@@ -1,5 +1,6 @@
 """Mistakes in what a node is trained with, found before anything is simulated or written."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
             estimator = Estimator(spec)
             _try_loss(estimator, settings)
         block = {name: value for name, value in settings.optimizer.items() if name != "scheduler"}
+        for name, value in block.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"optimizer.{name}={value}: expected a number, and a finite one")
         load("torch._dynamo")  # as the first optimizer would
         optimizer = build_part(torch.optim.Optimizer, block, "optimizer", params=list(estimator.parameters()))
         schedule = settings.optimizer.get("scheduler")
