@@ -2,11 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from framework.config.parse import NodeSettings
 from framework.config.schema import NodeConfig
@@ -28,7 +30,7 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
             num_held_out(num_rows, settings.loop.validation_fraction)
         with seeded(seed_sequence(0)):
             estimator = Estimator(spec)
-            _try_loss(estimator, settings)
+            loss = _try_loss(estimator, settings)
         block = {name: value for name, value in settings.optimizer.items() if name != "scheduler"}
         for name, value in block.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -36,18 +38,32 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
         load("torch._dynamo")  # as the first optimizer would
         optimizer = build_part(torch.optim.Optimizer, block, "optimizer", params=list(estimator.parameters()))
         schedule = settings.optimizer.get("scheduler")
-        build_part(LRScheduler, schedule, "optimizer.scheduler", optimizer=optimizer)  # type: ignore[arg-type]
+        scheduler: Any = build_part(LRScheduler, schedule, "optimizer.scheduler", optimizer=optimizer)  # type: ignore[arg-type]
+        _try_step("network", settings.network, loss.backward)
+        _try_step("optimizer", block, optimizer.step)
+        takes_loss = isinstance(scheduler, ReduceLROnPlateau)
+        arguments: list[Any] = [1.0] if takes_loss else []
+        _try_step("optimizer.scheduler", schedule or {}, partial(scheduler.step, *arguments))
 
 
-def _try_loss(estimator: Estimator, settings: NodeSettings) -> None:
+def _try_step(key: str, block: Mapping[str, Any], step: Callable[[], Any]) -> None:
+    try:
+        step()
+    except Exception as error:  # an argument that is used only now
+        what = f"{key}: {block['_target_']} cannot take a step"
+        raise ConfigError(f"{what}: {reason_of(error)}{shown(block)}") from error
+
+
+def _try_loss(estimator: Estimator, settings: NodeSettings) -> torch.Tensor:
     """Compute the loss of two rows, which a density that is set up wrongly does not survive."""
     u = torch.zeros(2, estimator.prior.latent_dim)
     evidence = {name: torch.zeros(2, *shape) for name, shape in estimator.embedding.shapes.items()}
     try:
-        estimator.eval()(u, evidence)
+        loss: torch.Tensor = estimator.eval()(u, evidence)
     except Exception as error:  # a network of the user's own may raise anything
         target, arguments = settings.network["_target_"], shown(settings.network)
         raise ConfigError(f"network: {target} cannot compute its loss: {reason_of(error)}{arguments}") from error
+    return loss
 
 
 @contextmanager

@@ -40,6 +40,7 @@ NUM_LINES, NUM_PARTS = 1000, 20
         ["network=${oc.env:NOT_SET_ANYWHERE}"],
         ["optimizer.betas.optimizer.betas=1"],
         ["simulation.num_simulations=2", "loop.validation_fraction=0.9"],
+        ["optimizer.scheduler.patience=abc"],
         ["hydra.job.name=a/b"],
         ["hydra.output_subdir=."],
         ["hydra.output_subdir=.hydra", "network.hidden_dim=x"],
