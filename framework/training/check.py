@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +22,7 @@ from framework.training.data import num_held_out
 
 
 def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig, num_rows: int | None) -> None:
-    """Build network, embedding, optimizer and scheduler, and try the loss; raises `ConfigError`.
+    """Build network, embedding, optimizer and scheduler, try the loss and the schedule; raises `ConfigError`.
 
     `num_rows` is the number of simulations at most, if that is known.
     """
@@ -30,7 +31,7 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
             num_held_out(num_rows, settings.loop.validation_fraction)
         with seeded(seed_sequence(0)):
             estimator = Estimator(spec)
-            loss = _try_loss(estimator, settings)
+            _try_loss(estimator, settings)
         block = {name: value for name, value in settings.optimizer.items() if name != "scheduler"}
         for name, value in block.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -39,8 +40,6 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
         optimizer = build_part(torch.optim.Optimizer, block, "optimizer", params=list(estimator.parameters()))
         schedule = settings.optimizer.get("scheduler")
         scheduler: Any = build_part(LRScheduler, schedule, "optimizer.scheduler", optimizer=optimizer)  # type: ignore[arg-type]
-        _try_step("network", settings.network, loss.backward)
-        _try_step("optimizer", block, optimizer.step)
         takes_loss = isinstance(scheduler, ReduceLROnPlateau)
         arguments: list[Any] = [1.0] if takes_loss else []
         _try_step("optimizer.scheduler", schedule or {}, partial(scheduler.step, *arguments))
@@ -48,22 +47,22 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
 
 def _try_step(key: str, block: Mapping[str, Any], step: Callable[[], Any]) -> None:
     try:
-        step()
+        with warnings.catch_warnings(action="ignore"):  # torch's, that no optimizer has taken a step before
+            step()
     except Exception as error:  # an argument that is used only now
         what = f"{key}: {block['_target_']} cannot take a step"
         raise ConfigError(f"{what}: {reason_of(error)}{shown(block)}") from error
 
 
-def _try_loss(estimator: Estimator, settings: NodeSettings) -> torch.Tensor:
+def _try_loss(estimator: Estimator, settings: NodeSettings) -> None:
     """Compute the loss of two rows, which a density that is set up wrongly does not survive."""
     u = torch.zeros(2, estimator.prior.latent_dim)
     evidence = {name: torch.zeros(2, *shape) for name, shape in estimator.embedding.shapes.items()}
     try:
-        loss: torch.Tensor = estimator.eval()(u, evidence)
+        estimator.eval()(u, evidence)
     except Exception as error:  # a network of the user's own may raise anything
         target, arguments = settings.network["_target_"], shown(settings.network)
         raise ConfigError(f"network: {target} cannot compute its loss: {reason_of(error)}{arguments}") from error
-    return loss
 
 
 @contextmanager

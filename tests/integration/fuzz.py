@@ -173,7 +173,7 @@ def _misspelt(rng):
 def _prefixed(rng):
     key = rng.choice(known_keys())
     value = rng.choice(["", "=1", "=null", "=nope", "="])
-    return Line([f"{rng.choice(['~', '~', '~', '+', '++', '+++', '~+', '-', '--', '=', '@'])}{key}{value}"], [key])
+    return Line([f"{rng.choice(['~', '~', '~', '+', '++', '+++', '~+', '--', '=', '@'])}{key}{value}"], [key])
 
 
 def _target(rng):
