@@ -71,7 +71,7 @@ class Run:
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.device, self.graph.describe())
         if not self.graph.is_observed:
             log.info("No observation: the posterior is trained and checked, and sampled later")
-        log.info(self.guard.limit(BudgetReader(self.config.runtime.wall_clock_budget)))
+        log.info(self._budget)
         if problem := deaf():
             log.warning("⚠ %s", problem)
         try:
@@ -110,7 +110,11 @@ class Run:
         attempt.begin(phase)
 
     def check(self) -> None:
-        """Check everything that can be checked before the first simulation, and write nothing."""
+        """Check everything that can be checked before the first simulation, and write nothing.
+
+        The time runs from here on: shapes may have to be learned from a trial simulation.
+        """
+        self._budget = self.guard.limit(BudgetReader(self.config.runtime.wall_clock_budget))
         self._shapes = self._event_shapes()
         self.graph = check_shapes(self.graph, self._shapes)
         self.specs = {node.name: spec_of(self.config, node.name, self._shapes) for node in self.graph.inferred}
