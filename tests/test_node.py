@@ -89,7 +89,7 @@ def test_more_epochs_for_a_node_that_has_stopped_early_say_which_key_trains_it_o
     epoch = run(store, **PATIENT)[0].progress.epoch
     again, _ = run(store, own_keys=own_keys, **{**PATIENT, "num_epochs": 400})
     key = f"{key}early_stop_patience"
-    expected = f"z: stopped early at epoch {epoch} (patience 2); to train on: {key}=4 'resume_allow=[{key}]'"
+    expected = f"z: stopped early at epoch {epoch} (patience 2); to continue training: {key}=4 'resume_allow=[{key}]'"
     assert again.progress.epoch == epoch and expected in caplog.text
     assert run(store, **{**PATIENT, "early_stop_patience": 4})[0].progress.epoch > epoch
 
@@ -99,7 +99,7 @@ def test_a_node_that_has_had_its_epochs_says_so(tmp_path, caplog):
     store = CheckpointStore(tmp_path)
     run(store)
     run(store)
-    assert "z: trained for 3 epochs; to train on, raise loop.num_epochs" in caplog.text
+    assert "z: trained for 3 epochs; to continue training, raise loop.num_epochs" in caplog.text
 
 
 def test_interrupted_on_more_simulations_it_ends_bit_for_bit_where_it_would_have_ended(tmp_path):

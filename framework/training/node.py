@@ -68,7 +68,7 @@ class NodeTraining:
             for tracker in trackers:
                 tracker.cut_back(node, trainer.progress.step)
             if trainer.progress.finished and trainer.is_done():
-                log.info("%s", self._how_to_train_on(trainer))
+                log.info("%s", self._how_to_continue(trainer))
                 return trainer, None
             reason = self._fit_and_save(trainer, files, newest, trackers, console)
         self._tell_end(trainer, reason)
@@ -154,15 +154,15 @@ class NodeTraining:
             early = f"{_early_stop(trainer)}, " if trainer.has_stopped_early() else ""
             log.info("%s: %sbest validation loss %s, in %s", node, early, best, format_duration(progress.train_seconds))
 
-    def _how_to_train_on(self, trainer: Trainer) -> str:
-        """Return why a node that is trained is not trained on, and which key changes that."""
+    def _how_to_continue(self, trainer: Trainer) -> str:
+        """Return why training has ended for good, and which key continues it."""
         node, loop = trainer.node, trainer.loop
         if trainer.has_stopped_early():
             key = self.settings.key_of(node, "loop.early_stop_patience")
             more = f"{key}={2 * (loop.early_stop_patience or 1)} 'resume_allow=[{key}]'"
-            return f"{node}: {_early_stop(trainer)}; to train on: {more}"
+            return f"{node}: {_early_stop(trainer)}; to continue training: {more}"
         key = self.settings.key_of(node, "loop.num_epochs")
-        return f"{node}: trained for {loop.num_epochs} epochs; to train on, raise {key}"
+        return f"{node}: trained for {loop.num_epochs} epochs; to continue training, raise {key}"
 
 
 def _fit(
