@@ -1,14 +1,11 @@
 """The files of one run, and the rule that nothing there is overwritten by accident."""
 
 import json
-import platform
 import shutil
-import subprocess
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from framework.attempt import (
 )
 from framework.errors import CheckpointError, ResumeRefusedError
 from framework.progress import copy_metrics
+from framework.versions import origin
 
 
 @dataclass(frozen=True)
@@ -235,25 +233,6 @@ def _copy(source: Path, target: Path) -> None:
     else:
         shutil.copy2(source, temporary)
     temporary.rename(target)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {"framework": version("framework"), "torch": version("torch"), "python": platform.python_version()}
-
-
-def origin() -> dict[str, Any]:
-    """Return what code is running."""
-    return {"versions": versions(), "git_commit": _git_commit()}
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the working directory, with `+` appended where files differ from it."""
-    try:
-        git = ["git", "describe", "--always", "--abbrev=40", "--dirty=+"]
-        return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _digest(text: str) -> str:

@@ -10,9 +10,10 @@ from framework.resume import Plan
 from framework.resume.next_attempt import NextAttempt
 from framework.resume.pinned import mend_config
 from framework.run import Run
-from framework.run_directory import RunDirectory, origin
+from framework.run_directory import RunDirectory
 from framework.runtime import Guard, Policy, Ranks, StopReason
 from framework.runtime.lease import Lease
+from framework.versions import origin
 
 
 def run_training(plan: Plan, directory: RunDirectory, guard: Guard, ranks: Ranks) -> float | None:

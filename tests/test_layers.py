@@ -20,7 +20,7 @@ LAYERS = [
     {"config"},
     {"run_directory"},
     {"progress"},
-    {"errors", "new_directories", "rng", "paths", "device", "loading", "streams", "attempt", "__init__"},
+    {"errors", "versions", "new_directories", "rng", "paths", "device", "loading", "streams", "attempt", "__init__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = sorted(ROOT.rglob("*.py"))

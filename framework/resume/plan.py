@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from framework.config.parse import from_container, node_settings, resolve
+from framework.config.parse import from_container, resolve
 from framework.config.schema import SHAPE, Config
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.loading import uncollected
@@ -24,12 +24,14 @@ from framework.resume.nodes import explain_nodes
 from framework.resume.origin import Origins, override_of, own_config_dirs
 from framework.resume.pinned import newest_generation, run_record
 from framework.resume.policy import explain, judge
+from framework.resume.position import position
 from framework.resume.refusal import describe
 from framework.resume.requeue import is_requeued
 from framework.resume.settle import settle
 from framework.resume.simulations import check_simulations
-from framework.run_directory import RunDirectory, RunRecord, source_of, versions
+from framework.run_directory import RunDirectory, RunRecord, source_of
 from framework.runtime.job import job_id, start_number
+from framework.versions import versions
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +140,7 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
         change.old_origin = "" if change.old is ABSENT else _origin_of_old(old, change)
         change.new_origin = "" if change.new is ABSENT else origins.of(change.path)
     plan.title = (
-        f"↻ Resuming {source.path}{_position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
+        f"↻ Resuming {source.path}{position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
     )
     plan.notes = [*hints, *torch_note(old, record)]
     _add_tensors(plan, generation)
@@ -166,8 +168,8 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
     versions_changed = version_changes(old, record)
     judge(versions_changed, config.resume_allow)
     plan.changes = [*versions_changed, *changed, *edits]
-    position = _position(directory, old, saved_progress(newest_generation(directory))) if directory.holds_work() else ""
-    plan.title = f"↻ Resuming {directory.path}{position}: requeued, with the config that it had"
+    where = position(directory, old, saved_progress(newest_generation(directory))) if directory.holds_work() else ""
+    plan.title = f"↻ Resuming {directory.path}{where}: requeued, with the config that it had"
     plan.notes += torch_note(old, record)
     return plan
 
@@ -215,20 +217,6 @@ def _names_checkpoint(config: Config) -> bool:
 
 def _record(container: Mapping[str, Any], config: Config) -> RunRecord:
     return RunRecord(dataclasses.asdict(config), code_digests(container), versions(), [])
-
-
-def _position(source: RunDirectory, old: RunRecord, progress: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return ` from epoch 47/300` of the node under training."""
-    if not progress:
-        return " from its simulations"
-    try:
-        config = from_container(parsed(source, old.config))
-    except ConfigError:  # of another version, and refused for that
-        return ""
-    node = next((name for name, p in progress.items() if not p["finished"]), list(progress)[-1])
-    of = f" of {node}" if sum(bool(n.evidence) for n in config.graph.values()) > 1 else ""
-    epoch = progress[node]["epoch"] + (progress[node]["batch"] > 0)  # the one under way, as training says it
-    return f" from epoch {epoch}/{node_settings(config, node).loop.num_epochs}{of}"
 
 
 def _origin_of_old(old: RunRecord, change: Change) -> str:

@@ -1,0 +1,23 @@
+"""How far the run is that an attempt goes on with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from framework.config.parse import from_container, node_settings
+from framework.errors import ConfigError
+from framework.resume.compare import parsed
+from framework.run_directory import RunDirectory, RunRecord
+
+
+def position(source: RunDirectory, old: RunRecord, progress: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return ` from epoch 47/300` of the node under training."""
+    if not progress:
+        return " from its simulations"
+    try:
+        config = from_container(parsed(source, old.config))
+    except ConfigError:  # of another version, and refused for that
+        return ""
+    node = next((name for name, p in progress.items() if not p["finished"]), list(progress)[-1])
+    of = f" of {node}" if sum(bool(n.evidence) for n in config.graph.values()) > 1 else ""
+    epoch = progress[node]["epoch"] + (progress[node]["batch"] > 0)  # the one under way, as training says it
+    return f" from epoch {epoch}/{node_settings(config, node).loop.num_epochs}{of}"
