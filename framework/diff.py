@@ -13,7 +13,7 @@ from omegaconf import flag_override
 
 from framework.attempt import read_attempts
 from framework.cli import exit_codes, run_command
-from framework.config.blocks import compose_blocks_whole
+from framework.config.options import prefer_command_line
 from framework.config.resume_class import INSTRUCTIONS
 from framework.errors import ResumeRefusedError
 from framework.launcher.names import key_of
@@ -23,7 +23,7 @@ from framework.paths import CONF_DIR, register_bundle
 def main() -> None:
     """Parse the arguments, compare and print; exit code 3 if the resume would be refused."""
     register_bundle()
-    compose_blocks_whole()
+    prefer_command_line()
     parser = ArgumentParser(
         prog="python -m framework.diff",
         formatter_class=RawDescriptionHelpFormatter,

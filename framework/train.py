@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from framework.cli import exit_codes, rerun_of, run_command
-from framework.config.blocks import compose_blocks_whole
+from framework.config.options import prefer_command_line
 from framework.launcher.names import register_folder_names
 from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle, work_in
@@ -17,7 +17,7 @@ from framework.run_directory import RunDirectory
 from framework.runtime import Guard, connected
 
 register_bundle()
-compose_blocks_whole()
+prefer_command_line()
 register_folder_names()
 
 

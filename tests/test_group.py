@@ -58,6 +58,7 @@ with connected() as ranks:
 total = torch.ones(1)
 dist.all_reduce(total, dist.ReduceOp.SUM, dist.group.WORLD)
 print(dist.is_initialized(), int(total))
+dist.destroy_process_group()
 """
 
 

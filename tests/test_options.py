@@ -1,10 +1,10 @@
-"""Two files that set the `_target_` of one block: one of them counts, and none of the other's keys."""
+"""An option that the command line chooses, and an experiment's own block for the same."""
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from framework.config.blocks import compose_blocks_whole
+from framework.config.options import prefer_command_line
 from framework.paths import CONF_DIR, register_bundle
 
 register_bundle()
@@ -23,7 +23,7 @@ priors: {z: {_target_: framework.priors.Normal, mean: [0, 0], std: [1, 1]}}
 def composed(tmp_path, monkeypatch):
     """Return a function that composes the experiment with overrides."""
     monkeypatch.setattr("hydra._internal.hydra.ConfigLoaderImpl", None)  # put back afterwards
-    compose_blocks_whole()
+    prefer_command_line()
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/own.yaml").write_text(EXPERIMENT)
 
@@ -35,12 +35,11 @@ def composed(tmp_path, monkeypatch):
     return compose_with
 
 
-def test_an_experiments_block_replaces_one_for_another_target(composed):
+def test_an_experiments_block_is_merged_with_the_default_option(composed):
     config = composed()
     assert config["embedding"] == {"_target_": "torch.nn.Linear", "out_features": 3}
-    assert {name for name in config["optimizer"] if name != "scheduler"} == {"_target_", "lr"}
-    assert config["optimizer"]["scheduler"]["factor"] == 0.5
-    assert config["priors"]["z"] == {"_target_": "framework.priors.Normal", "mean": [0, 0], "std": [1, 1]}
+    assert (config["optimizer"]["_target_"], config["optimizer"]["lr"]) == ("torch.optim.SGD", 0.5)
+    assert config["optimizer"]["weight_decay"] == 0.0 and config["optimizer"]["scheduler"]["factor"] == 0.5
 
 
 def test_what_the_command_line_chooses_replaces_an_experiments_block(composed):
