@@ -196,7 +196,7 @@ def environment():
     return os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_after_kill_9_at_random_moments_nothing_acknowledged_is_lost(tmp_path):
     """200 processes that save without a pause and acknowledge every save are killed at any moment."""
     script = Path(__file__).with_name("toy_checkpoint.py")

@@ -323,7 +323,7 @@ def members(group):
             yield int(path.parent.name)
 
 
-NORMAL = [("fork", False, signal.SIGTERM), ("spawn", False, signal.SIGUSR1)]
+NORMAL = [("fork", False, signal.SIGTERM)]
 CASES = [
     pytest.param(*case, marks=[] if case in NORMAL else [pytest.mark.campaign])
     for case in itertools.product(("fork", "spawn", "forkserver"), (False, True), SIGNALS)

@@ -33,6 +33,7 @@ def fit(trainer):
     return [record["val_loss"] for record in trainer.progress.history]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("network", "embedding"),
     [("nsf", None), ("gaussian", {"_target_": "framework.networks.MLP", "output_dim": 3, "hidden_dim": 8})],
@@ -63,6 +64,7 @@ def test_a_compiled_run_continues_exactly_where_it_was_cut(stop_at, tmp_path):
         assert torch.equal(second.estimator.state_dict()[name], value), name
 
 
+@pytest.mark.campaign
 def test_one_tensor_is_optimised_unless_the_optimizer_may_look_at_shapes():
     joined = make_trainer("nsf", compile=True)
     assert joined.parameters[0].ndim == 1

@@ -133,7 +133,7 @@ def test_what_has_not_failed_before_a_stop_is_kept(tmp_path):
     assert store_for(build, tmp_path).counts() == (256, 0)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.campaign)])
 def test_counts_of_invalid_simulations_are_the_same_after_any_number_of_interruptions(tmp_path, workers):
     def stop(num_done, num_invalid):
         if num_done > len(begun) * 40:

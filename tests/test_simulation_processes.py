@@ -59,7 +59,7 @@ def check(directory, num_simulations=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("signum", [pytest.param(signal.SIGINT, marks=pytest.mark.campaign), signal.SIGKILL])
 def test_workers_end_with_their_parent(tmp_path, signum):
     with started(tmp_path, toy.slow) as process:
         wait_for(lambda: len(list(tmp_path.glob("*.npy"))) >= 4)

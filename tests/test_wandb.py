@@ -89,6 +89,7 @@ def test_a_changed_trajectory_replaces_what_was_there(server, run_dir, supports_
     assert len(steps(server)) == (9 if supports_rewind else 13)
 
 
+@pytest.mark.campaign
 def test_a_server_that_dies_in_the_middle_loses_nothing(server, run_dir):
     def die(tracker):
         assert eventually(lambda: steps(server))

@@ -92,6 +92,7 @@ def test_an_observation_that_comes_later_needs_no_consent_and_is_sampled(copied)
     assert "samples/predictive-2" in sample(copied, "predictive").stdout
 
 
+@pytest.mark.campaign
 def test_labels_that_come_later_are_in_the_figures_and_files_of_a_finished_run(copied):
     def resumed(*labels):
         options = ["inference.report=true", "+resume=true", *BOTH, *labels]

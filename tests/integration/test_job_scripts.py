@@ -114,6 +114,7 @@ def date(seconds_from_now, form):
     return datetime.fromtimestamp(time.time() + seconds_from_now).strftime(form)
 
 
+@pytest.mark.campaign
 def test_a_job_of_pbs_at_its_walltime_is_followed_by_one_that_goes_on(job, whole):
     spooled = job.directory / "12.head.SC"
     spooled.write_text((ROOT / "scripts/qsub-example").read_text())

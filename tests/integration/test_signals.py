@@ -51,7 +51,7 @@ def stopped_as_promised(result, number, phase, run_dir):
 @pytest.mark.parametrize(
     ("first", "start"),
     [
-        pytest.param(0, cold_start, id="TERM"),
+        pytest.param(0, cold_start, id="TERM", marks=pytest.mark.campaign),
         pytest.param(1, warm_start, id="INT", marks=pytest.mark.campaign),
         pytest.param(2, warm_start, id="USR2", marks=pytest.mark.campaign),
     ],

@@ -56,6 +56,7 @@ def test_nothing_generic_is_installed_beside_the_package(python):
     assert not installed & {"conf", "experiments", "tests", "scripts"}
 
 
+@pytest.mark.campaign
 def test_the_default_experiment_runs_from_the_root_directory(python, tmp_path):
     run_dir = tmp_path / "run"
     command = ["-m", "framework.train", *TINY, "inference.report=true", f"hydra.run.dir={run_dir}"]
