@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing import process, resource_tracker, util
+from multiprocessing import forkserver, process, resource_tracker, util
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,17 @@ from framework.runtime.children import prepared_children
 TIMEOUT_SECONDS = 60
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 START_METHODS = ["fork", *(pytest.param(name, marks=pytest.mark.campaign) for name in ("spawn", "forkserver"))]
+
+
+@pytest.fixture(autouse=True)
+def own_fork_server(monkeypatch):
+    """A fork server that no other test uses: one that starts while a guard is open has its signals blocked."""
+    server = forkserver.ForkServer()
+    for name in ("ensure_running", "get_inherited_fds", "connect_to_new_process", "set_forkserver_preload"):
+        monkeypatch.setattr(forkserver, name, getattr(server, name))
+    monkeypatch.setattr(forkserver, "_forkserver", server)
+    yield
+    server._stop()
 
 
 def from_elsewhere(number, pid):
