@@ -101,6 +101,7 @@ def test_a_job_that_is_told_to_stop_between_two_of_its_processes_starts_no_other
     assert (end.value.code, (tmp_path / "started").exists()) == (99, False)
 
 
+@pytest.mark.campaign
 def test_a_job_is_requeued_at_its_limit_as_often_as_it_gets_on():
     (returned,) = launch(*LIMIT, jobs=seeds(1), function=until_stopped)
     assert returned.return_value == -1.0
@@ -109,6 +110,7 @@ def test_a_job_is_requeued_at_its_limit_as_often_as_it_gets_on():
     assert pickled.stat().st_mtime < Path("multirun/two_moons/seed=1/attempts/001.json").stat().st_mtime
 
 
+@pytest.mark.campaign
 def test_two_attempts_that_save_nothing_new_are_the_last():
     leave_attempt(Path("multirun/two_moons/seed=13"), "terminated", ["seed=13"], num_committed=0)
     (returned,) = launch(*LIMIT, jobs=seeds(13), function=until_stopped)

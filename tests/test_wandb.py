@@ -169,6 +169,7 @@ def test_the_process_ends_with_a_training_that_was_killed(server, run_dir):
     assert steps(server) == [10, 20, 30]
 
 
+@pytest.mark.campaign
 def test_offline_segments_sync_into_one_run_in_order_and_one_that_was_killed_is_written_again(
     server, run_dir, monkeypatch
 ):

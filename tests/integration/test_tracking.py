@@ -22,7 +22,7 @@ def server(monkeypatch):
     fake.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_an_interrupted_run_is_one_run_at_wandb_with_each_step_once_and_the_report(server, tmp_path):
     project = SlowProject(tmp_path)
     result = project.stop("training", signal.SIGTERM, *WANDB)

@@ -6,6 +6,8 @@ from tests.slurm.cluster import wait_for
 from tests.slurm.project import URGENT, Project
 from tests.slurm.sweep import Sweep
 
+pytestmark = pytest.mark.campaign
+
 RATES = "optimizer.lr=0.001,0.002,13"
 CHOOSY = """
 class Choosy(PacedAdam):
