@@ -11,13 +11,13 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import flag_override
 
-from framework.attempt import read_attempts
 from framework.cli import exit_codes, run_command
 from framework.config.options import prefer_command_line
 from framework.config.resume_class import INSTRUCTIONS
 from framework.errors import ResumeRefusedError
 from framework.launcher.names import key_of
 from framework.paths import CONF_DIR, register_bundle
+from framework.rundir.attempts import read_attempts
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def _compose(overrides: list[str], config_dirs: list[str]) -> Any:
 
 def _compare(arguments: Namespace, composed: Any) -> None:
     from framework.resume import compare_runs, plan_resume, report
-    from framework.run_directory import RunDirectory
+    from framework.rundir.directory import RunDirectory
 
     directory, refusal = RunDirectory(Path(arguments.run_dir)), None
     if composed is None:

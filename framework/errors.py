@@ -1,6 +1,8 @@
 """Errors that a user can act on: each has an exit code and a message of one or two lines."""
 
 import errno
+from pathlib import Path
+from typing import Self
 
 _DISK_ADVICE = {
     errno.ENOSPC: "free some space",
@@ -53,6 +55,20 @@ class CheckpointError(FrameworkError):
     """No usable checkpoint where one is needed."""
 
     exit_code = 4
+
+
+class DamagedError(CheckpointError):
+    """A file of a run is not what was written."""
+
+
+class UnreadableError(CheckpointError):
+    """A file of a run is there, but the file system does not give it now: nothing is known of what it holds."""
+
+    @classmethod
+    def of(cls, path: Path, error: OSError) -> Self:
+        """Return the error for what was raised when `path` was read."""
+        advice = "make it readable" if error.errno in (errno.EACCES, errno.EPERM) else "look at the file system"
+        return cls(f"{path}: cannot be read now ({error.strerror or error}); {advice}, then try again")
 
 
 class StuckError(FrameworkError):

@@ -9,7 +9,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import CONFIG_FILE, Attempt, now
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import graph_container, node_settings
 from framework.config.schema import Config
@@ -19,7 +18,8 @@ from framework.estimators import spec_of
 from framework.estimators.compiled import keep_compiled_in
 from framework.graph import build_graph, check_shapes
 from framework.inference.finish import Finish
-from framework.run_directory import RunDirectory
+from framework.rundir.attempts import CONFIG_FILE, Attempt, now
+from framework.rundir.directory import RunDirectory
 from framework.runtime import BudgetReader, Guard, Ranks, Stopped, StopReason, deaf, process_start
 from framework.simulation import (
     SimulationStore,

@@ -5,12 +5,12 @@ import sys
 
 from framework.config.schema import RuntimeConfig
 from framework.errors import ConfigError
-from framework.progress import read_progress
 from framework.resume import Plan
 from framework.resume.next_attempt import NextAttempt
 from framework.resume.pinned import mend_config
 from framework.run import Run
-from framework.run_directory import RunDirectory
+from framework.rundir.directory import RunDirectory
+from framework.rundir.metrics import read_progress
 from framework.runtime import Guard, Policy, Ranks, StopReason
 from framework.runtime.lease import Lease
 from framework.versions import origin

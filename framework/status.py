@@ -16,8 +16,8 @@ from rich.text import Text
 from framework.cli import exit_codes
 from framework.config.duration import format_duration
 from framework.errors import ConfigError
-from framework.overview import STATES, RunStatus, read_runs
-from framework.progress import losses_by_node
+from framework.rundir.metrics import losses_by_node
+from framework.rundir.status import STATES, RunStatus, read_runs
 
 _DEFAULT_DIRS = ("outputs", "multirun")
 _STYLES = {

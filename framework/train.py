@@ -13,7 +13,7 @@ from framework.launcher.names import register_folder_names
 from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle, work_in
 from framework.resume import plan_attempt
-from framework.run_directory import RunDirectory
+from framework.rundir.directory import RunDirectory
 from framework.runtime import Guard, connected
 
 register_bundle()

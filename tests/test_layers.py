@@ -10,17 +10,29 @@ ROOT = Path(__file__).parents[1] / "framework"
 LAYERS = [
     {"train", "sample", "diff", "status"},
     {"start"},
-    {"run", "cli", "overview"},
+    {"run", "cli"},
     {"launcher"},
     {"inference"},
     {"training", "resume"},
     {"simulation"},
-    {"estimators", "graph", "checkpoint", "runtime", "tracking"},
+    {"estimators", "graph", "tracking"},
+    {"rundir"},
+    {"checkpoint", "runtime"},
     {"networks", "priors"},
     {"config"},
-    {"run_directory"},
-    {"progress"},
-    {"errors", "versions", "new_directories", "rng", "paths", "device", "loading", "streams", "attempt", "__init__"},
+    {
+        "errors",
+        "files",
+        "records",
+        "versions",
+        "new_directories",
+        "rng",
+        "paths",
+        "device",
+        "loading",
+        "streams",
+        "__init__",
+    },
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -44,14 +56,14 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(path):
     above = {part for part in imported_parts(path) if LEVEL[part] < LEVEL[part_of(path)]}
     beside = {part for part in imported_parts(path) if LEVEL[part] == LEVEL[part_of(path)]} - {part_of(path)}
     assert not above
-    assert not beside - {"errors", "checkpoint", "priors"}
+    assert not beside - {"errors", "files", "priors"}
 
 
 @pytest.mark.parametrize("part", ["checkpoint", "runtime"])
 def test_runtime_and_checkpoint_import_nothing_of_the_rest(part):
     for path in (ROOT / part).rglob("*.py"):
         text = path.read_text().replace("framework.config.duration", "")  # how durations are written
-        assert set(re.findall(r"(?:from|import) framework\.(\w+)", text)) <= {part, "errors"}, path
+        assert set(re.findall(r"(?:from|import) framework\.(\w+)", text)) <= {part, "errors", "files", "records"}, path
 
 
 def test_nothing_imports_the_experiments():

@@ -6,7 +6,7 @@ import pytest
 
 from framework.config.schema import RuntimeConfig
 from framework.resume.next_attempt import NextAttempt
-from framework.run_directory import RunDirectory
+from framework.rundir.directory import RunDirectory
 from framework.runtime import Guard, StopReason
 from framework.runtime.lease import Lease, read_lease
 

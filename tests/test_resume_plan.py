@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
-from framework.attempt import now
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
-from framework.progress import saved_progress
 from framework.resume import compare_runs, report
 from framework.resume.code import code_digests
 from framework.resume.pinned import mend_config, newest_generation
-from framework.run_directory import RunDirectory
+from framework.rundir.attempts import now
+from framework.rundir.directory import RunDirectory
+from framework.rundir.metrics import saved_progress
 from tests.toy_run import begin, new_run, plan
 
 RESUME = "+resume=true"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from framework.launcher.state import record_exit
-from framework.overview import read_run, read_runs
-from framework.run_directory import RunDirectory, RunRecord
+from framework.rundir.directory import RunDirectory, RunRecord
+from framework.rundir.jobs import record_exit
+from framework.rundir.status import read_run, read_runs
 from framework.runtime.lease import EXPIRY_SECONDS, Lease, Owner
 
 RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])

@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from framework.errors import ConfigError, ResumeRefusedError, SweepError
 from framework.launcher.space import Space
-from framework.run_directory import RunDirectory
+from framework.rundir.directory import RunDirectory
 from framework.runtime import Guard, Ranks
 from framework.runtime.lease import Lease
 from framework.start import run_training

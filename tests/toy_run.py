@@ -7,7 +7,7 @@ from omegaconf import flag_override
 
 from framework.paths import CONF_DIR, register_bundle
 from framework.resume import plan_attempt
-from framework.run_directory import RunDirectory
+from framework.rundir.directory import RunDirectory
 
 register_bundle()
 

@@ -21,7 +21,7 @@ from framework.inference.draw import Arrays, draw_calibration, draw_posterior, d
 from framework.inference.information import information_gain
 from framework.inference.posterior import Posterior
 from framework.inference.samples import names_of_parameters, source_of_samples, write_samples
-from framework.run_directory import RunDirectory
+from framework.rundir.directory import RunDirectory
 from framework.simulation import SimulationStore
 from framework.tracking import Console
 from framework.training.checkpoint import dataset_of_best, trained_on

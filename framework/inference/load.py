@@ -16,7 +16,7 @@ from framework.inference.node_posterior import NodePosterior
 from framework.inference.posterior import Posterior
 from framework.inference.samples import read_samples
 from framework.paths import register_bundle
-from framework.run_directory import RunDirectory
+from framework.rundir.directory import RunDirectory
 from framework.simulation import SimulationStore
 
 

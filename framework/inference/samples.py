@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from framework.attempt import now, write_atomically
 from framework.config.schema import Config
 from framework.errors import ConfigError
 from framework.graph import parameter_names
+from framework.rundir.attempts import now, write_atomically
 
 SOURCE_FILE = "source.json"
 OWN_KINDS = ("posterior", "predictive")  # written anew whenever the run makes its results

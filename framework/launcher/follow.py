@@ -17,7 +17,7 @@ from framework.config.duration import format_duration
 from framework.launcher.plan import Planned
 from framework.launcher.state import RunState, read_state
 from framework.launcher.ticket import Executor
-from framework.progress import losses_by_node
+from framework.rundir.metrics import losses_by_node
 
 log = logging.getLogger(__name__)
 

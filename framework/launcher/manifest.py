@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.launcher.plan import Planned
-from framework.launcher.state import read_json, write_json
+from framework.rundir.jobs import read_json, write_json
 
 MANIFEST = "sweep.json"
 

@@ -1,21 +1,16 @@
 """How far a run is, told from the files of its directory alone: from any machine, and without loading torch."""
 
-import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import LOST, manifests, moment, read_attempts, write_atomically
-from framework.errors import ResumeRefusedError
 from framework.launcher.names import is_free, key_of, value_of
-from framework.progress import read_progress
+from framework.rundir.attempts import LOST, manifests, moment, read_attempts
+from framework.rundir.jobs import EXIT_FILE, failed_since, read_json
+from framework.rundir.metrics import read_progress
 from framework.runtime.lease import read_lease
-
-JOB_FILE = "job.json"  # the job that was submitted last for the run
-EXIT_FILE = "exit.json"  # how the last job's process ended
 
 
 @dataclass(frozen=True)
@@ -58,33 +53,6 @@ def holds_work(run_dir: Path) -> bool:
 def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
     """Tell whether two lists of overrides ask for the same: what only says how to run it does not count."""
     return _asked(first) == _asked(second)
-
-
-def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
-    """Record how a job's process ended: there are errors before an attempt begins, and after it has ended."""
-    attempts = read_attempts(run_dir)
-    if code == ResumeRefusedError.exit_code and attempts and attempts[-1]["stop_reason"] == "finished":
-        return  # the run is what it was
-    facts = {"code": code, "is_failure": is_failure, "num_attempts": len(attempts)}
-    write_json(run_dir / EXIT_FILE, facts)
-
-
-def failed_since(last_exit: Any, num_attempts: int) -> bool:
-    """Tell whether a job's process failed after the last of its attempts had ended, or before the first began."""
-    return isinstance(last_exit, dict) and bool(last_exit["is_failure"]) and last_exit["num_attempts"] == num_attempts
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a small file so that readers see the old or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(value, indent=1))
-
-
-def read_json(path: Path) -> Any:
-    """Return what the file holds, None if it cannot be read."""
-    with suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return None
 
 
 def _status(attempts: Sequence[dict[str, Any]], is_held: bool, last_exit: Any) -> tuple[str, str]:

@@ -18,12 +18,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from framework.attempt import LOST
 from framework.config.target import build
 from framework.errors import ConfigError, SweepError
 from framework.launcher.config import StudyConfig
 from framework.launcher.space import Space
 from framework.launcher.state import read_state
+from framework.rundir.attempts import LOST
 from framework.runtime.lease import Lease
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from framework.attempt import LOST
 from framework.config.duration import format_duration
 from framework.launcher.names import key_of, value_of
 from framework.launcher.plan import Planned
 from framework.launcher.state import RunState, read_state
-from framework.progress import losses_by_node
+from framework.rundir.attempts import LOST
+from framework.rundir.metrics import losses_by_node
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from framework.launcher.job import Job
-from framework.launcher.state import JOB_FILE, read_json, write_json
+from framework.rundir.jobs import JOB_FILE, read_json, write_json
 
 
 @dataclass

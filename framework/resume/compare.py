@@ -10,7 +10,7 @@ from framework.errors import ConfigError
 from framework.resume.diff import Change, differences
 from framework.resume.pinned import run_record
 from framework.resume.policy import VERSION, judge
-from framework.run_directory import RunDirectory, RunRecord
+from framework.rundir.directory import RunDirectory, RunRecord
 
 INEXACT = "from here on, not bit for bit what it would have been"
 

@@ -3,10 +3,10 @@
 import signal
 import sys
 
-from framework.attempt import Attempt, saved_state
 from framework.config.schema import RuntimeConfig
 from framework.errors import FrameworkError
-from framework.run_directory import RunDirectory
+from framework.rundir.attempts import Attempt, saved_state
+from framework.rundir.directory import RunDirectory
 from framework.runtime import Guard, Requeue, StopReason
 from framework.runtime.lease import Lease
 

@@ -5,9 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import CONFIG_FILE, manifests
 from framework.errors import CheckpointError
-from framework.run_directory import RunDirectory, RunRecord
+from framework.rundir.attempts import CONFIG_FILE, manifests
+from framework.rundir.directory import RunDirectory, RunRecord
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from framework.config.parse import from_container, resolve
 from framework.config.schema import SHAPE, Config
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.loading import uncollected
-from framework.progress import saved_progress
 from framework.resume import report
 from framework.resume.code import code_digests
 from framework.resume.compare import INEXACT, code_changes, parsed, run_changes, torch_note, version_changes
@@ -29,7 +28,8 @@ from framework.resume.refusal import describe
 from framework.resume.requeue import is_requeued
 from framework.resume.settle import settle
 from framework.resume.simulations import check_simulations
-from framework.run_directory import RunDirectory, RunRecord, source_of
+from framework.rundir.directory import RunDirectory, RunRecord, source_of
+from framework.rundir.metrics import saved_progress
 from framework.runtime.job import job_id, start_number
 from framework.versions import versions
 

@@ -9,7 +9,7 @@ from framework.config.schema import SHAPE, TRAJECTORY
 from framework.resume.diff import ABSENT, Change
 from framework.resume.policy import FOLLOWS_EPOCHS, VERSION
 from framework.resume.report import short
-from framework.run_directory import RunRecord
+from framework.rundir.directory import RunRecord
 
 _VALUE_WIDTH = 48
 _MANY = 3  # keys to consent to one by one

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from framework.attempt import manifests
+from framework.rundir.attempts import manifests
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from framework.attempt import write_atomically
+from framework.rundir.attempts import write_atomically
 
 
 class Ledger:

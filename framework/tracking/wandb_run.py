@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from framework.attempt import attempt_paths, read_attempt
+from framework.rundir.attempts import attempt_paths, read_attempt
 
 GLOBAL_STEP = "trainer/global_step"
 _INIT_SECONDS = 60.0

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import attempt_paths, ending, last_checkpoint, last_sign_of, moment, read_attempt
-from framework.launcher.state import EXIT_FILE, JOB_FILE, failed_since, read_json
-from framework.progress import read_progress
+from framework.rundir.attempts import attempt_paths, ending, last_checkpoint, last_sign_of, moment, read_attempt
+from framework.rundir.jobs import EXIT_FILE, JOB_FILE, failed_since, read_json
+from framework.rundir.metrics import read_progress
 from framework.runtime.lease import Holding, read_lease
 
 STATES = ("waiting", "simulating", "training", "sampling", "stopped-resumable", "finished", "failed", "lost")

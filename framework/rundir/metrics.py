@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from framework.attempt import manifests, write_atomically
+from framework.rundir.attempts import manifests, write_atomically
 
 
 @dataclass(frozen=True)

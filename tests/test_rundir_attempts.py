@@ -2,8 +2,8 @@
 
 import json
 
-from framework.attempt import saved_state
-from framework.run_directory import RunDirectory, RunRecord
+from framework.rundir.attempts import saved_state
+from framework.rundir.directory import RunDirectory, RunRecord
 from framework.runtime.lease import Lease, read_lease
 
 RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])

@@ -13,7 +13,8 @@ import numpy as np
 import xxhash
 import yaml
 
-from framework.attempt import (
+from framework.errors import CheckpointError, ResumeRefusedError
+from framework.rundir.attempts import (
     Attempt,
     attempt_paths,
     close_lost,
@@ -25,8 +26,7 @@ from framework.attempt import (
     saved_with,
     write_atomically,
 )
-from framework.errors import CheckpointError, ResumeRefusedError
-from framework.progress import copy_metrics
+from framework.rundir.metrics import copy_metrics
 from framework.versions import origin
 
 

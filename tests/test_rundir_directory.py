@@ -5,7 +5,7 @@ import torch
 
 from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
-from framework.run_directory import RunDirectory, RunRecord
+from framework.rundir.directory import RunDirectory, RunRecord
 from tests.toy_run import plan
 
 RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])

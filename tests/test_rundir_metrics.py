@@ -5,9 +5,9 @@ import json
 import pytest
 
 from framework.launcher.state import read_state
-from framework.overview import read_run
-from framework.progress import read_progress
-from framework.run_directory import RunDirectory, RunRecord
+from framework.rundir.directory import RunDirectory, RunRecord
+from framework.rundir.metrics import read_progress
+from framework.rundir.status import read_run
 from framework.training.progress import Progress
 
 RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])

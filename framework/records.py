@@ -1,0 +1,76 @@
+"""Small JSON files that carry a digest of themselves, so that damage is never taken for what was written.
+
+The digest is XXH3: it finds damage, and is not meant to stop a forger.
+"""
+
+import errno
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from framework.errors import DamagedError, UnreadableError
+from framework.files import read_file, replace_file
+
+DIGEST = "xxh3_128"  # the last entry of every record
+_MAX_BYTES = 64 << 20  # no record comes near it
+_OF_ANOTHER_KIND = {errno.ELOOP: "is a link", errno.EISDIR: "is a directory", errno.EINVAL: "is not a regular file"}
+
+
+def write_record(path: Path, content: Mapping[str, Any], durable: bool = True) -> None:
+    """Write a record so that readers see the old one or the new one, whole; see `framework.files.replace_file`."""
+    replace_file(path, encode(content), durable)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return a record without its digest.
+
+    Raises `FileNotFoundError`; `DamagedError` where it is not what was written; `UnreadableError` where the file
+    system does not give it now.
+    """
+    return decode(path, read_bytes(path))
+
+
+def read_bytes(path: Path, max_bytes: int | None = _MAX_BYTES) -> bytes:
+    """Return what a file of a run holds; raises as `read_record` does."""
+    try:
+        return read_file(path, max_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(errno.ENOENT, "missing", str(path)) from None
+    except OSError as error:
+        if error.errno in _OF_ANOTHER_KIND:
+            raise DamagedError(f"{path}: {_OF_ANOTHER_KIND[error.errno]}, expected a file") from error
+        if error.errno == errno.EFBIG:
+            raise DamagedError(f"{path}: damaged ({error.strerror})") from error
+        raise UnreadableError.of(path, error) from error
+
+
+def encode(content: Mapping[str, Any]) -> bytes:
+    """Return a record as JSON, one entry to a line for people and `grep`, with a digest of it all."""
+    entries = {**content, DIGEST: _digest(content)}
+    return ("{\n" + ",\n".join(json.dumps({key: value})[1:-1] for key, value in entries.items()) + "\n}\n").encode()
+
+
+def decode(path: Path, data: bytes) -> dict[str, Any]:
+    """Return what `encode` has encoded; raises `DamagedError`, which names the `path` that it was read from."""
+    content = parse_json(path, data)
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path}: damaged (not a mapping)")
+    if content.pop(DIGEST, None) != _digest(content):
+        raise DamagedError(f"{path}: damaged (its digest is not its own)")
+    return content
+
+
+def parse_json(path: Path, data: bytes) -> Any:
+    """Return what JSON from a file of a run holds, whoever has written it; raises `DamagedError`."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise DamagedError(f"{path}: damaged ({reason})") from error
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128(json.dumps(content).encode()).hexdigest()

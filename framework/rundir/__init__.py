@@ -1,0 +1,1 @@
+"""What a run directory holds: read, checked and written here and nowhere else."""

@@ -1,0 +1,124 @@
+"""Files that somebody else may have prepared, and file systems that fail."""
+
+import errno
+import os
+
+import pytest
+
+from framework.errors import DamagedError, UnreadableError
+from framework.files import create, open_to_append, read_file, remove_unfinished, replace_file, replacing, retry
+from framework.records import read_record, write_record
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "a.json"
+    replace_file(path, "first")
+    replace_file(path, b"second")
+    assert path.read_text() == "second" and names(tmp_path) == ["a.json"]
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_is_left_alone(tmp_path):
+    precious, path = tmp_path / "precious", tmp_path / "a.json"
+    precious.write_text("precious")
+    path.symlink_to(precious)
+    replace_file(path, "mine")
+    assert precious.read_text() == "precious" and path.read_text() == "mine" and not path.is_symlink()
+
+
+@pytest.mark.parametrize("opened", [read_file, create, open_to_append], ids=lambda f: f.__name__)
+def test_nothing_is_opened_through_a_link(tmp_path, opened):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"symbolic links|File exists"):
+        opened(tmp_path / "link")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_file(tmp_path / "a.json")
+
+
+def test_what_was_not_written_to_its_end_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    replace_file(path, "old")
+    with pytest.raises(ValueError, match="halfway"), replacing(path) as temporary:
+        temporary.write_text("ne")
+        raise ValueError("halfway")
+    assert path.read_text() == "old" and names(tmp_path) == ["a.json"]
+
+
+def test_what_killed_processes_had_begun_is_removed_and_nothing_else(tmp_path):
+    for name in (".a.json.0123456789abcdef.tmp", ".a.json.tmp", "a.tmp"):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path)
+    assert names(tmp_path) == [".a.json.tmp", "a.tmp"]
+
+
+def failing(*errors):
+    """Return a call that raises these errors, one after the other, and then returns 5."""
+    left = list(errors)
+
+    def call():
+        if left:
+            raise OSError(left.pop(0), "told to")
+        return 5
+
+    return call
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EINTR])
+def test_what_fails_for_a_moment_is_tried_again(error):
+    assert retry(failing(error, error)) == 5
+    with pytest.raises(OSError, match="told to"):
+        retry(failing(error, error, error))
+
+
+def test_what_fails_for_good_is_not_tried_again():
+    with pytest.raises(PermissionError):
+        retry(failing(errno.EACCES))
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    write_record(tmp_path / "a.json", {"lr": 0.1, "nodes": ["z"]})
+    assert read_record(tmp_path / "a.json") == {"lr": 0.1, "nodes": ["z"]}
+
+
+@pytest.mark.parametrize("position", range(0, 60, 3))
+def test_one_changed_letter_of_a_record_is_never_read(tmp_path, position):
+    path = tmp_path / "a.json"
+    write_record(path, {"lr": 0.1, "nodes": ["z"]})
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+    try:
+        assert read_record(path) == {"lr": 0.1, "nodes": ["z"]}  # white space
+    except DamagedError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("text", ["", "5", "null", "{}", "[1]", '{"a": 1}', "[" * 100_000, '{"a": 1e999}', "\x00"])
+def test_what_is_no_record_is_damaged(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DamagedError, match=r"a\.json: damaged"):
+        read_record(tmp_path / "a.json")
+
+
+def test_a_directory_in_place_of_a_record_is_damaged(tmp_path):
+    with pytest.raises(DamagedError, match="is a directory"):
+        read_record(tmp_path)
+
+
+def test_what_the_file_system_does_not_give_is_not_called_damaged(tmp_path, monkeypatch):
+    write_record(tmp_path / "a.json", {})
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(UnreadableError, match=r"cannot be read now.*make it readable"):
+        read_record(tmp_path / "a.json")
