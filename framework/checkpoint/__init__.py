@@ -17,13 +17,17 @@ back with `weights_only=True`: a checkpoint cannot run code. What would not come
 bits, is refused by the first save, or before it by `writer.prepare`, with a `StateError` that names its path.
 """
 
-from framework.checkpoint.errors import SaveError, StateError
-from framework.checkpoint.manifest import Generation
-from framework.checkpoint.rng import RandomState
-from framework.checkpoint.snapshot import Snapshot
-from framework.checkpoint.stateful import Stateful, check_classes, class_paths, load_all, state_of
-from framework.checkpoint.store import CheckpointStore
-from framework.checkpoint.writer import CheckpointWriter
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from framework.checkpoint.errors import SaveError, StateError
+    from framework.checkpoint.manifest import Generation
+    from framework.checkpoint.rng import RandomState
+    from framework.checkpoint.snapshot import Snapshot
+    from framework.checkpoint.stateful import Stateful, check_classes, class_paths, load_all, state_of
+    from framework.checkpoint.store import CheckpointStore
+    from framework.checkpoint.writer import CheckpointWriter
 
 __all__ = [
     "CheckpointStore",
@@ -39,3 +43,19 @@ __all__ = [
     "load_all",
     "state_of",
 ]
+
+_MODULE_OF = {
+    **dict.fromkeys(("SaveError", "StateError"), "errors"),
+    **dict.fromkeys(("Stateful", "check_classes", "class_paths", "load_all", "state_of"), "stateful"),
+    "Generation": "manifest",
+    "RandomState": "rng",
+    "Snapshot": "snapshot",
+    "CheckpointStore": "store",
+    "CheckpointWriter": "writer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:  # on first use: what only reads manifests and JSON does without torch
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,28 +1,17 @@
-"""Files of a checkpoint: written and digested in one pass, fsynced, read back as plain data.
+"""Files of a checkpoint: written and digested in one pass, fsynced; knows nothing of torch.
 
 The digest is XXH3: it finds damage, at the speed of memory, and is not meant to stop a forger.
 """
 
-import io
 import json
 import os
-import pickle
-import threading
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 import xxhash
-
-from framework.checkpoint.arrays import PICKLE, allow
-from framework.errors import CheckpointError
 
 DIGEST = "xxh3_128"
 _CHUNK_BYTES = 4 << 20  # hashed and written while in the processor's cache; each costs a turn at the interpreter's lock
-_crc_lock = threading.Lock()
 
 
 class DurableFile:
@@ -72,33 +61,6 @@ class DurableFile:
         return {"size": self.size, DIGEST: self._hash.hexdigest()}
 
 
-def write_content(file: DurableFile, name: str, content: Any, compress: bool = False) -> None:
-    """Write `content` in the format that the name's ending asks for: `.json`, or torch's for anything else."""
-    if is_json(name):
-        file.write(json_bytes(content))
-    elif compress:
-        file.write(_deflated(content))
-    else:
-        with _crc32(False):  # a second digest, at a third of the whole cost
-            torch.save(content, file, PICKLE)  # type: ignore[arg-type]  # it asks for `write` and `flush` alone
-
-
-def read_content(path: Path) -> Any:
-    """Read what `write_content` has written; nothing in the file can run code."""
-    allow()
-    try:
-        if is_json(path.name):
-            return json.loads(path.read_text(encoding="utf-8"))
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: refused, it holds more than weights and plain containers ({reason})") from error
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # of bytes that someone else has written, whatever torch makes of them
-        raise CheckpointError(f"{path}: damaged ({error})") from error
-
-
 def is_json(name: str) -> bool:
     """Tell whether a file is in JSON, or else in torch's format."""
     return name.endswith(".json")
@@ -135,44 +97,3 @@ def link(source: Path, target: Path) -> None:
             copy.sync()
         finally:
             copy.close()
-
-
-def make_directory(path: Path) -> None:
-    """Create a directory and those above it, so that they survive a power cut."""
-    if not path.is_dir():
-        make_directory(path.parent)
-        with suppress(FileExistsError):
-            path.mkdir()
-        sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Bring the names in a directory to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _deflated(content: Any) -> bytes:
-    """Return torch's format with its records deflated, which torch.load reads like any other."""
-    plain, packed = io.BytesIO(), io.BytesIO()
-    with _crc32(True):
-        torch.save(content, plain, PICKLE)
-    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w") as target:
-        for record in source.namelist():
-            target.writestr(zipfile.ZipInfo(record), source.read(record), zipfile.ZIP_DEFLATED, compresslevel=1)
-    return packed.getvalue()
-
-
-@contextmanager
-def _crc32(enabled: bool) -> Iterator[None]:
-    """Let torch.save compute checksums of its own, or not; the setting is the process's."""
-    with _crc_lock:
-        before = torch.serialization.get_crc32_options()
-        torch.serialization.set_crc32_options(enabled)
-        try:
-            yield
-        finally:
-            torch.serialization.set_crc32_options(before)

@@ -14,15 +14,15 @@ from typing import Any
 
 from framework.checkpoint.content import TorchCopier, copy_files, is_plain
 from framework.checkpoint.errors import SaveError
-from framework.checkpoint.files import DurableFile, link, make_directory, sync_directory, write_content
-from framework.checkpoint.manifest import MANIFEST, Generation, manifest_bytes
+from framework.checkpoint.files import DurableFile, link
+from framework.checkpoint.manifest import EMERGENCY, MANIFEST, NAME, Generation, generation_paths, manifest_bytes
+from framework.checkpoint.torch_files import write_content
 from framework.errors import CheckpointError
+from framework.files import make_directory, sync_directory
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"(emergency-)?(\d{8})")
 _LEFTOVER = re.compile(r"((emergency-)?\d{8}|latest)\.tmp")
-_EMERGENCY = "emergency-"
 
 
 class CheckpointStore:
@@ -46,7 +46,7 @@ class CheckpointStore:
     def generations(self) -> list[Generation]:
         """Return all committed generations whose manifest can be read, oldest first; emergencies are not among them."""
         found = []
-        for path in self._paths():
+        for path in generation_paths(self.root):
             with suppress(CheckpointError):
                 found.append(Generation.open(path))
         return found
@@ -57,7 +57,7 @@ class CheckpointStore:
         All its files are read. A damaged one is named in a warning, left where it is, and the one before it
         is taken. Raises `CheckpointError` when none is whole, since starting afresh would be a surprise.
         """
-        paths = self._paths()
+        paths = generation_paths(self.root)
         for path in reversed(paths):
             try:
                 generation = Generation.open(path)
@@ -74,8 +74,8 @@ class CheckpointStore:
 
     def named(self, name: str) -> Generation:
         """Return a generation by its name, `emergency-…` too; raises `CheckpointError` unless it is whole."""
-        if not _NAME.fullmatch(name) or not (self.root / name).is_dir():
-            names = ", ".join(path.name for kind in ("", _EMERGENCY) for path in self._paths(kind))
+        if not NAME.fullmatch(name) or not (self.root / name).is_dir():
+            names = ", ".join(path.name for kind in ("", EMERGENCY) for path in generation_paths(self.root, kind))
             raise CheckpointError(f"{self.root / name}: no such checkpoint, only {names or 'an empty directory'}")
         generation = Generation.open(self.root / name)
         generation.verify()
@@ -94,7 +94,7 @@ class CheckpointStore:
         """
         files, facts = _uncopied({**self.constant, **files}, facts)
         try:
-            return self._commit(files, facts, _EMERGENCY if emergency else "")
+            return self._commit(files, facts, EMERGENCY if emergency else "")
         except SaveError:
             raise
         except OSError as error:
@@ -105,7 +105,7 @@ class CheckpointStore:
         make_directory(self.root)
         self._remove_leftovers()
         newest = self._newest_known()
-        numbers = [int(match[2]) for path in self.root.iterdir() if (match := _NAME.fullmatch(path.name))]
+        numbers = [int(match[2]) for path in self.root.iterdir() if (match := NAME.fullmatch(path.name))]
         final = self.root / f"{kind}{max(numbers, default=0) + 1:08d}"
         temporary = self.root / f"{final.name}.tmp"
         try:
@@ -165,17 +165,10 @@ class CheckpointStore:
 
     def _newest_known(self) -> Generation | None:
         """Return the newest generation without reading it again, if this object knows it."""
-        paths = [path for path in self._paths() if path.name not in self._damaged]
+        paths = [path for path in generation_paths(self.root) if path.name not in self._damaged]
         if self._newest and paths and paths[-1] == self._newest.path:
             return self._newest
         return self.latest()
-
-    def _paths(self, kind: str = "") -> list[Path]:
-        """Return the directories of one kind, oldest first."""
-        if not self.root.is_dir():
-            return []
-        matches = ((_NAME.fullmatch(path.name), path) for path in sorted(self.root.iterdir()))
-        return [path for match, path in matches if match and (match[1] or "") == kind and path.is_dir()]
 
     def _point_latest(self, final: Path) -> None:
         """Replace the convenience link; nothing reads it."""
@@ -186,8 +179,10 @@ class CheckpointStore:
 
     def _prune(self, kind: str) -> None:
         """Delete what is older than the `keep` newest that are not known to be damaged."""
-        good = [path for path in self._paths(kind) if path.name not in self._damaged and _holds_files(path)]
-        for path in self._paths(kind):
+        good = [
+            path for path in generation_paths(self.root, kind) if path.name not in self._damaged and _holds_files(path)
+        ]
+        for path in generation_paths(self.root, kind):
             if len(good) > self.keep and path < good[-self.keep]:
                 with suppress(OSError):  # under its own name it would look damaged while it goes
                     shutil.rmtree(path.rename(path.with_name(f"{path.name}.tmp")), ignore_errors=True)

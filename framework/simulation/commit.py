@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from framework.checkpoint.files import sync_directory
+from framework.files import sync_directory
 
 
 def commit_file(path: Path, *chunks: bytes | memoryview) -> None:
