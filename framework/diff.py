@@ -17,7 +17,7 @@ from framework.config.resume_class import INSTRUCTIONS
 from framework.errors import ResumeRefusedError
 from framework.launcher.names import key_of
 from framework.paths import CONF_DIR, register_bundle
-from framework.rundir.attempts import read_attempts
+from framework.rundir.attempts import AttemptRecord, read_attempts
 
 
 def main() -> None:
@@ -48,9 +48,9 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
     others = arguments.others
     composed = None
     if len(others) != 1 or not _is_run(others[0]):
-        last: dict[str, Any] = next(reversed(read_attempts(Path(arguments.run_dir))), {})
-        config_dirs = [arguments.config_dir] if arguments.config_dir else last.get("config_dirs", [])
-        composed = _compose([*kept_beside(others, last.get("overrides", [])), *others], config_dirs)
+        last = read_attempts(Path(arguments.run_dir)).last or AttemptRecord()
+        config_dirs = [arguments.config_dir] if arguments.config_dir else last.config_dirs
+        composed = _compose([*kept_beside(others, last.overrides), *others], config_dirs)
     with exit_codes():
         _compare(arguments, composed)
 

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -84,11 +85,12 @@ def temporary_beside(path: Path) -> Path:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Delete what killed processes had begun to write in a directory that is this process's own."""
+    """Delete the files and directories that killed processes had begun in a directory that is this process's own."""
     for name in os.listdir(directory) if is_real_directory(directory) else ():  # noqa: PTH208
         if _UNFINISHED.fullmatch(name):
+            path = directory / name
             with suppress(OSError):
-                (directory / name).unlink()
+                shutil.rmtree(path) if is_real_directory(path) else path.unlink()
 
 
 def create(path: Path, mode: int = 0o666) -> int:

@@ -3,19 +3,28 @@
 The digest is XXH3: it finds damage, and is not meant to stop a forger.
 """
 
+import dataclasses
 import errno
 import json
+import math
+import reprlib
+import types
+import typing
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 
 from framework.errors import DamagedError, UnreadableError
 from framework.files import read_file, replace_file
 
+T = TypeVar("T")
+
 DIGEST = "xxh3_128"  # the last entry of every record
 _MAX_BYTES = 64 << 20  # no record comes near it
+_LARGE = 2**63
 _OF_ANOTHER_KIND = {errno.ELOOP: "is a link", errno.EISDIR: "is a directory", errno.EINVAL: "is not a regular file"}
 
 
@@ -74,3 +83,44 @@ def parse_json(path: Path, data: bytes) -> Any:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return xxhash.xxh3_128(json.dumps(content).encode()).hexdigest()
+
+
+def build(cls: type[T], content: Mapping[str, Any], path: Path) -> T:
+    """Return the dataclass that a record holds; entries that it does not know are left out.
+
+    Raises `DamagedError` where one is missing or not of its field's type, which may be made of str, bool, int, float
+    (finite), None, an Enum, Any, list[...] and dict[str, ...].
+    """
+    hints, values = typing.get_type_hints(cls), {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.name in content:
+            try:
+                values[field.name] = _typed(content[field.name], hints[field.name])
+            except (TypeError, ValueError):
+                shown = reprlib.repr(content[field.name])
+                raise DamagedError(f"{path}: damaged ({field.name}={shown}: not what belongs there)") from None
+        elif field.default is field.default_factory is dataclasses.MISSING and field.init:
+            raise DamagedError(f"{path}: damaged (no {field.name})")
+    return cls(**values)
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """Return the value as one of the type; raises `TypeError` or `ValueError`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _typed(value, next(a for a in arguments if a is not types.NoneType))
+    if origin is list and isinstance(value, list):
+        return [_typed(item, arguments[0]) for item in value]
+    if (origin or hint) is dict and isinstance(value, dict):
+        return {name: _typed(item, arguments[1]) for name, item in value.items()}
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(value)
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if hint is int and type(value) is int and abs(value) < _LARGE:
+        return value
+    if hint in (str, bool) and type(value) is hint:
+        return value
+    raise TypeError

@@ -17,7 +17,7 @@ from framework.cli import exit_codes
 from framework.config.duration import format_duration
 from framework.errors import ConfigError
 from framework.rundir.metrics import losses_by_node
-from framework.rundir.status import STATES, RunStatus, read_runs
+from framework.rundir.status import RunState, RunStatus, read_runs
 
 _DEFAULT_DIRS = ("outputs", "multirun")
 _STYLES = {
@@ -25,7 +25,7 @@ _STYLES = {
     "simulating": "cyan",
     "training": "green",
     "sampling": "cyan",
-    "stopped-resumable": "yellow",
+    RunState.STOPPED: "yellow",
     "failed": "red",
     "lost": "bold red",
 }
@@ -95,7 +95,7 @@ def _picture(directories: list[Path], width: int) -> Group | Text:
         return Text(f"No runs below {', '.join(map(str, directories)) or ' or '.join(_DEFAULT_DIRS)}")
     problems = [Text(f"⚠ {problem}", style="yellow") for run in runs for problem in run.problems]
     counts = Counter(run.state for run in runs)
-    summary = ", ".join(f"{counts[state]} {_word(state)}" for state in STATES if counts[state])
+    summary = ", ".join(f"{counts[state]} {state}" for state in RunState if counts[state])
     return Group(_table(runs, width), Text(f"{len(runs)} run{'s' * (len(runs) > 1)}: {summary}"), *problems)
 
 
@@ -119,7 +119,7 @@ def _row(run: RunStatus) -> dict[str, Text]:
     epoch = f"{run.epoch}/{run.num_epochs or '?'}" if run.epoch is not None else None
     loss = f"{run.best_loss:.4f}" if run.best_loss is not None else None
     cells = {
-        "state": _word(run.state),
+        "state": run.state,
         "node": run.node,
         "epoch": epoch,
         "best loss": loss,
@@ -134,10 +134,6 @@ def _row(run: RunStatus) -> dict[str, Text]:
         name: Text(text or "–", style=_STYLES.get(run.state, "") if name == "state" else "")
         for name, text in cells.items()
     }
-
-
-def _word(state: str) -> str:
-    return state.removesuffix("-resumable")
 
 
 def _duration(seconds: float | None) -> str | None:

@@ -14,6 +14,7 @@ from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle, work_in
 from framework.resume import plan_attempt
 from framework.rundir.directory import RunDirectory
+from framework.rundir.listing import refresh_listings
 from framework.runtime import Guard, connected
 
 register_bundle()
@@ -38,13 +39,16 @@ def main(cfg: DictConfig) -> float | None:
         if rerun_of(sys.argv[1:]):  # nobody could add +resume=true
             directory.path.mkdir(parents=True, exist_ok=True)
             cfg.resume = directory.holds_work()
+        refresh_listings(directory.path)
+        directory.refuse_links()
         plan = plan_attempt(directory, cfg, HydraConfig.get())
-        load(
-            "framework.start"
-        )  # torch, too; only now, so that --help, mistakes in the config and refusals come at once
-        from framework.start import run_training
+        # torch, too; only now, so that --help, mistakes in the config and refusals come at once
+        load("framework.attempt")
+        from framework.attempt import Attempt
 
-        return run_training(plan, directory, guard, ranks)
+        with Attempt(plan, directory, guard, ranks) as attempt:
+            return attempt.run()
+    return None  # the attempt has ended the process
 
 
 def command() -> None:

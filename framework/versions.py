@@ -3,7 +3,6 @@
 import platform
 import subprocess
 from importlib.metadata import version
-from typing import Any
 
 
 def versions() -> dict[str, str]:
@@ -11,12 +10,7 @@ def versions() -> dict[str, str]:
     return {"framework": version("framework"), "torch": version("torch"), "python": platform.python_version()}
 
 
-def origin() -> dict[str, Any]:
-    """Return what code is running."""
-    return {"versions": versions(), "git_commit": _git_commit()}
-
-
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Return the commit of the working directory, with `+` appended where files differ from it."""
     try:
         git = ["git", "describe", "--always", "--abbrev=40", "--dirty=+"]

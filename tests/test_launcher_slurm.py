@@ -15,9 +15,9 @@ from framework.launcher.config import SlurmConfig, parse_launcher
 from framework.launcher.job import Job
 from framework.launcher.plan import Planned
 from framework.launcher.slurm import SlurmJobs
-from framework.launcher.state import RunState
 from framework.launcher.summary import Row
 from framework.launcher.ticket import Ticket
+from framework.rundir.status import RunStatus
 from framework.runtime.lease import Lease
 from tests.fake_slurm import FakeSlurm
 from tests.integration.command import environment
@@ -215,7 +215,7 @@ def test_a_job_that_was_killed_is_told_with_the_word_of_slurm(tmp_path):
     job = Job(OmegaConf.create({"hydra": {"runtime": {"output_dir": str(tmp_path)}, "overrides": {"task": []}}}), "")
     leave_attempt(tmp_path, None, [])
     ticket = Ticket(tmp_path, "1", state="ended", detail="OUT_OF_MEMORY")
-    row = Row.of(Planned(job, RunState("new"), ticket=ticket))
+    row = Row.of(Planned(job, RunStatus(str(job.run_dir)), ticket=ticket))
     assert (row.status, row.reason) == ("stopped", "lost, OUT_OF_MEMORY")
 
 

@@ -9,8 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[1] / "framework"
 LAYERS = [
     {"train", "sample", "diff", "status"},
-    {"start"},
-    {"run", "cli"},
+    {"attempt"},
+    {"run"},
+    {"run_setup", "cli"},
     {"launcher"},
     {"inference"},
     {"training", "resume"},

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import yaml
 
+from framework.checkpoint.manifest import newest_generation
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.resume import compare_runs, report
 from framework.resume.code import code_digests
-from framework.resume.pinned import mend_config, newest_generation
-from framework.rundir.attempts import now
 from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import saved_progress
-from tests.toy_run import begin, new_run, plan
+from framework.rundir.run_config import read_config
+from tests.toy_run import begin, new_run, open_directory, plan, save_checkpoint
 
 RESUME = "+resume=true"
 
@@ -116,7 +116,7 @@ def test_consent_is_for_a_key_a_group_or_the_class(run, allow):
 
 def test_what_was_consented_to_is_recorded_and_is_the_run_from_then_on(run):
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
-    (change,) = run.attempts()[1]["resume_diff"]
+    (change,) = run.attempts().records[1].resume_diff
     assert (change["key"], change["old"], change["new"], change["verdict"]) == ("optimizer.lr", 0.0005, 1, "allowed")
     assert verdicts(run, "optimizer.lr=1") == {}
     assert "optimizer.lr: 1 → 0.0005  (optimizer.lr=1 in attempt 2 → conf/optimizer/adam.yaml)" in refusal(run)
@@ -140,7 +140,7 @@ MORE = ["simulation.num_simulations=20000", "resume_allow=[simulation.num_simula
 
 
 def test_simulations_that_nothing_would_be_trained_on_are_refused_before_the_first(run):
-    (epoch,) = (progress["epoch"] for progress in saved_progress(newest_generation(run)).values())
+    (epoch,) = (progress["epoch"] for progress in saved_progress(newest_generation(run.checkpoints_dir)).values())
     with pytest.raises(
         ConfigError, match=rf"num_simulations=20000: nothing would be trained.*has had its {epoch} epochs"
     ):
@@ -160,7 +160,7 @@ def test_a_plan_is_void_when_another_process_has_been_at_work_meanwhile(tmp_path
     first, second = RunDirectory(tmp_path / "run"), plan(RunDirectory(tmp_path / "run"))
     begin(first)
     with pytest.raises(ResumeRefusedError, match="another process has been at work here meanwhile"):
-        second.open(first)
+        open_directory(second, first)
 
 
 def test_another_version_of_the_framework_needs_consent(run, monkeypatch):
@@ -182,10 +182,10 @@ def test_a_requeued_job_goes_on_though_the_attempt_before_lives_on_elsewhere_and
     requeue(monkeypatch, 1)
     planned, second = plan(run, RESUME), plan(run, RESUME)
     shutil.copytree(run.checkpoints_dir / "00000001", run.checkpoints_dir / "00000002")
-    planned.open(run)
-    run.start_attempt(planned.facts("cpu"))
+    open_directory(planned, run)
+    run.start_attempt(planned.attempt_record("cpu", {"z": 300}, 1))
     with pytest.raises(ResumeRefusedError, match="another process"):
-        second.open(run)
+        open_directory(second, run)
 
 
 def test_a_requeued_job_goes_on_with_its_config_and_says_what_it_ignores(tmp_path, monkeypatch, caplog):
@@ -226,11 +226,9 @@ def test_a_job_that_was_requeued_before_it_had_anything_keeps_its_config(tmp_pat
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_a_lost_config_is_rebuilt_from_the_checkpoint(tmp_path, damage, caplog):
-    from framework.checkpoint import CheckpointStore
-
     run = RunDirectory(tmp_path / "run")
     started = begin(run, "seed=5")
-    CheckpointStore(run.checkpoints_dir, constant={"config.json": started.record.config}).commit({}, {"nodes": []})
+    save_checkpoint(run, {"z": {"epoch": 1}}, config=started.record.config)
     if damage == "missing":
         run.config_path.unlink()
     else:
@@ -238,9 +236,9 @@ def test_a_lost_config_is_rebuilt_from_the_checkpoint(tmp_path, damage, caplog):
     for path in run.attempts_dir.iterdir():
         path.write_text("")  # nor do these help
     assert plan(run, RESUME, "seed=5").changes == []
-    mend_config(run)
-    assert "rebuilt from" in caplog.text
-    assert run.pinned_config() == started.record.config
+    begin(run, RESUME, "seed=5")
+    assert "config.yaml" in caplog.text and "written again from what the last attempt went on with" in caplog.text
+    assert read_config(run.config_path) == started.record.config
     run.config_path.unlink()
     assert "seed: 5 → 6" in refusal(run, "seed=6")
 
@@ -248,7 +246,7 @@ def test_a_lost_config_is_rebuilt_from_the_checkpoint(tmp_path, damage, caplog):
 def test_without_config_and_checkpoint_there_is_nothing_to_go_on_with(run):
     run.config_path.unlink()
     (run.attempts_dir / "001.json").unlink()
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="missing, and nothing else tells"):
         plan(run, RESUME)
 
 
@@ -258,41 +256,37 @@ def test_a_run_that_goes_on_elsewhere_is_compared_with_where_it_comes_from(run, 
     from_run = [f"resume_from={run.path}", "name=other"]
     assert "optimizer.lr: 1 → 0.0005" in refusal(other, *from_run)
     begin(other, *from_run, "optimizer.lr=1")
-    assert (other.pinned_config()["optimizer"]["lr"], other.facts()["resumed_from"]) == (1, str(run.path))
-    assert other.facts()["run_id"] != run.facts()["run_id"]
+    assert (read_config(other.config_path)["optimizer"]["lr"], other.facts().resumed_from) == (1, str(run.path))
+    assert other.facts().run_id != run.facts().run_id
 
 
-def save(run, number, **config):
+def save(run, **config):
     """Leave a checkpoint of what the run's last attempt trains with, saved now."""
-    generation = run.checkpoints_dir / f"{number:08d}"
-    generation.mkdir(parents=True, exist_ok=True)
-    (generation / "config.json").write_text(json.dumps(run.attempts()[-1]["config"] | config))
-    (generation / "manifest.json").write_text(json.dumps({"run": {"saved_at": now()}}))
-    return generation
+    return save_checkpoint(run, {"z": {"epoch": 48}}, config=run.attempts().last.config | config, keep=9)
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_is_compared_with_what_that_was_trained_with(run, tmp_path):
-    first = save(run, 1)
+    first = save(run)
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
-    save(run, 2)
+    save(run)
     other, from_first = RunDirectory(tmp_path / "other"), [f"resume_from={first}", "name=other"]
     assert [change.key for change in plan(other, *from_first).changes] == ["name"]
     assert "optimizer.lr: 0.0005 → 1  (config.yaml → optimizer.lr=1)" in refusal(other, *from_first, "optimizer.lr=1")
     begin(other, *from_first)
-    assert other.pinned_config()["optimizer"]["lr"] == 0.0005
+    assert read_config(other.config_path)["optimizer"]["lr"] == 0.0005
     assert "optimizer.lr: 1 → 0.0005" in refusal(RunDirectory(tmp_path / "third"), f"resume_from={run.path}")
 
 
 def test_where_the_last_attempts_record_is_damaged_its_checkpoint_has_the_config(run, monkeypatch):
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
-    save(run, 2)
+    save(run)
     (run.attempts_dir / "002.json").write_text("")
     monkeypatch.setenv("FRAMEWORK_REQUEUED", "1")
     assert plan(run).config.optimizer["lr"] == 1
 
 
 def test_a_checkpoint_that_is_older_than_the_records_that_are_left_says_nothing(run):
-    save(run, 2, seed=9)
+    save(run, seed=9)
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
     (run.attempts_dir / "003.json").write_text("")
     assert run.record().config["optimizer"]["lr"] == 1

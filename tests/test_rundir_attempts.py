@@ -1,27 +1,33 @@
 """The record of an attempt, and of one that died."""
 
+import errno
 import json
+import os
 
-from framework.rundir.attempts import saved_state
-from framework.rundir.directory import RunDirectory, RunRecord
+import pytest
+
+from framework.errors import UnreadableError
+from framework.rundir.attempts import Outcome
+from framework.rundir.begin import begin_run
+from framework.rundir.directory import RunDirectory
+from framework.rundir.saved import saved_state
 from framework.runtime.lease import Lease, read_lease
-
-RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
+from tests.toy_run import RECORD, save_checkpoint, start_attempt
 
 
 def make_run(path):
     directory = RunDirectory(path)
-    directory.open(RECORD, None, overwrite=False, pinned=False)
+    begin_run(directory, RECORD)
     (path / "simulations").mkdir()
     (path / "simulations/0-10.npy").touch()
     return directory
 
 
 def test_an_attempt_records_its_phases_its_end_and_why(tmp_path):
-    attempt = make_run(tmp_path).start_attempt({"job_id": "812"})
+    attempt = start_attempt(make_run(tmp_path), **{"job_id": "812"})
     attempt.begin("simulating")
     attempt.begin("training")
-    attempt.end("terminated")
+    attempt.end(Outcome.TERMINATED)
     facts = json.loads((tmp_path / "attempts/001.json").read_text())
     assert list(facts["phases"]) == ["simulating", "training"]
     assert facts["start"] <= facts["phases"]["training"] <= facts["end"]
@@ -30,8 +36,8 @@ def test_an_attempt_records_its_phases_its_end_and_why(tmp_path):
 
 def test_the_next_attempt_closes_one_that_died(tmp_path):
     directory = make_run(tmp_path)
-    directory.start_attempt({})
-    directory.start_attempt({}).end("finished")
+    start_attempt(directory)
+    start_attempt(directory).end(Outcome.FINISHED)
     facts = [json.loads(path.read_text()) for path in sorted(directory.attempts_dir.iterdir())]
     assert [f["stop_reason"] for f in facts] == ["lost", "finished"]
     assert facts[0]["end"] is not None
@@ -39,58 +45,77 @@ def test_the_next_attempt_closes_one_that_died(tmp_path):
 
 def test_a_damaged_record_does_not_stop_the_next_attempt(tmp_path):
     directory = make_run(tmp_path)
-    directory.start_attempt({}).path.write_text('{"host": ')
-    directory.start_attempt({}).end("finished")
+    start_attempt(directory).path.write_text('{"host": ')
+    start_attempt(directory).end(Outcome.FINISHED)
     assert [path.name for path in sorted(directory.attempts_dir.iterdir())] == ["001.json", "002.json"]
 
 
 def test_a_record_that_is_gone_does_not_cost_another(tmp_path):
     directory = make_run(tmp_path)
-    paths = [directory.start_attempt({}).path for _ in range(3)]
+    paths = [start_attempt(directory).path for _ in range(3)]
     paths[1].unlink()
-    assert directory.start_attempt({}).path.name == "004.json"
+    assert start_attempt(directory).path.name == "004.json"
 
 
 def test_results_are_those_of_a_checkpoint_and_of_settings(tmp_path):
     directory = make_run(tmp_path)
     config = {"graph": {}, "inference": {"report": True}}
     directory.samples_dir.mkdir()
-    attempt = directory.start_attempt({"config": config})
+    attempt = start_attempt(directory, **{"config": config})
     assert directory.results_of(config) is None
-    attempt.record(results_of="00000003")
-    attempt.end("finished")
-    directory.start_attempt({"config": config}).end("terminated")  # before it came to its results
+    attempt.made_results_of("00000003")
+    attempt.end(Outcome.FINISHED)
+    start_attempt(directory, **{"config": config}).end(Outcome.TERMINATED)  # before it came to its results
     assert directory.results_of(config) == "00000003"
     assert directory.results_of({**config, "inference": {}}) is None
 
 
 def test_damaged_and_half_written_manifests_do_not_hide_what_is_saved(tmp_path):
-    checkpoints = tmp_path / "run/checkpoints"
-    for name, text in (("00000001", '{"files": {"z/model.pth": {"size": 1}}}'), ("00000002.tmp", '{"files"')):
-        (checkpoints / name).mkdir(parents=True)
-        (checkpoints / name / "manifest.json").write_text(text)
-    assert saved_state(tmp_path / "run")[0] == {"z/model.pth": {"size": 1}}
-    (checkpoints / "00000001/manifest.json").write_text("")
-    assert saved_state(tmp_path / "run") == [0, 0]
+    directory = make_run(tmp_path / "run")
+    generation = save_checkpoint(directory, {"z": {"epoch": 1}})
+    weights, *others = saved_state(directory.path)
+    assert weights == {} and others == [1, 0]  # no weights, a shard, no samples
+    (directory.checkpoints_dir / "00000002.tmp").mkdir()
+    assert saved_state(directory.path) == [weights, *others]
+    (generation / "manifest.json").write_text("")
+    assert saved_state(directory.path) == [{}, *others]
 
 
-def test_a_lost_run_json_is_written_again_with_the_id_of_the_newest_checkpoint(tmp_path):
+@pytest.mark.parametrize("damage", ["{", "", "[" * 100_000, None, '{"run_id": "other"}'])
+def test_a_lost_run_json_is_written_again_with_the_id_of_the_newest_checkpoint(tmp_path, damage, caplog):
     directory = make_run(tmp_path)
-    run_id = directory.run_id()
-    for name in ("00000001", "00000002"):
-        manifest = directory.checkpoints_dir / name / "manifest.json"
-        manifest.parent.mkdir(parents=True)
-        manifest.write_text(json.dumps({"run": {"run_id": run_id if name == "00000002" else "another"}}))
-    (tmp_path / "run.json").write_text("{")
-    assert directory.run_id() == run_id
-    assert json.loads((tmp_path / "run.json").read_text())["run_id"] == run_id
+    run_id = directory.facts().run_id
+    save_checkpoint(directory, {"z": {"epoch": 1}})
+    if damage is None:
+        directory.facts_path.unlink()
+    else:
+        directory.facts_path.write_text(damage)
+    assert directory.facts().run_id == run_id
+    begin_run(directory, RECORD)
+    assert json.loads(directory.facts_path.read_text())["run_id"] == run_id
+    assert "run.json" in caplog.text and "written again from its newest checkpoint" in caplog.text
+
+
+def test_a_run_json_that_cannot_be_read_now_is_left_as_it_is(tmp_path, monkeypatch):
+    directory = make_run(tmp_path)
+    before, opened = directory.facts_path.read_text(), os.open
+
+    def refuse(path, *args, **kwargs):
+        if str(path).endswith("run.json"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(UnreadableError, match=r"run\.json: cannot be read now"):
+        patch.setattr(os, "open", refuse)
+        begin_run(directory, RECORD)
+    assert directory.facts_path.read_text() == before
 
 
 def test_overwriting_moves_the_run_aside_but_not_the_lease(tmp_path):
     make_run(tmp_path / "a")
     directory = RunDirectory(tmp_path / "a")
     with Lease(directory.lease_dir) as lease:
-        directory.open(RECORD, None, overwrite=True, pinned=False)
+        begin_run(directory, RECORD, None, overwrite=True)
         assert (tmp_path / "a.old-1/simulations/0-10.npy").exists()
         assert read_lease(directory.lease_dir).number == lease.number
         assert lease.successor() is None

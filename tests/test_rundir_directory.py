@@ -5,15 +5,17 @@ import torch
 
 from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
-from framework.rundir.directory import RunDirectory, RunRecord
-from tests.toy_run import plan
-
-RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
+from framework.rundir.attempts import Outcome
+from framework.rundir.begin import begin_run
+from framework.rundir.directory import RunDirectory
+from framework.rundir.run_config import read_config
+from framework.rundir.times import now
+from tests.toy_run import RECORD, plan, start_attempt
 
 
 def make_run(path, steps=(1, 2)):
     directory = RunDirectory(path)
-    directory.open(RECORD, None, overwrite=False, pinned=False)
+    begin_run(directory, RECORD)
     directory.simulations_dir.mkdir()
     (directory.simulations_dir / "0-10.npy").write_text("simulations")
     (path / "metrics.jsonl").write_text("{}\n")
@@ -23,12 +25,14 @@ def make_run(path, steps=(1, 2)):
 
 
 def commit(directory, step, emergency=False):
-    CheckpointStore(directory.checkpoints_dir).commit({"z/w.pth": torch.tensor(step)}, {"nodes": ["z"]}, emergency)
+    facts = {"nodes": ["z"], "run": {"run_id": directory.facts().run_id, "saved_at": now()}}
+    files = {"z/w.pth": torch.tensor(step), "config.json": {"name": "a"}}
+    CheckpointStore(directory.checkpoints_dir).commit(files, facts, emergency)
 
 
 def start_from(path, target):
     directory = RunDirectory(target)
-    directory.open(RECORD, path, overwrite=False, pinned=False)
+    begin_run(directory, RECORD, path, overwrite=False)
     return directory
 
 
@@ -41,7 +45,7 @@ def test_a_run_begins_with_all_that_another_has(tmp_path):
     target = start_from(source.path, tmp_path / "b")
     assert step_of(target) == 2
     assert (target.path / "metrics.jsonl").exists() and (target.simulations_dir / "0-10.npy").exists()
-    assert target.pinned_config() == source.pinned_config()
+    assert read_config(target.config_path) == read_config(source.config_path)
 
 
 def test_a_run_begins_with_the_checkpoint_that_is_named(tmp_path):
@@ -69,24 +73,24 @@ def test_what_a_killed_attempt_has_copied_in_part_is_completed(tmp_path):
 def test_a_later_attempt_keeps_to_its_own(tmp_path):
     source = make_run(tmp_path / "a")
     target = start_from(source.path, tmp_path / "b")
-    target.start_attempt({})
+    start_attempt(target)
     commit(target, 9)
     assert step_of(start_from(source.path, target.path)) == 9
 
 
 def test_another_run_that_is_here_is_neither_gone_on_with_nor_overwritten(tmp_path):
     source, other = make_run(tmp_path / "a"), make_run(tmp_path / "b", steps=(7,))
-    other.start_attempt({})
+    start_attempt(other)
     with pytest.raises(ResumeRefusedError, match=r"b already holds a run that did not begin with .*a\."):
         plan(other, f"resume_from={source.path}")
-    other.open(RECORD, source.path, overwrite=True, pinned=False)
+    begin_run(other, RECORD, source.path, overwrite=True)
     assert step_of(other) == 2
     assert step_of(RunDirectory(tmp_path / "b.old-1")) == 7
 
 
 def test_an_attempt_that_came_to_nothing_does_not_keep_the_next_from_copying(tmp_path):
     source, target = make_run(tmp_path / "a"), RunDirectory(tmp_path / "b")
-    target.start_attempt({})
+    start_attempt(target)
     assert step_of(start_from(source.path, target.path)) == 2
 
 
@@ -106,7 +110,7 @@ def test_a_run_cannot_begin_with_itself_or_with_nothing(tmp_path, named, target,
 
 
 def test_an_attempt_that_cannot_be_recorded_is_told_of(tmp_path, caplog):
-    attempt = make_run(tmp_path / "a").start_attempt({})
+    attempt = start_attempt(make_run(tmp_path / "a"))
     attempt.path.parent.rename(tmp_path / "elsewhere")
-    attempt.end("finished")
+    attempt.end(Outcome.FINISHED)
     assert "what happens is not recorded (No such file or directory)" in caplog.text

@@ -4,33 +4,29 @@ import json
 
 import pytest
 
-from framework.launcher.state import read_state
-from framework.rundir.directory import RunDirectory, RunRecord
+from framework.launcher.summary import Row
+from framework.rundir.attempts import Outcome
+from framework.rundir.begin import begin_run
+from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import read_progress
 from framework.rundir.status import read_run
 from framework.training.progress import Progress
-
-RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
+from tests.toy_run import RECORD, empty_run, save_checkpoint, start_attempt
 
 
 @pytest.fixture
 def directory(tmp_path):
-    run = RunDirectory(tmp_path / "run")
-    run.open(RECORD, None, overwrite=False, pinned=False)
-    return run
+    return empty_run(tmp_path / "run")
 
 
 def attempt(directory, *nodes):
-    directory.start_attempt({"overrides": [], "num_epochs": dict.fromkeys(nodes, 300)}).end("terminated")
+    start_attempt(directory, num_epochs=dict.fromkeys(nodes, 300)).end(Outcome.TERMINATED)
 
 
-def save(directory, number=1, **losses):
+def save(directory, **losses):
     """Commit a checkpoint of nodes that have taken 10 steps."""
-    for node, loss in losses.items():
-        path = directory.checkpoints_dir / f"{number:08d}/{node}/checkpoint.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"progress": {"epoch": 1, "step": 10, "best_loss": loss, "finished": True}}))
-    (directory.checkpoints_dir / f"{number:08d}/manifest.json").write_text("{}")
+    progress = {node: {"epoch": 1, "step": 10, "best_loss": loss, "finished": True} for node, loss in losses.items()}
+    return save_checkpoint(directory, progress, config={"name": "a"})
 
 
 def log(directory, node, *losses, first=1):
@@ -52,7 +48,7 @@ def test_all_that_show_a_loss_show_the_sum_of_the_nodes_best(directory):
     log(directory, "a", -4.0)
     log(directory, "b", 0.5)
     save(directory, a=-4.0, b=0.5)
-    shown, row = read_run(directory.path), read_state(directory.path)
+    shown, row = read_run(directory.path), Row.known({"run_dir": directory.path, "overrides": [], "log": ""})
     assert shown.best_loss == row.best_loss == progress(directory).best_loss == -3.5
     assert shown.best_losses == row.best_losses == {"a": -4.0, "b": 0.5}
 
@@ -64,7 +60,7 @@ def test_a_run_whose_nodes_are_not_all_trained_has_no_loss_to_compare(directory)
     found = progress(directory)
     assert (found.best_losses, found.best_loss) == ({"a": -4.0, "b": None}, None)
     assert (found.node, found.epoch) == ("a", 1)
-    save(directory, 2, a=-4.0, b=float("inf"))  # b has begun, and is not through its first epoch
+    save(directory, a=-4.0, b=float("inf"))  # b has begun, and is not through its first epoch
     assert progress(directory).best_loss is None
 
 
@@ -107,20 +103,20 @@ def test_nonsense_in_a_checkpoint_is_survived(directory, content):
     attempt(directory, "a")
     save(directory, a=-4.0)
     (directory.checkpoints_dir / "00000001/a/checkpoint.json").write_text(content)
-    assert read_state(directory.path).best_losses == {"a": None}
+    assert read_run(directory.path).best_losses == {"a": None}
 
 
 def test_a_run_begins_with_the_metrics_of_what_it_begins_with(tmp_path, directory):
     attempt(directory, "a", "b")
     save(directory, a=-4.0)
     log(directory, "a", -4.0)
-    save(directory, 2, a=-4.0, b=0.5)
+    save(directory, a=-4.0, b=0.5)
     log(directory, "b", 0.5, 0.2)
     other = RunDirectory(tmp_path / "other")
-    other.open(RECORD, directory.checkpoints_dir / "00000001", overwrite=False, pinned=False)
+    begin_run(other, RECORD, directory.checkpoints_dir / "00000001", overwrite=False)
     attempt(other, "a", "b")
     assert progress(other).best_losses == {"a": -4.0, "b": None}
     whole = RunDirectory(tmp_path / "whole")
-    whole.open(RECORD, directory.path, overwrite=False, pinned=False)
+    begin_run(whole, RECORD, directory.path, overwrite=False)
     attempt(whole, "a", "b")
     assert progress(whole).best_losses == {"a": -4.0, "b": 0.5}  # the rest was never saved

@@ -10,20 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from framework.rundir.directory import RunDirectory, RunRecord
-from framework.rundir.jobs import record_exit
+from framework.records import read_record, write_record
+from framework.rundir.attempts import Outcome
+from framework.rundir.jobs import JobRecord, record_exit, write_job
 from framework.rundir.status import read_run, read_runs
 from framework.runtime.lease import EXPIRY_SECONDS, Lease, Owner
+from tests.toy_run import empty_run, save_checkpoint, start_attempt
 
-RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
 FACTS = {"overrides": [], "job_id": "812_3", "num_epochs": {"z": 300}}
 
 
 @pytest.fixture
 def directory(tmp_path):
-    run = RunDirectory(tmp_path / "outputs/moons")
-    run.open(RECORD, None, overwrite=False, pinned=False)
-    return run
+    return empty_run(tmp_path / "outputs/moons")
 
 
 def status(directory):
@@ -35,10 +34,7 @@ def set_time(path, seconds_ago):
 
 
 def commit_checkpoint(directory, seconds_ago=0.0):
-    manifest = directory.checkpoints_dir / "00000001/manifest.json"
-    manifest.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text("{}")
-    set_time(manifest, seconds_ago)
+    set_time(save_checkpoint(directory, {}) / "manifest.json", seconds_ago)
 
 
 def ago(seconds):
@@ -46,7 +42,7 @@ def ago(seconds):
 
 
 def rewrite(path, **facts):
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    write_record(path, read_record(path) | facts)
 
 
 def log(directory, *losses):
@@ -70,7 +66,7 @@ def test_a_run_without_an_attempt_waits(directory):
 )
 def test_a_run_that_is_alive_shows_its_phase(directory, phase, state):
     with Lease(directory.lease_dir):
-        directory.start_attempt(FACTS).begin(phase)
+        start_attempt(directory, **FACTS).begin(phase)
         assert status(directory).state == state
 
 
@@ -79,25 +75,25 @@ def test_a_run_that_is_alive_shows_its_phase(directory, phase, state):
     [
         ("finished", "finished"),
         ("crashed", "failed"),
-        ("terminated", "stopped-resumable"),
-        ("interrupted", "stopped-resumable"),
-        ("requeue", "stopped-resumable"),
-        ("out_of_time", "stopped-resumable"),
+        ("terminated", "stopped"),
+        ("interrupted", "stopped"),
+        ("requeue", "stopped"),
+        ("out_of_time", "stopped"),
     ],
 )
 def test_a_run_that_has_ended_shows_how(directory, reason, state):
-    directory.start_attempt(FACTS).end(reason)
+    start_attempt(directory, **FACTS).end(Outcome(reason))
     assert status(directory).state == state
 
 
 def test_a_run_whose_owner_died_without_a_word_is_lost(directory):
     with Lease(directory.lease_dir):
-        directory.start_attempt(FACTS).begin("training")
+        start_attempt(directory, **FACTS).begin("training")
     assert status(directory).state == "lost"
 
 
 def test_a_run_on_another_host_is_lost_when_its_heartbeat_has_expired(directory):
-    attempt = directory.start_attempt(FACTS)
+    attempt = start_attempt(directory, **FACTS)
     attempt.begin("training")
     directory.lease_dir.mkdir()
     owner = directory.lease_dir / "000001.json"
@@ -108,7 +104,7 @@ def test_a_run_on_another_host_is_lost_when_its_heartbeat_has_expired(directory)
 
 
 def test_node_epoch_best_loss_and_job_are_shown(directory):
-    directory.start_attempt(FACTS)
+    start_attempt(directory, **FACTS)
     log(directory, -1.0, -3.0, -2.0, 1.0)
     run = status(directory)
     assert (run.node, run.epoch, run.num_epochs, run.best_loss, run.job_id) == ("z", 4, 300, -3.0, "812_3")
@@ -121,60 +117,60 @@ def test_the_age_of_the_newest_checkpoint_is_shown(directory):
 
 
 def test_time_trained_is_that_of_the_training_phases(directory):
-    attempt = directory.start_attempt(FACTS)
+    attempt = start_attempt(directory, **FACTS)
     phases = {"simulating": ago(900), "training": ago(700), "sampling and reporting": ago(300)}
     rewrite(attempt.path, start=ago(1000), phases=phases, end=ago(100), stop_reason="finished")
-    second = directory.start_attempt(FACTS)
+    second = start_attempt(directory, **FACTS)
     rewrite(second.path, start=ago(90), phases={"training": ago(80)}, end=ago(30), stop_reason="terminated")
     assert status(directory).trained_seconds == pytest.approx(400 + 50, abs=2)
 
 
 def test_time_lost_is_the_time_since_the_last_checkpoint_of_an_attempt_that_died(directory):
-    attempt = directory.start_attempt(FACTS)
+    attempt = start_attempt(directory, **FACTS)
     rewrite(attempt.path, start=ago(1000), phases={"training": ago(900)})
     commit_checkpoint(directory, seconds_ago=500)
     log(directory, 1.0)
     set_time(directory.path / "metrics.jsonl", 200)
     assert status(directory).lost_seconds == pytest.approx(300, abs=2)
-    directory.start_attempt(FACTS)  # which closes the one before with the last sign of its life
+    start_attempt(directory, **FACTS)  # which closes the one before with the last sign of its life
     assert json.loads(attempt.path.read_text())["stop_reason"] == "lost"
     assert status(directory).lost_seconds == pytest.approx(300, abs=2)
     assert status(directory).attempts == 2
 
 
 def test_a_stop_that_has_saved_loses_next_to_nothing(directory):
-    attempt = directory.start_attempt(FACTS)
+    attempt = start_attempt(directory, **FACTS)
     rewrite(attempt.path, start=ago(1000))
-    attempt.facts["start"] = ago(1000)
+    attempt.record.start = time.time() - 1000
     commit_checkpoint(directory)
-    attempt.end("terminated")
+    attempt.end(Outcome.TERMINATED)
     assert status(directory).lost_seconds < 1
 
 
 def test_damaged_files_are_named_and_hide_nothing_else(directory):
-    directory.start_attempt(FACTS).end("terminated")
-    directory.start_attempt(FACTS).end("finished")
+    start_attempt(directory, **FACTS).end(Outcome.TERMINATED)
+    start_attempt(directory, **FACTS).end(Outcome.FINISHED)
     (directory.attempts_dir / "002.json").write_text('{"host": "no')
     log(directory, 1.0, 2.0)
     with (directory.path / "metrics.jsonl").open("a") as file:
         file.write('\x00\x00garbage\n{"node": "z", "epo')  # the last line is one being written
     run = status(directory)
-    assert (run.state, run.epoch, run.attempts) == ("stopped-resumable", 2, 2)
+    assert (run.state, run.epoch, run.attempts) == ("stopped", 2, 2)
     assert run.problems == [
-        f"{directory.attempts_dir}/002.json: damaged",
+        f"{directory.attempts_dir}/002.json: damaged (Unterminated string starting at: line 1 column 10 (char 9))",
         f"{directory.path}/metrics.jsonl: damaged in 1 of 3 lines",
     ]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"host": 1, "start": 2, "end": 3, "stop_reason": []}'])
 def test_nonsense_in_a_record_is_survived(directory, content):
-    directory.start_attempt(FACTS).path.write_text(content)
+    start_attempt(directory, **FACTS).path.write_text(content)
     assert status(directory).problems
 
 
 def test_runs_are_found_at_any_depth_and_once(tmp_path, directory):
     for name in ("multirun/sweep/lr=0.1", "multirun/sweep/lr=0.2"):
-        RunDirectory(tmp_path / name).open(RECORD, None, overwrite=False, pinned=False)
+        empty_run(tmp_path / name)
     found = read_runs([tmp_path, tmp_path / "outputs", directory.path])
     names = [str(Path(run.run_dir).relative_to(tmp_path)) for run in found]
     assert names == ["multirun/sweep/lr=0.1", "multirun/sweep/lr=0.2", "outputs/moons"]
@@ -187,25 +183,23 @@ def run_command(*arguments, cwd):
 
 
 def test_the_command_prints_a_table_and_json(tmp_path, directory):
-    directory.start_attempt(FACTS).end("terminated")
+    start_attempt(directory, **FACTS).end(Outcome.TERMINATED)
     log(directory, 0.5)
     shown = run_command(cwd=tmp_path).stdout.splitlines()
     assert shown[1].split() == ["outputs/moons", "stopped", "z", "1/300", "0.5000", "–", "1", "–", "–", "812_3"]
     assert shown[2] == "1 run: 1 stopped"
     (run,) = json.loads(run_command("outputs", "--json", cwd=tmp_path).stdout)
-    assert (run["run_dir"], run["state"], run["epoch"]) == ("outputs/moons", "stopped-resumable", 1)
+    assert (run["run_dir"], run["state"], run["epoch"]) == ("outputs/moons", "stopped", 1)
 
 
 def test_the_losses_of_several_nodes_are_shown_beside_their_sum(tmp_path, directory):
-    directory.start_attempt({**FACTS, "num_epochs": {"z": 300, "y": 300}})
+    start_attempt(directory, **{**FACTS, "num_epochs": {"z": 300, "y": 300}})
     log(directory, 0.5)
     assert "best loss by node" in (shown := run_command(cwd=tmp_path).stdout)
     assert "– z 0.5000, y –" in shown
     with (directory.path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"node": "y", "epoch": 1, "step": 1, "best_loss": -1.0}) + "\n")
-    (saved := directory.checkpoints_dir / "00000001/z").mkdir(parents=True)
-    (saved / "checkpoint.json").write_text(json.dumps({"progress": {"epoch": 1, "step": 1, "best_loss": 0.5}}))
-    commit_checkpoint(directory)
+    save_checkpoint(directory, {"z": {"epoch": 1, "step": 1, "best_loss": 0.5}})
     assert "-0.5000 z 0.5000, y -1.0000" in run_command(cwd=tmp_path).stdout
     (run,) = json.loads(run_command("--json", cwd=tmp_path).stdout)
     assert (run["best_loss"], run["best_losses"]) == (-0.5, {"z": 0.5, "y": -1.0})
@@ -225,7 +219,7 @@ def test_the_command_loads_neither_torch_nor_wandb():
 
 
 def test_a_thousand_runs_are_read_in_seconds(tmp_path, directory):
-    attempt = directory.start_attempt(FACTS).path.read_text()
+    attempt = start_attempt(directory, **FACTS).path.read_text()
     log(directory, *[0.1] * 100)
     metrics = (directory.path / "metrics.jsonl").read_text()
     for number in range(1000):
@@ -239,8 +233,7 @@ def test_a_thousand_runs_are_read_in_seconds(tmp_path, directory):
 
 
 def test_a_job_in_the_queue_is_a_run_that_waits(tmp_path):
-    (tmp_path / "seed=1").mkdir()
-    (tmp_path / "seed=1/job.json").write_text(json.dumps({"launcher": "slurm", "job_id": "12_1", "log": ""}))
+    write_job(tmp_path / "seed=1", JobRecord("slurm", "12_1"))
     (run,) = read_runs([tmp_path])
     assert (run.state, run.job_id) == ("waiting", "12_1")
 
@@ -248,12 +241,12 @@ def test_a_job_in_the_queue_is_a_run_that_waits(tmp_path):
 def test_a_job_that_failed_outside_of_its_attempts_is_failed(directory):
     record_exit(directory.path, 2, is_failure=True)
     assert status(directory).state == "failed"
-    directory.start_attempt(FACTS).end("finished")
+    start_attempt(directory, **FACTS).end(Outcome.FINISHED)
     assert status(directory).state == "finished"
 
 
 def test_a_start_that_was_refused_leaves_a_finished_run_finished(directory):
-    directory.start_attempt(FACTS).end("finished")
+    start_attempt(directory, **FACTS).end(Outcome.FINISHED)
     record_exit(directory.path, 3, is_failure=True)
     assert status(directory).state == "finished"
     record_exit(directory.path, 1, is_failure=True)

@@ -15,12 +15,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from framework.attempt import Attempt
 from framework.errors import ConfigError, ResumeRefusedError, SweepError
 from framework.launcher.space import Space
 from framework.rundir.directory import RunDirectory
 from framework.runtime import Guard, Ranks
 from framework.runtime.lease import Lease
-from framework.start import run_training
 from tests.integration.command import environment, train
 from tests.toy_run import plan
 from tests.toy_sweep import hang_once, stop, study, wait_for
@@ -56,7 +56,9 @@ def test_the_value_of_a_trial_is_what_training_returns_and_its_folder_names_its_
     facts, finished = json.loads((run_dir / "attempts/001.json").read_text()), RunDirectory(run_dir)
     assert facts["command"][2:] == [*facts["overrides"], f"hydra.run.dir='{run_dir.absolute()}'"]
     with Guard() as guard:
-        result = run_training(plan(finished, *facts["overrides"], "+resume=true"), finished, guard, Ranks())
+        planned = plan(finished, *facts["overrides"], "+resume=true")
+        with Attempt(planned, finished, guard, Ranks()) as attempt:
+            result = attempt.run()
     assert (state, value) == ("COMPLETE", result)
 
 

@@ -14,6 +14,7 @@ import pytest
 from framework.errors import ConfigError
 from framework.inference.report import NodeReport, write_report
 from framework.tracking import JsonlTracker, WandbTracker
+from framework.tracking.wandb_ledger import Ledger
 from tests.fake_wandb import FakeWandb
 
 RUN_ID = "0123456789abcdef"
@@ -212,3 +213,60 @@ def test_disabled_starts_nothing(run_dir):
 def test_an_unknown_mode_is_refused(run_dir):
     with pytest.raises(ConfigError, match=r"tracking.wandb.mode=cloud: expected offline, online, disabled"):
         WandbTracker(run_dir, mode="cloud")
+
+
+SENT = [json.dumps({"node": "z", "step": step}) for step in (10, 20)]
+
+
+def settled_ledger(directory):
+    ledger = Ledger(directory)
+    ledger.start(None, "offline-run-1")
+    (directory / "offline-run-1").mkdir()
+    for line in SENT:
+        ledger.add(line)
+    ledger.settle("offline-run-1")
+
+
+def test_what_was_sent_and_settled_is_known_to_the_next_attempt(tmp_path):
+    settled_ledger(tmp_path / "wandb")
+    ledger = Ledger(tmp_path / "wandb")
+    ledger.start(None, "offline-run-2")
+    assert all(map(ledger.has, SENT)) and (tmp_path / "wandb/offline-run-1").is_dir()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "5", "null", '{"num_lines": 1e999, "segments": 3}', "[" * 100_000])
+def test_where_what_was_settled_is_damaged_all_is_sent_again(tmp_path, content, capsys):
+    settled_ledger(tmp_path / "wandb")
+    (tmp_path / "wandb/settled.json").write_text(content)
+    ledger = Ledger(tmp_path / "wandb")
+    ledger.start(None, "offline-run-2")
+    assert not any(map(ledger.has, SENT)) and "settled.json: damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["{}", "5", "null", "[1]", '{"node": [], "step": {}}', "[" * 100_000])
+def test_a_damaged_line_of_what_was_sent_is_sent_again(tmp_path, line):
+    settled_ledger(tmp_path / "wandb")
+    (tmp_path / "wandb/sent.jsonl").write_text(f"{line}\n{SENT[1]}\n")
+    ledger = Ledger(tmp_path / "wandb")
+    ledger.start(None, "offline-run-2")
+    assert [ledger.has(line) for line in SENT] == [False, True]
+
+
+def test_nothing_is_written_for_wandb_through_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "wandb").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is a link"):
+        Ledger(tmp_path / "wandb").start(None, "offline-run-1")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_lines_that_are_no_records_are_not_sent(server, run_dir):
+    attempt(run_dir, range(1, 3))
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        file.writelines(f"{line}\n" for line in ("{}", "5", "null", "[1]", "", '{"node": "z", "step": "x"}'))
+    tracker = WandbTracker(run_dir, mode="online", finish_seconds=8)
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"node": "z", "epoch": 3, "step": 30, "val_loss": 1 / 3}) + "\n")
+    tracker.close()
+    assert steps(server) == [10, 20, 30]
+    assert not any(name.endswith("check") for row in server.rows(RUN_ID) for name in row)

@@ -1,15 +1,20 @@
 """A run directory as a run leaves it, made without running anything."""
 
-import json
-
 from hydra import compose, initialize_config_dir
 from omegaconf import flag_override
 
+from framework.checkpoint import CheckpointStore
 from framework.paths import CONF_DIR, register_bundle
 from framework.resume import plan_attempt
+from framework.rundir.attempts import AttemptRecord
+from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
+from framework.rundir.run_record import RunRecord
+from framework.rundir.times import now
 
 register_bundle()
+
+RECORD = RunRecord({"name": "a"}, code={}, versions={}, attempts=[])
 
 
 def composed(*overrides):
@@ -26,21 +31,44 @@ def plan(directory, *overrides):
     return plan_attempt(directory, *composed(*overrides))
 
 
+def empty_run(path):
+    """Return a run that has just begun: its records, and nothing else."""
+    directory = RunDirectory(path)
+    begin_run(directory, RECORD)
+    return directory
+
+
+def start_attempt(directory, last_sign=0.0, **facts):
+    """Record the start of an attempt."""
+    return directory.start_attempt(AttemptRecord(**facts), last_sign)
+
+
+def save_checkpoint(directory, progress, config=None, keep=2, **facts):
+    """Commit a checkpoint of nodes with their {node: progress}; `facts` are those of the run and the moment."""
+    files = {f"{node}/checkpoint.json": {"progress": values} for node, values in progress.items()}
+    files |= {"config.json": config} if config is not None else {}
+    described = directory.facts()
+    run = {"run_id": described.run_id if described else "unknown", "saved_at": now(), "elapsed_seconds": 1.0, **facts}
+    return CheckpointStore(directory.checkpoints_dir, keep).commit(files, {"nodes": list(progress), "run": run}).path
+
+
 def new_run(path, *overrides, epoch=47, batch=0, finished=False):
     """Start a run and leave a checkpoint of one node that has completed `epoch` epochs, and `batch` batches."""
     directory = RunDirectory(path)
     begin(directory, *overrides)
-    node = directory.checkpoints_dir / "00000001/z"
-    node.mkdir(parents=True)
-    progress = {"epoch": epoch, "batch": batch, "finished": finished}
-    (node / "checkpoint.json").write_text(json.dumps({"progress": progress}))
-    (node.parent / "manifest.json").write_text("{}")
+    save_checkpoint(directory, {"z": {"epoch": epoch, "batch": batch, "finished": finished}})
     return directory
 
 
 def begin(directory, *overrides):
     """Begin an attempt, as `framework.train` does."""
     planned = plan(directory, *overrides)
-    planned.open(directory)
-    directory.start_attempt(planned.facts("cpu"))
+    open_directory(planned, directory)
+    directory.start_attempt(planned.attempt_record("cpu", {"z": 300}, 1))
     return planned
+
+
+def open_directory(planned, directory):
+    """Prepare the directory for an attempt."""
+    planned.check_unchanged(directory)
+    begin_run(directory, **planned.beginning)

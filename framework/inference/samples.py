@@ -12,8 +12,9 @@ import numpy as np
 
 from framework.config.schema import Config
 from framework.errors import ConfigError
+from framework.files import replace_file
 from framework.graph import parameter_names
-from framework.rundir.attempts import now, write_atomically
+from framework.rundir.times import now
 
 SOURCE_FILE = "source.json"
 OWN_KINDS = ("posterior", "predictive")  # written anew whenever the run makes its results
@@ -30,7 +31,7 @@ def write_samples(
     The labels of a node, if it has any, are one more array; `source` says which data the samples are of.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / SOURCE_FILE, json.dumps(source, indent=1))
+    replace_file(directory / SOURCE_FILE, json.dumps(source, indent=1))
     for node, content in arrays.items():
         named = {**content, "labels": np.array(labels[node], dtype=np.str_)} if labels.get(node) else content
         temporary = directory / f".{node}.tmp.npz"

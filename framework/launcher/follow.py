@@ -15,9 +15,9 @@ from rich.text import Text
 
 from framework.config.duration import format_duration
 from framework.launcher.plan import Planned
-from framework.launcher.state import RunState, read_state
 from framework.launcher.ticket import Executor
 from framework.rundir.metrics import losses_by_node
+from framework.rundir.status import RunState, RunStatus, read_run
 
 log = logging.getLogger(__name__)
 
@@ -71,43 +71,44 @@ class _View:
     def show(self) -> None:
         """Show how the jobs are now."""
         if self._live:
-            rows = [(p, read_state(p.job.run_dir)) for p in self._planned]
+            rows = [(p, read_run(p.job.run_dir)) for p in self._planned]
             self._live.update(_table(rows), refresh=True)
             return
         for p in self._planned:
-            word = _word(p, read_state(p.job.run_dir) if p.ticket is None or p.ticket.state == "ended" else None)
+            word = _word(p, read_run(p.job.run_dir) if p.ticket is None or p.ticket.state == "ended" else None)
             if self._said.get(p.name) != word:
                 log.info("%s%s: %s", p.name, f" (job {p.ticket.job_id})" if p.ticket and p.ticket.job_id else "", word)
                 self._said[p.name] = word
 
 
-def _table(rows: Sequence[tuple[Planned, RunState]]) -> Table:
+def _table(rows: Sequence[tuple[Planned, RunStatus]]) -> Table:
     counts: dict[str, int] = {}
-    for p, state in rows:
-        counts[_word(p, state)] = counts.get(_word(p, state), 0) + 1
+    for p, status in rows:
+        counts[_word(p, status)] = counts.get(_word(p, status), 0) + 1
     table = Table(title=" · ".join(f"{n} {word}" for word, n in sorted(counts.items())), title_justify="left")
-    by_node = ["by node"] if any(losses_by_node(state.best_losses) for _, state in rows) else []
+    by_node = ["by node"] if any(losses_by_node(status.best_losses) for _, status in rows) else []
     for name in ("run", "job", "state", "epoch", "best loss", *by_node, "time"):
         table.add_column(name, justify="right" if name in ("epoch", "best loss", "time") else "left")
     # The ones that are under way are what to look at, where not all fit.
     order = sorted(rows, key=lambda row: row[0].ticket is None or row[0].ticket.state == "ended")
-    for p, state in order[:_MAX_ROWS]:
+    for p, status in order[:_MAX_ROWS]:
         job_id = p.ticket.job_id if p.ticket else ""
-        loss = f"{state.best_loss:.4f}" if state.best_loss == state.best_loss else ""
-        time_taken = format_duration(state.seconds) if state.seconds else ""
-        losses = [loss, losses_by_node(state.best_losses)] if by_node else [loss]
-        table.add_row(Text(p.name), job_id, _word(p, state), str(state.epoch or ""), *losses, time_taken)
+        loss = f"{status.best_loss:.4f}" if status.best_loss is not None else ""
+        time_taken = format_duration(status.seconds) if status.seconds else ""
+        losses = [loss, losses_by_node(status.best_losses)] if by_node else [loss]
+        table.add_row(Text(p.name), job_id, _word(p, status), str(status.epoch or ""), *losses, time_taken)
     if len(rows) > _MAX_ROWS:
         table.add_row(f"and {len(rows) - _MAX_ROWS} more")
     return table
 
 
-def _word(p: Planned, state: RunState | None) -> str:
+def _word(p: Planned, status: RunStatus | None) -> str:
     """Return one word for how the job is."""
     if p.ticket and p.ticket.state != "ended":
         return p.ticket.state if p.ticket.detail in ("", "RUNNING") else f"{p.ticket.state}, {p.ticket.detail}"
-    assert state is not None
-    return "failed" if state.status == "new" else state.status
+    assert status is not None
+    never_began = status.state is RunState.WAITING and not status.is_held
+    return RunState.FAILED if never_began else status.state
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from submitit import JobEnvironment
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
-from framework.launcher.state import holds_work
 from framework.paths import register_bundle
 from framework.rundir.jobs import record_exit
+from framework.rundir.saved import holds_work
 
 _STOPPED = {0, 130, -1, LOCAL_REQUEUE_RETURN_CODE}  # the last two are submitit's, of a requeue
 

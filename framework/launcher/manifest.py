@@ -6,8 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from framework.errors import CheckpointError
+from framework.files import make_directory
 from framework.launcher.plan import Planned
-from framework.rundir.jobs import read_json, write_json
+from framework.records import read_record, write_record
 
 MANIFEST = "sweep.json"
 
@@ -26,11 +28,14 @@ def write_manifest(directory: Path, kind: str, planned: Sequence[Planned]) -> Pa
             "log": ticket.log if ticket else known.get("log", ""),
         }
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    write_json(path, {"launcher": kind, "command": sys.argv, "submitted": now, "jobs": list(jobs.values())})
+    make_directory(directory)
+    write_record(path, {"launcher": kind, "command": sys.argv, "submitted": now, "jobs": list(jobs.values())})
     return path
 
 
 def known_jobs(directory: Path) -> list[dict[str, Any]]:
-    """Return what the manifest says of the jobs of all commands so far."""
-    manifest = read_json(directory / MANIFEST)
-    return list(manifest["jobs"]) if manifest else []
+    """Return what the manifest says of the jobs of all commands so far; nothing where it cannot be read."""
+    try:
+        return list(read_record(directory / MANIFEST)["jobs"])
+    except (FileNotFoundError, CheckpointError, LookupError, TypeError):
+        return []

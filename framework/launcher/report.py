@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def write_report(path: Path, title: str, rows: Sequence["Row"], keys: Sequence[str]) -> Path:
     """Write the page; `keys` are those that differ between the runs, and the rows are in order of their loss."""
-    finished = [row for row in rows if row.status == "finished" and math.isfinite(row.best_loss)]
+    finished = [row for row in rows if row.state == "finished" and math.isfinite(row.best_loss)]
     picture = None
     if finished and keys:
         figure = parallel_figure([[row.values.get(k, "") for k in keys] for row in finished],

@@ -22,8 +22,7 @@ from framework.config.target import build
 from framework.errors import ConfigError, SweepError
 from framework.launcher.config import StudyConfig
 from framework.launcher.space import Space
-from framework.launcher.state import read_state
-from framework.rundir.attempts import LOST
+from framework.rundir.status import RunState, read_run
 from framework.runtime.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -135,8 +134,8 @@ def _can_resume(returned: JobReturn) -> bool:
     if returned.status == JobStatus.COMPLETED:
         return False
     assert returned.hydra_cfg is not None
-    state = read_state(Path(returned.hydra_cfg.hydra.runtime.output_dir))
-    return state.status == "running" or (state.status == "stopped" and state.reason != LOST)
+    status = read_run(Path(returned.hydra_cfg.hydra.runtime.output_dir))
+    return status.is_held or status.state is RunState.STOPPED
 
 
 def _show_best(study: optuna.Study) -> None:

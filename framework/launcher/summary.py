@@ -17,9 +17,8 @@ from rich.text import Text
 from framework.config.duration import format_duration
 from framework.launcher.names import key_of, value_of
 from framework.launcher.plan import Planned
-from framework.launcher.state import RunState, read_state
-from framework.rundir.attempts import LOST
 from framework.rundir.metrics import losses_by_node
+from framework.rundir.status import RunState, RunStatus, read_run
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ class Row:
 
     name: str
     values: dict[str, str]  # what the command line sets
-    status: str
+    state: RunState
     reason: str
     epoch: int
     best_loss: float
@@ -49,30 +48,39 @@ class Row:
     @classmethod
     def of(cls, p: Planned) -> "Row":
         """Return the row of a job that has ended."""
-        state = read_state(p.job.run_dir)
-        status, reason = state.status, state.reason
-        was_running = p.action == "follow" and p.state.num_attempts > 0
-        began = was_running or state.num_attempts > p.state.num_attempts
-        if p.ticket and p.ticket.state == "ended" and not began and status not in ("finished", "failed"):
-            status, reason = "failed", f"{p.ticket.detail or 'ended'} before the run began"
-        if reason == LOST and p.ticket and p.ticket.detail:
-            reason = f"{LOST}, {p.ticket.detail}"
-        if status == "failed" and p.ticket:
-            reason = _last_words(Path(p.ticket.log)) or reason
-        return cls._with(p.job.run_dir, p.job.overrides, state, status, reason)
+        status = read_run(p.job.run_dir)
+        was_running = p.action == "follow" and p.status.attempts > 0
+        began = was_running or status.attempts > p.status.attempts
+        if p.ticket and p.ticket.state == "ended":
+            if not began and status.state not in (RunState.FINISHED, RunState.FAILED):
+                status.state, status.reason = RunState.FAILED, f"{p.ticket.detail or 'ended'} before the run began"
+            if status.state is RunState.LOST:
+                status.reason = p.ticket.detail
+        if status.state is RunState.FAILED and p.ticket:
+            status.reason = _last_words(Path(p.ticket.log)) or status.reason
+        return cls._with(p.job.run_dir, p.job.overrides, status)
 
     @classmethod
     def known(cls, job: Mapping[str, Any]) -> "Row":
         """Return the row of a job that `sweep.json` lists, of an earlier start of the sweep."""
-        state = read_state(Path(job["run_dir"]))
-        words = _last_words(Path(job["log"])) if state.status == "failed" and job["log"] else ""
-        return cls._with(Path(job["run_dir"]), job["overrides"], state, state.status, words or state.reason)
+        status = read_run(Path(job["run_dir"]))
+        words = _last_words(Path(job["log"])) if status.state is RunState.FAILED and job["log"] else ""
+        status.reason = words or status.reason
+        return cls._with(Path(job["run_dir"]), job["overrides"], status)
 
     @classmethod
-    def _with(cls, run_dir: Path, overrides: Sequence[str], state: RunState, status: str, reason: str) -> "Row":
-        values = {key_of(o): value_of(o) for o in overrides}
-        losses = state.best_loss, state.best_losses
-        return cls(run_dir.name, values, status, reason, state.epoch, *losses, state.seconds, run_dir)
+    def _with(cls, run_dir: Path, overrides: Sequence[str], status: RunStatus) -> "Row":
+        return cls(
+            name=run_dir.name,
+            values={key_of(o): value_of(o) for o in overrides},
+            state=status.state,
+            reason=status.reason,
+            epoch=status.epoch or 0,
+            best_loss=math.nan if status.best_loss is None else status.best_loss,
+            best_losses=status.best_losses,
+            seconds=status.seconds,
+            run_dir=run_dir,
+        )
 
 
 def write_summary(directory: Path, rows: Sequence[Row]) -> None:
@@ -90,7 +98,7 @@ def write_summary(directory: Path, rows: Sequence[Row]) -> None:
 
 def best_run(rows: Sequence[Row]) -> Row | None:
     """Return the finished run with the lowest loss."""
-    finished = [row for row in rows if row.status == "finished" and not math.isnan(row.best_loss)]
+    finished = [row for row in rows if row.state is RunState.FINISHED and not math.isnan(row.best_loss)]
     return min(finished, key=lambda row: row.best_loss, default=None)
 
 
@@ -109,7 +117,7 @@ def _table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
         loss = "" if math.isnan(row.best_loss) else f"{row.best_loss:.4f}"
         cells = [Text(row.values.get(key, "")) for key in keys] or [Text(row.name)]  # not markup: values have brackets
         losses = [loss, row.by_node] if by_node else [loss]
-        table.add_row(*cells, row.status, str(row.epoch), *losses, format_duration(row.seconds))
+        table.add_row(*cells, row.state, str(row.epoch), *losses, format_duration(row.seconds))
     return table
 
 
@@ -124,7 +132,7 @@ def _write_csv(path: Path, rows: Sequence[Row]) -> None:
         for row in rows:
             values = [row.values.get(key, "") for key in keys]
             numbers = [row.epoch, row.best_loss, *(row.best_losses.get(node) for node in nodes), round(row.seconds, 1)]
-            writer.writerow([row.name, *values, row.status, row.reason, *numbers, row.run_dir])
+            writer.writerow([row.name, *values, row.state, row.reason, *numbers, row.run_dir])
     temporary.replace(path)
 
 

@@ -21,6 +21,7 @@ from framework.launcher.manifest import known_jobs, write_manifest
 from framework.launcher.plan import Planned, plan_jobs
 from framework.launcher.summary import Row, write_summary
 from framework.launcher.ticket import Executor
+from framework.rundir.status import RunState
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +101,13 @@ class Sweep:
     def _results(self, jobs: Sequence[Job]) -> list[JobReturn]:
         """Return the loss of each job; what has not finished raises one error that names all of these."""
         rows = [self._rows[job.run_dir] for job in jobs]
-        bad = {row.name: row for row in rows if row.status != "finished"}
-        lines = "".join(f"\n  {name}: {': '.join(filter(None, (r.status, r.reason)))}" for name, r in bad.items())
-        any_failed = any(row.status == "failed" for row in bad.values())
+        bad = {row.name: row for row in rows if row.state is not RunState.FINISHED}
+        lines = "".join(f"\n  {name}: {': '.join(filter(None, (r.state, r.reason)))}" for name, r in bad.items())
+        any_failed = any(row.state is RunState.FAILED for row in bad.values())
         error = SweepError(f"{len(bad)} of {len(rows)} jobs did not finish{lines}", exit_code=1 if any_failed else 99)
         returned = []
         for job, row in zip(jobs, rows, strict=True):
-            if row.status == "finished":
+            if row.state is RunState.FINISHED:
                 returned.append(_returned(job, JobStatus.COMPLETED, row.best_loss))
             else:
                 returned.append(_returned(job, JobStatus.FAILED, error))

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from framework.launcher.job import Job
-from framework.rundir.jobs import JOB_FILE, read_json, write_json
+from framework.rundir.jobs import JobRecord, read_job, write_job
 
 
 @dataclass
@@ -35,14 +35,12 @@ class Executor(Protocol):
         """Leave the jobs that have not ended, as the launcher is interrupted; return what to tell about them."""
 
 
-def write_ticket(ticket: Ticket, kind: str, **facts: Any) -> None:
-    """Record the job with its run."""
-    write_json(ticket.run_dir / JOB_FILE, {"launcher": kind, "job_id": ticket.job_id, "log": ticket.log, **facts})
+def write_ticket(ticket: Ticket, kind: str, host: str = "") -> None:
+    """Record the job with its run; `host` is where a local one runs."""
+    write_job(ticket.run_dir, JobRecord(kind, ticket.job_id, ticket.log, host))
 
 
 def read_ticket(run_dir: Path, kind: str) -> Ticket | None:
     """Return the job that was submitted last for the run, if it was by this kind of launcher."""
-    facts = read_json(run_dir / JOB_FILE)
-    if not facts or facts["launcher"] != kind:
-        return None
-    return Ticket(run_dir, facts["job_id"], facts["log"])
+    job = read_job(run_dir)
+    return Ticket(run_dir, job.job_id, job.log) if job and job.launcher == kind else None

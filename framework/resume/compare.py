@@ -8,9 +8,9 @@ from framework.config.parse import from_container
 from framework.config.schema import FREE, SHAPE, TRAJECTORY
 from framework.errors import ConfigError
 from framework.resume.diff import Change, differences
-from framework.resume.pinned import run_record
 from framework.resume.policy import VERSION, judge
-from framework.rundir.directory import RunDirectory, RunRecord
+from framework.rundir.directory import RunDirectory
+from framework.rundir.run_record import RunRecord
 
 INEXACT = "from here on, not bit for bit what it would have been"
 
@@ -63,6 +63,6 @@ def parsed(directory: RunDirectory, container: Mapping[str, Any]) -> dict[str, A
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> tuple[str, list[Change], list[str]]:
     """Return title, changes and notes of one run against another, judged as if one went on with the other's config."""
-    old, new = run_record(first), run_record(second)
+    old, new = first.record(), second.record()
     changes = run_changes(first, old, dataclasses.replace(new, config=parsed(second, new.config)), [])
     return f"{first.path} → {second.path}", changes, torch_note(old, new)

@@ -11,27 +11,28 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from framework.checkpoint.manifest import Generation, generation_paths, newest_generation
 from framework.config.parse import from_container, resolve
 from framework.config.schema import SHAPE, Config
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.loading import uncollected
 from framework.resume import report
 from framework.resume.code import code_digests
-from framework.resume.compare import INEXACT, code_changes, parsed, run_changes, torch_note, version_changes
+from framework.resume.compare import code_changes, parsed, run_changes, torch_note, version_changes
 from framework.resume.diff import ABSENT, Change, differences, is_whole_node
 from framework.resume.nodes import explain_nodes
 from framework.resume.origin import Origins, override_of, own_config_dirs
-from framework.resume.pinned import newest_generation, run_record
 from framework.resume.policy import explain, judge
 from framework.resume.position import position
 from framework.resume.refusal import describe
 from framework.resume.requeue import is_requeued
-from framework.resume.settle import settle
 from framework.resume.simulations import check_simulations
-from framework.rundir.directory import RunDirectory, RunRecord, source_of
+from framework.rundir.attempts import AttemptRecord
+from framework.rundir.directory import RunDirectory, source_of
 from framework.rundir.metrics import saved_progress
+from framework.rundir.run_record import RunRecord
 from framework.runtime.job import job_id, start_number
-from framework.versions import versions
+from framework.versions import git_commit, versions
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Plan:
     source: RunDirectory | None = None  # the run to go on with; None for a new one
     old: RunRecord | None = None  # of that run
     requeued: bool = False
-    seen: tuple[int, str] = (0, "")  # the directory's state when it was planned
+    seen: tuple[list[int], str] = field(default_factory=lambda: ([], ""))  # the directory's state when it was planned
     title: str = ""
     changes: list[Change] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -61,34 +62,43 @@ class Plan:
             return None
         return ResumeRefusedError(describe(self.source.path, refused, self.old, self.overrides))
 
-    def open(self, directory: RunDirectory) -> None:
-        """Prepare the run directory, which is this process's by now; refused if it was another's since the plan.
+    @property
+    def beginning(self) -> dict[str, Any]:
+        """What `begin_run` prepares the run directory with; a requeued job takes what its first attempt has begun."""
+        config, is_first = self.config, not self.requeued
+        return {
+            "record": dataclasses.replace(self.record, config=self.pinned),
+            "resume_from": Path(config.resume_from) if config.resume_from and is_first else None,
+            "overwrite": config.overwrite and is_first,
+            "requeued": self.requeued,
+        }
+
+    def attempt_record(self, device: str, num_epochs: Mapping[str, int], num_processes: int) -> AttemptRecord:
+        """Return what is recorded of the attempt as it starts."""
+        return AttemptRecord(
+            overrides=self.overrides,
+            config_dirs=self.config_dirs,
+            requeued=self.requeued,
+            job_id=job_id(),
+            start_number=start_number(),
+            device=device,
+            num_processes=num_processes,
+            num_epochs=dict(num_epochs),
+            versions=self.record.versions,
+            git_commit=git_commit(),
+            code=self.record.code,
+            config=self.record.config,
+            resume_diff=report.records(self.changes),
+        )
+
+    def check_unchanged(self, directory: RunDirectory) -> None:
+        """Refuse the run directory, which is this process's by now, if another one has changed it since the plan.
 
         Of a job requeued from a node that was lost to Slurm, the attempt before may have gone on and saved meanwhile.
         """
         now = _state_of(directory)
         if now != self.seen and not (self.requeued and now[0] == self.seen[0]):
             raise ResumeRefusedError(f"{directory.path}: another process has been at work here meanwhile; start again")
-        config, first = self.config, not self.requeued
-        origin = Path(config.resume_from) if config.resume_from and first else None
-        record = dataclasses.replace(self.record, config=self.pinned)
-        directory.open(record, origin, overwrite=config.overwrite and first, pinned=self.requeued)
-
-    def facts(self, device: str) -> dict[str, Any]:
-        """Return what `attempts/NNN.json` records of the plan; warn where another kind of device takes over."""
-        before = self.old.attempts[-1].get("device", device) if self.old and self.old.attempts else device
-        if before != device:
-            log.warning("⚠ device %s → %s: %s", before, device, INEXACT)
-        return {
-            "overrides": self.overrides,
-            "config_dirs": self.config_dirs,
-            "requeued": self.requeued,
-            "device": device,
-            "job_id": job_id(),
-            "start_number": start_number(),
-            **{name: getattr(self.record, name) for name in ("config", "code", "versions")},
-            "resume_diff": report.records(self.changes),
-        }
 
 
 def plan_attempt(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Plan:
@@ -97,9 +107,8 @@ def plan_attempt(directory: RunDirectory, composed: DictConfig, hydra: Any) -> P
     What a resume changes is logged. Raises `ResumeRefusedError` where going on would overwrite
     work or break the run, before anything of it is built.
     """
-    settle(directory.path)
     seen, attempts = _state_of(directory), directory.attempts()
-    if attempts and is_requeued(attempts[-1]):
+    if is_requeued(directory.path, attempts):
         plan = _requeued(directory, composed)
     else:
         plan = plan_resume(directory, composed, hydra)
@@ -111,9 +120,9 @@ def plan_attempt(directory: RunDirectory, composed: DictConfig, hydra: Any) -> P
     return plan
 
 
-def _state_of(directory: RunDirectory) -> tuple[int, str]:
-    newest = newest_generation(directory)
-    return len(directory.attempts()), newest.name if newest else ""
+def _state_of(directory: RunDirectory) -> tuple[list[int], str]:
+    paths = generation_paths(directory.checkpoints_dir)
+    return directory.attempts().numbers, paths[-1].name if paths else ""
 
 
 def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Plan:
@@ -125,7 +134,8 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     source, generation = _source(directory, config)
     if source is None:
         return Plan(config, container, record, overrides)
-    old = run_record(source, generation if source is not directory and _names_checkpoint(config) else None)
+    names_checkpoint = source is not directory and _names_checkpoint(config)
+    old = source.record(generation.path if generation and names_checkpoint else None)
     plan = Plan(config, container, record, overrides, source=source, old=old)
     plan.changes = run_changes(source, old, record, config.resume_allow)
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
@@ -142,18 +152,23 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     plan.title = (
         f"↻ Resuming {source.path}{position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
     )
-    plan.notes = [*hints, *torch_note(old, record)]
+    plan.notes = [*hints, *(f"⚠ {note}" for note in old.notes), *torch_note(old, record)]
     _add_tensors(plan, generation)
     return plan
 
 
 def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
     """Plan to go on with the config of the last attempt, whatever has been edited since, and say what is ignored."""
-    old = run_record(directory)
+    old = directory.record()
+    if old.doubt:
+        raise CheckpointError(
+            f"{old.doubt}: no checkpoint tells the config that this attempt went on with, so that its job cannot be "
+            "resumed by itself; resume it by hand, with +resume=true and what was typed for it"
+        )
     pinned = parsed(directory, old.config)
     config = dataclasses.replace(from_container(pinned), resume=True)
     record = _record(pinned, config)
-    overrides = old.attempts[-1]["overrides"]
+    overrides = old.attempts[-1].overrides if old.attempts else []
     plan = Plan(config, pinned, record, overrides, source=directory, old=old, requeued=True)
     try:
         edits = differences(pinned, dataclasses.asdict(from_container(resolve(composed))))
@@ -168,13 +183,14 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
     versions_changed = version_changes(old, record)
     judge(versions_changed, config.resume_allow)
     plan.changes = [*versions_changed, *changed, *edits]
-    where = position(directory, old, saved_progress(newest_generation(directory))) if directory.holds_work() else ""
+    newest = newest_generation(directory.checkpoints_dir)
+    where = position(directory, old, saved_progress(newest)) if directory.holds_work() else ""
     plan.title = f"↻ Resuming {directory.path}{where}: requeued, with the config that it had"
-    plan.notes += torch_note(old, record)
+    plan.notes += [*(f"⚠ {note}" for note in old.notes), *torch_note(old, record)]
     return plan
 
 
-def _source(directory: RunDirectory, config: Config) -> tuple[RunDirectory | None, Path | None]:
+def _source(directory: RunDirectory, config: Config) -> tuple[RunDirectory | None, Generation | None]:
     """Return the run to go on with and its checkpoint, None for a new one.
 
     Raises where that would overwrite work or is impossible.
@@ -188,15 +204,15 @@ def _source(directory: RunDirectory, config: Config) -> tuple[RunDirectory | Non
             hint = "set name=..." if generation else "use +resume=true, or set name=..."
             raise ConfigError(f"resume_from={path}: lies in the run directory itself; {hint}")
         if config.overwrite or not directory.holds_work():
-            return source, generation or newest_generation(source)
+            return source, _opened(generation) or newest_generation(source.checkpoints_dir)
         if directory.began_with(path):
-            return directory, newest_generation(directory)
+            return directory, newest_generation(directory.checkpoints_dir)
         if not directory.is_copy_of(path):  # or else copying it was interrupted
             raise ResumeRefusedError(
                 f"{directory.path} already holds a run that did not begin with {path}. Go on with it: +resume=true "
                 "· start another: name=... · move it aside and begin afresh: overwrite=true"
             )
-        return source, generation or newest_generation(source)
+        return source, _opened(generation) or newest_generation(source.checkpoints_dir)
     if config.overwrite:
         return None, None
     if not directory.holds_work():
@@ -208,7 +224,11 @@ def _source(directory: RunDirectory, config: Config) -> tuple[RunDirectory | Non
             f"{directory.path} already holds a run. Go on with it: +resume=true · start another: name=... · "
             "move it aside and start afresh: overwrite=true"
         )
-    return directory, newest_generation(directory)
+    return directory, newest_generation(directory.checkpoints_dir)
+
+
+def _opened(generation: Path | None) -> Generation | None:
+    return Generation.open(generation) if generation else None
 
 
 def _names_checkpoint(config: Config) -> bool:
@@ -221,12 +241,12 @@ def _record(container: Mapping[str, Any], config: Config) -> RunRecord:
 
 def _origin_of_old(old: RunRecord, change: Change) -> str:
     for number in range(len(old.attempts), 0, -1):
-        if override := override_of(old.attempts[number - 1].get("overrides", []), change.path):
+        if override := override_of(old.attempts[number - 1].overrides, change.path):
             return f"{override} in attempt {number}"
     return "config.yaml"
 
 
-def _add_tensors(plan: Plan, generation: Path | None) -> None:
+def _add_tensors(plan: Plan, generation: Generation | None) -> None:
     """Attach to the last change of shape which weights do not fit; without torch where no shape changes."""
     shapes = [change for change in plan.changes if change.kind == SHAPE]
     if not shapes or generation is None or plan.source is None:
@@ -235,6 +255,6 @@ def _add_tensors(plan: Plan, generation: Path | None) -> None:
         with uncollected():  # some networks make torch load more of itself
             from framework.resume.tensors import changed_tensors
 
-            shapes[-1].tensors = changed_tensors(plan.config, generation, plan.source.simulations_dir)
+            shapes[-1].tensors = changed_tensors(plan.config, generation.path, plan.source.simulations_dir)
     except Exception as error:  # what cannot be built is refused all the same
         plan.notes.append(f"(tensors not compared: {' '.join(str(error).split())[:200]})")

@@ -6,7 +6,8 @@ from typing import Any
 from framework.config.parse import from_container, node_settings
 from framework.errors import ConfigError
 from framework.resume.compare import parsed
-from framework.rundir.directory import RunDirectory, RunRecord
+from framework.rundir.directory import RunDirectory
+from framework.rundir.run_record import RunRecord
 
 
 def position(source: RunDirectory, old: RunRecord, progress: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from framework.config.schema import SHAPE, TRAJECTORY
 from framework.resume.diff import ABSENT, Change
 from framework.resume.policy import FOLLOWS_EPOCHS, VERSION
 from framework.resume.report import short
-from framework.rundir.directory import RunRecord
+from framework.rundir.run_record import RunRecord
 
 _VALUE_WIDTH = 48
 _MANY = 3  # keys to consent to one by one
@@ -65,8 +65,8 @@ def _undo(change: Change, config: dict[str, Any]) -> str:
 
 def _as_before(old: RunRecord, overrides: Sequence[str]) -> list[str]:
     """Return the command that goes on without any change, if overrides of the last attempt were left out."""
-    last = next((a for a in reversed(old.attempts) if not a.get("requeued")), None)
-    if last is None or set(last["overrides"]) <= {*overrides, "+resume=true"}:
+    last = next((a for a in reversed(old.attempts) if not a.requeued), None)
+    if last is None or set(last.overrides) <= {*overrides, "+resume=true"}:
         return []
-    given = [a for a in last["command"][2:] if a.lstrip("+").partition("=")[0] not in ("resume", "overwrite")]
+    given = [a for a in last.command[2:] if a.lstrip("+").partition("=")[0] not in ("resume", "overwrite")]
     return [f"as it was: python -m framework.train {shlex.join(given)} +resume=true"]

@@ -2,17 +2,32 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
+from framework.rundir.attempts import Attempts
 from framework.runtime.job import job_id, start_number
+from framework.runtime.lease import read_lease
 
 REQUEUED = "FRAMEWORK_REQUEUED"  # set to 1 by whoever starts the same job again outside of Slurm
 
 
-def is_requeued(last: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether this is the job of the attempt `last`, restarted since."""
+def is_requeued(run_dir: Path, attempts: Attempts, environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this is the job of the last attempt, restarted since."""
+    if not attempts.numbers:
+        return False
     if environment.get(REQUEUED) == "1":
         return True
     job = job_id(environment)
-    is_same = job is not None and job == last.get("job_id")
-    return is_same and start_number(environment) > last.get("start_number", 0)
+    if job is None:
+        return False
+    last_job, last_start = _last_job(run_dir, attempts)
+    return job == last_job and start_number(environment) > last_start
+
+
+def _last_job(run_dir: Path, attempts: Attempts) -> tuple[str | None, int]:
+    """Return job id and start number of the last attempt, by the lease that it held where its record is damaged."""
+    if attempts.problem_of_last:
+        holding = read_lease(run_dir / "lease")
+        if holding and holding.owner:
+            return holding.owner.job_id, holding.owner.start_number
+    return (attempts.last.job_id, attempts.last.start_number) if attempts.last else (None, 0)

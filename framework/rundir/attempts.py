@@ -1,171 +1,216 @@
-"""The record of one process of a run, `attempts/NNN.json`, and what can be told from it. Knows nothing of torch."""
+"""The attempts at a run, `attempts/NNN.json`: one record for each process, from its start to how it ended."""
 
-import json
 import logging
 import os
+import re
 import socket
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from framework.errors import CheckpointError, DamagedError
+from framework.records import build, read_record, write_record
+from framework.rundir.saved import last_commit
+from framework.rundir.times import seconds_of, text_of
 
 log = logging.getLogger(__name__)
 
-_KEYS = {"host", "start", "end", "stop_reason"}
 
-CONFIG_FILE = "config.json"  # in every checkpoint: the config that it was trained with
-LOST = "lost"  # the stop reason of an attempt that ended without a word
+_NAME = re.compile(r"(?!000)\d{3}|[1-9]\d{3,8}", re.ASCII)
 
 
-class Attempt:
-    """The attempt under way; `facts` are written to its file whenever they change."""
+class Outcome(StrEnum):
+    """How an attempt has ended."""
 
-    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
-        self.path = path
-        self.facts: dict[str, Any] = {
-            **facts,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "command": [sys.executable, *sys.argv],
-            "start": now(),
-            "phases": {},  # when each began
-            "end": None,
-            "stop_reason": None,
-            "lost_seconds": 0.0,  # of work that is to be done again
-        }
-        write_atomically(path, json.dumps(self.facts, indent=1))
+    FINISHED = "finished"
+    CRASHED = "crashed"
+    LOST = "lost"  # without a word
+    INTERRUPTED = "interrupted"  # these have saved: the names of `framework.runtime.StopReason`
+    TERMINATED = "terminated"
+    OUT_OF_TIME = "out_of_time"
+    REQUEUE = "requeue"
+
+
+@dataclass
+class AttemptRecord:
+    """What is recorded of one process; times are Unix seconds here and texts in the file."""
+
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    command: list[str] = field(default_factory=lambda: [sys.executable, *sys.argv])
+    overrides: list[str] = field(default_factory=list)
+    config_dirs: list[str] = field(default_factory=list)  # of the user's own
+    requeued: bool = False
+    job_id: str | None = None
+    start_number: int = 0  # how often the scheduler had started the job before
+    device: str | None = None
+    num_processes: int = 1
+    num_epochs: dict[str, int] = field(default_factory=dict)  # of each node
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    code: dict[str, str] = field(default_factory=dict)  # digest of the user's code, by `_target_`
+    config: dict[str, Any] | None = None  # that it went on with, in plain containers
+    resume_diff: list[dict[str, Any]] = field(default_factory=list)
+    start: float = field(default_factory=time.time)
+    phases: dict[str, float] = field(default_factory=dict)  # when each began
+    end: float | None = None
+    stop_reason: Outcome | None = None
+    lost_seconds: float = 0.0  # of work that is to be done again
+    results_of: str | None = None  # the checkpoint that samples and report are of
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the record in a file; raises `CheckpointError` where it cannot be read."""
+        content = read_record(path)
+        try:
+            times: dict[str, Any] = {
+                name: seconds_of(content[name]) for name in ("start", "end") if content.get(name) is not None
+            }
+            times["phases"] = {name: seconds_of(text) for name, text in dict(content.get("phases", {})).items()}
+        except (ValueError, TypeError) as error:
+            raise DamagedError(f"{path}: damaged ({error})") from error
+        if "start" not in times:
+            raise DamagedError(f"{path}: damaged (no start)")
+        return build(cls, {**content, **times}, path)
+
+    def content(self) -> dict[str, Any]:
+        """Return the record as its file holds it."""
+        content = asdict(self)
+        content |= {"start": text_of(self.start), "end": None if self.end is None else text_of(self.end)}
+        content["phases"] = {name: text_of(began) for name, began in self.phases.items()}
+        return content
+
+    def write(self, path: Path) -> None:
+        """Write the record; raises `OSError`."""
+        write_record(path, self.content())
+
+    @property
+    def phase(self) -> str:
+        """The phase under way, or the last one."""
+        return next(reversed(self.phases), "starting")
+
+    @property
+    def training_seconds(self) -> float:
+        """How long it was training; 0 where that has not ended."""
+        names = list(self.phases)
+        if "training" not in names:
+            return 0.0
+        later = [self.phases[name] for name in names[names.index("training") + 1 :]]
+        end = later[0] if later else self.end
+        return 0.0 if end is None else max(end - self.phases["training"], 0.0)
+
+    def close(self, run_dir: Path, outcome: Outcome, end: float) -> None:
+        """Record its end at `end`, in Unix seconds."""
+        began = max(self.start, last_commit(run_dir) or 0.0)
+        lost = 0.0 if outcome is Outcome.FINISHED else max(end - began, 0.0)
+        self.end, self.stop_reason, self.lost_seconds = end, outcome, round(lost, 3)
+
+
+class AttemptFile:
+    """The record of the attempt under way, written whenever something happens."""
+
+    def __init__(self, path: Path, record: AttemptRecord) -> None:
+        self.path, self.record = path, record
+        record.write(path)
 
     def begin(self, phase: str) -> None:
         """Record the start of a phase."""
-        self.facts["phases"][phase] = now()
+        self.record.phases[phase] = time.time()
         self._write()
 
-    def record(self, **facts: Any) -> None:
-        """Record more of what happens."""
-        self.facts |= facts
+    def made_results_of(self, generation: str) -> None:
+        """Record that samples and report were made of this checkpoint."""
+        self.record.results_of = generation
         self._write()
 
-    def end(self, stop_reason: str) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Record the end and why."""
-        self.facts |= ending(self.path.parents[1], self.facts, stop_reason, time.time())
+        self.record.close(self.path.parents[1], outcome, time.time())
         self._write()
 
     def _write(self) -> None:
-        """Write the facts; on a full disk that is left undone."""
+        """Write the record; on a full disk that is left undone."""
         try:
-            write_atomically(self.path, json.dumps(self.facts, indent=1))
+            self.record.write(self.path)
         except OSError as error:
             log.warning("⚠ %s: what happens is not recorded (%s)", self.path, error.strerror)
 
 
-def ending(run_dir: Path, facts: Mapping[str, Any], stop_reason: str, end: float) -> dict[str, Any]:
-    """Return what is recorded of an attempt's end at `end`, in Unix seconds."""
-    began = max(moment(facts["start"]), last_commit(run_dir) or 0.0)
-    lost = 0.0 if stop_reason == "finished" else max(end - began, 0.0)
-    return {"end": _text(end), "stop_reason": stop_reason, "lost_seconds": round(lost, 3)}
+@dataclass(frozen=True)
+class Attempts:
+    """All attempts at a run: the records that can be read, the oldest first, and what is wrong with the others."""
+
+    records: list[AttemptRecord]
+    numbers: list[int]  # of all files
+    problems: dict[int, CheckpointError]
+
+    @property
+    def last(self) -> AttemptRecord | None:
+        """The newest record that can be read."""
+        return self.records[-1] if self.records else None
+
+    @property
+    def problem_of_last(self) -> CheckpointError | None:
+        """Why the newest of all cannot be read, if it cannot."""
+        return self.problems.get(self.numbers[-1]) if self.numbers else None
 
 
-def read_attempts(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the facts of all attempts, without those that a crash has left unreadable."""
-    return [facts for facts in map(read_attempt, attempt_paths(run_dir)) if facts is not None]
+def read_attempts(run_dir: Path) -> Attempts:
+    """Return the attempts at a run."""
+    records, numbers, problems = [], [], {}
+    for number, path in sorted(_paths(run_dir)):
+        numbers.append(number)
+        try:
+            records.append(AttemptRecord.read(path))
+        except FileNotFoundError:  # removed since it was listed
+            numbers.pop()
+        except CheckpointError as error:
+            problems[number] = error
+    return Attempts(records, numbers, problems)
 
 
-def attempt_paths(run_dir: Path) -> list[Path]:
-    """Return the files of all attempts, the oldest first."""
-    return sorted((run_dir / "attempts").glob("[0-9]*.json"))
+def start_attempt(run_dir: Path, record: AttemptRecord, last_sign: float = 0.0) -> AttemptFile:
+    """Record the start of an attempt. The one before it may have died, with `last_sign` of its life in Unix seconds."""
+    paths = sorted(_paths(run_dir))
+    if paths:
+        _close_lost(run_dir, paths[-1][1], last_sign)
+    number = paths[-1][0] + 1 if paths else 1
+    return AttemptFile(attempt_path(run_dir, number), record)
 
 
-def read_attempt(path: Path) -> dict[str, Any] | None:
-    """Return the facts of an attempt, or None where the file is damaged."""
-    with suppress(OSError, ValueError):
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        return facts if isinstance(facts, dict) and facts.keys() >= _KEYS else None
-    return None
+def attempt_path(run_dir: Path, number: int) -> Path:
+    """Return the file of an attempt."""
+    return run_dir / "attempts" / f"{number:03d}.json"
 
 
-def close_lost(run_dir: Path, path: Path, last_sign: float) -> None:
-    """Record the end of an earlier attempt that could not do so itself: the last sign of its life."""
-    facts = read_attempt(path)
-    if facts and facts["end"] is None:
-        end = last_sign_of(run_dir, facts, last_sign)
-        write_atomically(path, json.dumps(facts | ending(run_dir, facts, LOST, end), indent=1))
-
-
-def last_sign_of(run_dir: Path, facts: Mapping[str, Any], heartbeat: float) -> float:
+def last_sign_of(run_dir: Path, record: AttemptRecord, heartbeat: float) -> float:
     """Return when an attempt was certainly alive last, in Unix seconds: its heartbeat or the newest of its files."""
-    times = [heartbeat, moment(facts["start"]), _modified(run_dir / "metrics.jsonl"), last_commit(run_dir)]
-    return max(t for t in times if t is not None)
+    times = [record.start, heartbeat, *record.phases.values(), last_commit(run_dir) or 0.0]
+    with suppress(OSError):
+        times.append((run_dir / "metrics.jsonl").lstat().st_mtime)
+    return max(times)
 
 
-def last_commit(run_dir: Path) -> float | None:
-    """Return when the newest checkpoint or simulations were committed, in Unix seconds."""
-    times = [last_checkpoint(run_dir), *map(_modified, (run_dir / "simulations").glob("*.npy"))]
-    return max((t for t in times if t is not None), default=None)
+def _close_lost(run_dir: Path, path: Path, last_sign: float) -> None:
+    """Record the end of an earlier attempt that could not do so itself: the last sign of its life."""
+    try:
+        record = AttemptRecord.read(path)
+    except (CheckpointError, FileNotFoundError):  # told of by whoever needs it
+        return
+    if record.end is None:
+        record.close(run_dir, Outcome.LOST, last_sign_of(run_dir, record, last_sign))
+        record.write(path)
 
 
-def manifests(run_dir: Path) -> list[Path]:
-    """Return the manifests of all committed checkpoints but emergencies, the oldest first."""
-    return sorted((run_dir / "checkpoints").glob("[0-9]*[0-9]/manifest.json"))
-
-
-def last_checkpoint(run_dir: Path) -> float | None:
-    """Return when the newest checkpoint was committed, in Unix seconds."""
-    times = map(_modified, manifests(run_dir))
-    return max((t for t in times if t is not None), default=None)
-
-
-def saved_state(run_dir: Path) -> list[Any]:
-    """Return what differs as soon as weights, simulations or samples are saved that were not there before."""
-    weights: list[Any] = []
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):  # damaged, or none yet
-        files = json.loads(manifests(run_dir)[-1].read_text(encoding="utf-8"))["files"]
-        weights = [{name: entry for name, entry in files.items() if name.endswith(".pth")}]
-    return weights + [sum(1 for _ in run_dir.glob(pattern)) for pattern in ("simulations/*.npy", "samples/**/*")]
-
-
-def saved_with(generation: Path) -> tuple[dict[str, Any], float] | None:
-    """Return the config of a checkpoint, and when it was saved in Unix seconds; None where they cannot be read."""
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        config = dict(json.loads((generation / CONFIG_FILE).read_text(encoding="utf-8")))
-        manifest = json.loads((generation / "manifest.json").read_text(encoding="utf-8"))
-        return config, moment(manifest["run"]["saved_at"])
-    return None
-
-
-def saved_by_lost(run_dir: Path) -> tuple[dict[str, Any], float] | None:
-    """Return that of the newest checkpoint, if it was saved by an attempt whose record cannot be read."""
-    attempts, generations = [read_attempt(path) for path in attempt_paths(run_dir)], manifests(run_dir)
-    if not attempts or attempts[-1] or not generations:
-        return None
-    saved = saved_with(generations[-1].parent)
-    return saved if saved and all(moment(a["start"]) <= saved[1] for a in attempts if a) else None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that readers see the old or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def now() -> str:
-    """Return the local time with its offset, to the millisecond."""
-    return _text(time.time())
-
-
-def moment(text: str) -> float:
-    """Return Unix seconds for what `now` returned."""
-    return datetime.fromisoformat(text).timestamp()
-
-
-def _text(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
-
-
-def _modified(path: Path) -> float | None:
-    with suppress(OSError):  # removed since it was listed
-        return path.stat().st_mtime
-    return None
+def _paths(run_dir: Path) -> list[tuple[int, Path]]:
+    """Return number and path of all attempts."""
+    try:
+        names = os.listdir(run_dir / "attempts")  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return [(int(stem), attempt_path(run_dir, int(stem))) for stem in stems if _NAME.fullmatch(stem)]

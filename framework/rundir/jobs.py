@@ -1,39 +1,65 @@
 """What a launcher records with a run: the job that was submitted last, and how its process ended."""
 
-import json
-from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from framework.errors import ResumeRefusedError
-from framework.rundir.attempts import read_attempts, write_atomically
+from framework.errors import CheckpointError, ResumeRefusedError
+from framework.files import make_directory
+from framework.records import build, read_record, write_record
+from framework.rundir.attempts import Outcome, read_attempts
 
-JOB_FILE = "job.json"  # the job that was submitted last for the run
-EXIT_FILE = "exit.json"  # how the last job's process ended
+T = TypeVar("T")
+
+JOB_FILE, EXIT_FILE = "job.json", "exit.json"
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The job that was submitted last for a run."""
+
+    launcher: str
+    job_id: str
+    log: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """How a job's process ended, when the run had so many attempts."""
+
+    code: str
+    is_failure: bool
+    num_attempts: int
+
+
+def write_job(run_dir: Path, job: JobRecord) -> None:
+    """Record a job with its run."""
+    make_directory(run_dir)
+    write_record(run_dir / JOB_FILE, asdict(job))
+
+
+def read_job(run_dir: Path) -> JobRecord | None:
+    """Return the job that was submitted last for the run; None where that cannot be read."""
+    return _read(JobRecord, run_dir / JOB_FILE)
 
 
 def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
     """Record how a job's process ended: there are errors before an attempt begins, and after it has ended."""
     attempts = read_attempts(run_dir)
-    if code == ResumeRefusedError.exit_code and attempts and attempts[-1]["stop_reason"] == "finished":
+    if code == ResumeRefusedError.exit_code and attempts.last and attempts.last.stop_reason is Outcome.FINISHED:
         return  # the run is what it was
-    facts = {"code": code, "is_failure": is_failure, "num_attempts": len(attempts)}
-    write_json(run_dir / EXIT_FILE, facts)
+    make_directory(run_dir)
+    write_record(run_dir / EXIT_FILE, asdict(ExitRecord(str(code), is_failure, len(attempts.numbers))))
 
 
-def failed_since(last_exit: Any, num_attempts: int) -> bool:
-    """Tell whether a job's process failed after the last of its attempts had ended, or before the first began."""
-    return isinstance(last_exit, dict) and bool(last_exit["is_failure"]) and last_exit["num_attempts"] == num_attempts
+def read_exit(run_dir: Path) -> ExitRecord | None:
+    """Return how the last job's process ended; None where that cannot be read."""
+    return _read(ExitRecord, run_dir / EXIT_FILE)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a small file so that readers see the old or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(value, indent=1))
-
-
-def read_json(path: Path) -> Any:
-    """Return what the file holds, None if it cannot be read."""
-    with suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return None
+def _read(kind: type[T], path: Path) -> T | None:
+    try:
+        return build(kind, read_record(path), path)
+    except (FileNotFoundError, CheckpointError):
+        return None

@@ -1,14 +1,18 @@
-"""How far a run's nodes have come, and the loss that runs are compared by: read from its files, without torch."""
+"""`metrics.jsonl`: how far the nodes of a run have come, and the loss that runs are compared by. Without torch."""
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from framework.rundir.attempts import manifests, write_atomically
+from framework.checkpoint.manifest import Generation, newest_generation
+from framework.errors import CheckpointError
+from framework.files import replace_file
+from framework.rundir.attempts import Attempts
+from framework.rundir.metric_lines import Metrics, encode_records, read_metrics
+
+METRICS_FILE = "metrics.jsonl"
+_LARGE = 2**63
 
 
 @dataclass(frozen=True)
@@ -27,40 +31,54 @@ class RunProgress:
         return sum(losses) if losses and len(losses) == len(self.best_losses) else None
 
 
-def read_progress(run_dir: Path, attempts: Sequence[Mapping[str, Any]]) -> RunProgress:
+def read_progress(run_dir: Path, attempts: Attempts) -> RunProgress:
     """Return the progress of the run whose attempts these are; the last one says which nodes it has.
 
     The newest checkpoint tells of each node. Of the node under way the last record of the metrics is newer, and has the
     best loss that training itself goes by, which is not the least in the file once the held-out rows have changed.
     """
-    nodes = list(attempts[-1].get("num_epochs") or ()) if attempts else []
+    nodes = list(attempts.last.num_epochs) if attempts.last else []
     saved = _newest_progress(run_dir)
     latest = {node: saved[node] for node in nodes if node in saved}
-    records, problems = _read_metrics(run_dir / "metrics.jsonl")
-    last = next((record for record in reversed(records) if record.get("node") in nodes), None)
+    try:
+        metrics = read_metrics(run_dir / METRICS_FILE)
+    except CheckpointError as error:
+        metrics = Metrics([], [str(error)])
+    last = next((record for record in reversed(metrics.records) if record["node"] in nodes), None)
     node: str | None = last["node"] if last else next(reversed(latest), None)
-    if last and node and _number(last, "step", -1) > _step(latest, node):
+    if last and node and last["step"] > _number(latest.get(node, {}), "step", -1):
         latest[node] = latest.get(node, {}) | last
     epoch = _number(latest.get(node, {}), "epoch") if node else None
     best_losses = {name: _number(latest.get(name, {}), "best_loss") for name in nodes}
-    return RunProgress(node, None if epoch is None else int(epoch), best_losses, problems)
+    return RunProgress(node, None if epoch is None else int(epoch), best_losses, metrics.problems)
 
 
-def saved_progress(generation: Path | None) -> dict[str, dict[str, Any]]:
-    """Return each node's progress in a checkpoint."""
+def saved_progress(generation: Generation | None) -> dict[str, dict[str, Any]]:
+    """Return each node's progress in a checkpoint: "epoch", "batch", "step" and more; what cannot be read is left out.
+
+    The three are whole numbers, "finished" is a truth value.
+    """
     progress = {}
-    for path in sorted(generation.glob("*/checkpoint.json")) if generation else ():
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            progress[path.parent.name] = dict(json.loads(path.read_text(encoding="utf-8"))["progress"])
+    names = [name for name in generation.files if name.endswith("/checkpoint.json")] if generation else []
+    for name in names:
+        assert generation is not None
+        try:
+            content = generation.load(name)
+            found = dict(content["progress"])
+            found |= {key: int(found.get(key, 0)) for key in ("epoch", "batch", "step")}
+            found["finished"] = bool(found.get("finished"))
+        except (CheckpointError, LookupError, TypeError, ValueError):  # whoever resumes it is told
+            continue
+        progress[name.partition("/")[0]] = found
     return progress
 
 
 def copy_metrics(source: Path, run_dir: Path) -> None:
     """Copy another run's metrics as far as the checkpoint that was copied: what came after it is not of this run."""
     saved = _newest_progress(run_dir)
-    records, _ = _read_metrics(source / "metrics.jsonl")
-    kept = [record for record in records if _number(record, "step", 0) <= _step(saved, record.get("node"))]
-    write_atomically(run_dir / "metrics.jsonl", "".join(f"{json.dumps(record)}\n" for record in kept))
+    records = read_metrics(source / METRICS_FILE).records
+    kept = [record for record in records if record["step"] <= _number(saved.get(record["node"], {}), "step", -1)]
+    replace_file(run_dir / METRICS_FILE, encode_records(kept)[0])
 
 
 def losses_by_node(best_losses: Mapping[str, float | None]) -> str:
@@ -70,36 +88,10 @@ def losses_by_node(best_losses: Mapping[str, float | None]) -> str:
 
 
 def _newest_progress(run_dir: Path) -> dict[str, dict[str, Any]]:
-    generations = manifests(run_dir)
-    return saved_progress(generations[-1].parent) if generations else {}
-
-
-def _step(progress: Mapping[str, Mapping[str, Any]], node: Any) -> Any:
-    """Return the step that a node has reached, -1 where it has not begun."""
-    return _number(progress.get(node, {}), "step", -1)
+    return saved_progress(newest_generation(run_dir / "checkpoints"))
 
 
 def _number(values: Mapping[str, Any], name: str, default: float | None = None) -> Any:
     """Return a finite number, or else the default: files may be damaged."""
-    value = values.get(name)
-    return value if isinstance(value, int | float) and math.isfinite(value) else default
-
-
-def _read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the whole records, and what is wrong with the file; half a last line is one being written."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    except OSError:
-        return [], []
-    records = [record for record in _parse(lines) if isinstance(record, dict)]
-    num_damaged = len(lines) - len(records)
-    return records, [f"{path}: damaged in {num_damaged} of {len(lines)} lines"] if num_damaged else []
-
-
-def _parse(lines: list[str]) -> Iterator[Any]:
-    try:
-        yield from json.loads(f"[{','.join(lines)}]")  # several times faster than line by line
-    except ValueError:
-        for line in lines:
-            with suppress(ValueError):
-                yield json.loads(line)
+    value: Any = values.get(name)
+    return value if type(value) in (int, float) and abs(value) < _LARGE else default

@@ -1,22 +1,41 @@
 """Where runs stand, read from the files of their directories; knows nothing of torch and changes nothing."""
 
+import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from framework.rundir.attempts import attempt_paths, ending, last_checkpoint, last_sign_of, moment, read_attempt
-from framework.rundir.jobs import EXIT_FILE, JOB_FILE, failed_since, read_json
+from framework.rundir.attempts import AttemptRecord, Attempts, Outcome, last_sign_of, read_attempts
+from framework.rundir.jobs import JOB_FILE, read_exit, read_job
 from framework.rundir.metrics import read_progress
+from framework.rundir.saved import last_checkpoint
 from framework.runtime.lease import Holding, read_lease
 
-STATES = ("waiting", "simulating", "training", "sampling", "stopped-resumable", "finished", "failed", "lost")
 
-_PHASES = {"starting": "simulating", "sampling and reporting": "sampling"}  # the others are states themselves
-_ENDS = {"finished": "finished", "crashed": "failed", "lost": "lost"}  # any other end has saved
+class RunState(StrEnum):
+    """What a run is doing, or how it has ended."""
+
+    WAITING = "waiting"  # not started yet
+    SIMULATING = "simulating"
+    TRAINING = "training"
+    SAMPLING = "sampling"
+    STOPPED = "stopped"  # saved early, can be resumed
+    FINISHED = "finished"
+    FAILED = "failed"
+    LOST = "lost"  # its process died without a word; can be resumed
+
+
+_PHASES = {  # of an attempt
+    "starting": RunState.SIMULATING,
+    "simulating": RunState.SIMULATING,
+    "training": RunState.TRAINING,
+    "sampling and reporting": RunState.SAMPLING,
+}
+_ENDS = {Outcome.FINISHED: RunState.FINISHED, Outcome.CRASHED: RunState.FAILED, Outcome.LOST: RunState.LOST}
 
 
 @dataclass
@@ -24,7 +43,9 @@ class RunStatus:
     """One run; what is not known is None."""
 
     run_dir: str
-    state: str
+    state: RunState = RunState.WAITING
+    reason: str = ""  # why it stopped or failed, as far as that is known
+    is_held: bool = False  # a process is at work on it
     node: str | None = None
     epoch: int | None = None
     num_epochs: int | None = None
@@ -32,6 +53,8 @@ class RunStatus:
     best_losses: dict[str, float | None] = field(default_factory=dict)
     checkpoint_age_seconds: float | None = None
     attempts: int = 0
+    overrides: list[str] = field(default_factory=list)  # of the last attempt
+    seconds: float = 0.0  # that attempts have taken
     trained_seconds: float = 0.0
     lost_seconds: float = 0.0
     job_id: str | None = None
@@ -48,43 +71,72 @@ def read_runs(directories: Iterable[Path]) -> list[RunStatus]:
 
 def read_run(run_dir: Path) -> RunStatus:
     """Return the status of one run; damaged files are named in its `problems` and otherwise left out."""
+    status = RunStatus(str(run_dir))
     try:
-        return _read_run(run_dir)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # one run must not hide the others
-        return RunStatus(str(run_dir), "failed", problems=[f"{run_dir}: cannot be read ({error})"])
+        _read_run(run_dir, status)
+    except Exception as error:  # whatever lies in one run's directory, it must not hide the others
+        status.state = RunState.FAILED
+        status.problems.append(f"{run_dir}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})")
+    return status
 
 
-def _read_run(run_dir: Path) -> RunStatus:
-    now = time.time()
-    holding = read_lease(run_dir / "lease")
-    is_held = holding is not None and holding.is_alive(now)
-    paths = attempt_paths(run_dir)
-    read = [(path, read_attempt(path)) for path in paths]
-    status = RunStatus(str(run_dir), "waiting", attempts=len(paths))
-    status.problems = [f"{path}: damaged" for path, facts in read if facts is None]
-    attempts = [facts for _, facts in read if facts is not None]
-    if attempts:
-        last = attempts[-1]
-        status.state = _state(last, is_held)
-        status.job_id, status.host = last.get("job_id"), last["host"]
-        if last["end"] is None:
-            attempts[-1] = last | _end_until_now(run_dir, last, holding, is_held, now)
-        status.lost_seconds = sum(facts.get("lost_seconds", 0.0) for facts in attempts)
-        status.trained_seconds = sum(map(_trained_seconds, attempts))
-    elif paths:
-        status.state = "failed"
-    if not is_held and failed_since(read_json(run_dir / EXIT_FILE), len(attempts)):
-        status.state = "failed"
+def _read_run(run_dir: Path, status: RunStatus) -> None:
+    now, holding = time.time(), read_lease(run_dir / "lease")
+    status.is_held = holding is not None and holding.is_alive(now)
+    attempts = read_attempts(run_dir)
+    status.attempts = len(attempts.numbers)
+    status.problems += map(str, attempts.problems.values())
+    if attempts.last:
+        _describe_attempts(status, run_dir, attempts, attempts.last, holding, now)
+    elif attempts.numbers:
+        status.state = RunState.FAILED
+    job, last_exit = read_job(run_dir), read_exit(run_dir)
+    if not status.is_held and last_exit and last_exit.is_failure and last_exit.num_attempts == status.attempts:
+        status.state, status.reason = RunState.FAILED, f"exit code {last_exit.code}"
         status.problems.append(f"{run_dir}: its job failed, see what it printed in {run_dir.parent / 'jobs'}")
-    if status.job_id is None:
-        status.job_id = (read_json(run_dir / JOB_FILE) or {}).get("job_id")  # of one that waits
+    if status.job_id is None and job:
+        status.job_id = job.job_id  # of one that waits
     progress = read_progress(run_dir, attempts)
-    status.node, status.epoch, status.problems = progress.node, progress.epoch, status.problems + progress.problems
+    status.node, status.epoch = progress.node, progress.epoch
     status.best_loss, status.best_losses = progress.best_loss, progress.best_losses
-    status.num_epochs = attempts[-1]["num_epochs"].get(status.node) if status.node else None
+    status.problems += progress.problems
+    if attempts.last and status.node:
+        status.num_epochs = attempts.last.num_epochs.get(status.node)
     if (saved := last_checkpoint(run_dir)) is not None:
         status.checkpoint_age_seconds = max(now - saved, 0.0)
-    return status
+
+
+def _describe_attempts(
+    status: RunStatus, run_dir: Path, attempts: Attempts, last: AttemptRecord, holding: Holding | None, now: float
+) -> None:
+    status.state, status.reason = _state(attempts, last, status.is_held)
+    status.job_id, status.host, status.overrides = last.job_id, last.host, last.overrides
+    records = list(attempts.records)
+    if last.end is None:  # as if it ended now, or had ended with the last sign of its life
+        records[-1] = dataclasses.replace(last)
+        if status.is_held:
+            records[-1].close(run_dir, Outcome.FINISHED, now)  # nothing is lost yet
+        else:
+            heartbeat = holding.last_sign if holding else 0.0
+            records[-1].close(run_dir, Outcome.LOST, last_sign_of(run_dir, last, heartbeat))
+    status.seconds = sum(max((record.end or record.start) - record.start, 0.0) for record in records)
+    status.trained_seconds = sum(record.training_seconds for record in records)
+    status.lost_seconds = sum(record.lost_seconds for record in records)
+
+
+def _state(attempts: Attempts, last: AttemptRecord, is_held: bool) -> tuple[RunState, str]:
+    """Return the state of a run that has attempts, and the reason for it."""
+    if attempts.problem_of_last and not is_held:
+        return RunState.STOPPED, "its last attempt cannot be read"
+    if last.end is None and is_held:
+        return _PHASES.get(last.phase, RunState.SIMULATING), ""
+    if is_held:
+        return RunState.WAITING, ""
+    if last.end is None or last.stop_reason is None:
+        return RunState.LOST, ""
+    if last.stop_reason in _ENDS:
+        return _ENDS[last.stop_reason], ""
+    return RunState.STOPPED, last.stop_reason.value
 
 
 def _find(directory: Path) -> Iterator[Path]:
@@ -94,30 +146,3 @@ def _find(directory: Path) -> Iterator[Path]:
             yield Path(root)
         else:
             names[:] = [name for name in names if not name.startswith(".")]
-
-
-def _state(last: Mapping[str, Any], is_held: bool) -> str:
-    if last["end"] is not None:
-        return "waiting" if is_held else _ENDS.get(last["stop_reason"], "stopped-resumable")
-    if not is_held:
-        return "lost"
-    phase = next(reversed(last.get("phases", {})), "starting")
-    return _PHASES.get(phase, phase)
-
-
-def _end_until_now(
-    run_dir: Path, facts: Mapping[str, Any], holding: Holding | None, is_held: bool, now: float
-) -> dict[str, Any]:
-    """Return what would be recorded if the attempt that has not ended did so now, or did so with its last sign."""
-    if is_held:
-        return ending(run_dir, facts, "finished", now)  # nothing is lost yet
-    return ending(run_dir, facts, "lost", last_sign_of(run_dir, facts, holding.last_sign if holding else 0.0))
-
-
-def _trained_seconds(facts: Mapping[str, Any]) -> float:
-    """Return how long the attempt was training."""
-    phases: dict[str, str] = facts.get("phases", {})
-    if "training" not in phases:
-        return 0.0
-    later = list(phases.values())[list(phases).index("training") + 1 :]
-    return max(moment((later or [facts["end"]])[0]) - moment(phases["training"]), 0.0)

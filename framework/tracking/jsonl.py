@@ -1,42 +1,78 @@
 """Metrics as one JSON object per line, in `<run_dir>/metrics.jsonl`."""
 
-import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from framework.errors import DamagedError
+from framework.files import open_to_append, read_file, replace_file, retry, write_all
+from framework.rundir.metric_lines import encode_records, read_metrics
+
 log = logging.getLogger(__name__)
 
 
 class JsonlTracker:
-    """Appends each record and flushes it; a half-written last line of a killed attempt is dropped."""
+    """Appends each record at once; what a killed attempt has left unfinished, or is damaged, is dropped and told of.
+
+    Raises `UnreadableError` where the file system does not give the records of earlier attempts.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / "metrics.jsonl"
         self._has_warned = False
-        self._rewrite(self.read())
+        self._descriptor: int | None = None
+        self._records, problems = _read(self.path)
+        for problem in problems:
+            log.warning("⚠ %s, which are left out", problem)
+        text, self._check = encode_records(self._records)
+        self._is_behind = True  # the file does not hold the records, and nothing but them
+        with suppress(OSError):
+            self._is_behind = read_file(self.path) != text.encode()
+        self._write("")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one record; on a full disk it is kept, and written with a later one."""
-        with self._told():
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
+        line, self._check = encode_records([record], self._check)
+        self._records.append(dict(record))
+        self._write(line)
 
     def cut_back(self, node: str, step: int) -> None:
         """Drop the node's records after `step`."""
-        self.close()
-        self._rewrite([r for r in self.read() if r["node"] != node or r["step"] <= step])
+        kept = [r for r in self._records if r["node"] != node or r["step"] <= step]
+        if len(kept) < len(self._records):
+            self._records, self._is_behind = kept, True
+            _, self._check = encode_records(kept)
+            self._write("")
 
     def close(self) -> None:
-        """Close the file."""
+        """Bring the records to disk, and close the file."""
         with self._told():
-            self._file.close()
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
+        self._close()
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return all whole records."""
-        return read_records(self.path)
+    def _write(self, line: str) -> None:
+        """Append the line; where the file does not hold what came before it, write all of it anew."""
+        with self._told():
+            if self._is_behind:
+                self._close()
+                replace_file(self.path, encode_records(self._records)[0])
+                self._is_behind = False
+            elif line:
+                self._is_behind = True  # unless the whole line is written
+                if self._descriptor is None:
+                    self._descriptor = retry(lambda: open_to_append(self.path))
+                write_all(self._descriptor, line.encode())
+                self._is_behind = False
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+        self._descriptor = None
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -48,26 +84,10 @@ class JsonlTracker:
                 log.warning("⚠ %s: metrics are not written (%s); training goes on", self.path, error.strerror)
             self._has_warned = True
 
-    def _rewrite(self, records: list[dict[str, Any]]) -> None:
-        """Have the file hold these records, and open it; what it cannot be rid of, the next attempt drops."""
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        with self._told():
-            if not self.path.exists() or self.path.read_bytes() != text.encode():
-                temporary = self.path.with_suffix(".tmp")
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
 
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Return all whole records of a file, none if it does not exist; damaged lines are told of."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    records = []
-    for line in lines:
-        with suppress(ValueError):
-            records.append(json.loads(line))
-    if len(records) < len(lines):
-        log.warning("⚠ %s: damaged in %d of %d lines, which are left out", path, len(lines) - len(records), len(lines))
-    return records
+def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    try:
+        metrics = read_metrics(path)
+    except DamagedError as error:  # no file at all
+        return [], [f"{error}: its lines"]
+    return metrics.records, metrics.problems

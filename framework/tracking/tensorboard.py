@@ -1,13 +1,14 @@
 """TensorBoard's event files, in `<run_dir>/tensorboard`."""
 
+import errno
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from framework.errors import ConfigError
-from framework.tracking.jsonl import read_records
+from framework.errors import CheckpointError, ConfigError
+from framework.rundir.metric_lines import read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,10 @@ class TensorBoardTracker:
         self._new_writer, self._log_dir = SummaryWriter, run_dir / "tensorboard"
         self._writer: Any = None
         self._has_failed = False
-        self._steps = {record["node"]: record["step"] for record in read_records(run_dir / "metrics.jsonl")}
+        self._steps: dict[str, int] = {}
+        with suppress(CheckpointError):  # the tracker that writes it has told
+            records = read_metrics(run_dir / "metrics.jsonl").records
+            self._steps = {record["node"]: record["step"] for record in records}
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Write a record's numbers; once a file cannot be written, no more are."""
@@ -37,6 +41,8 @@ class TensorBoardTracker:
         if self._has_failed:
             return
         try:
+            if self._log_dir.is_symlink():
+                raise OSError(errno.ELOOP, "is a link, expected a directory")
             if self._writer is None:
                 self._writer = self._new_writer(str(self._log_dir), purge_step=before + 1)
             for name, value in record.items():

@@ -1,30 +1,32 @@
 """What W&B has been sent, kept beside it: its history answers only for how many lines it has."""
 
-import json
+import errno
+import os
 import shutil
-from contextlib import suppress
+import sys
 from pathlib import Path
+from typing import Any
 
-from framework.rundir.attempts import write_atomically
+from framework.errors import DamagedError
+from framework.files import is_real_directory, make_directory, open_to_append, replace_file, write_all
+from framework.records import parse_json, read_bytes, read_record, write_record
 
 
 class Ledger:
     """The lines of `metrics.jsonl` by their number in W&B's history, in `<run_dir>/wandb/sent.jsonl`.
 
     An offline segment counts once it was finished: what a killed one holds nobody knows, so it is deleted
-    and its lines are sent again. `settled.json` names those that were finished.
+    and its lines are sent again. `settled.json` names those that were finished. Where these files are damaged, lines
+    are sent again, too.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory, self._path = directory, directory / "sent.jsonl"
         self._settled_path = directory / "settled.json"
-        directory.mkdir(exist_ok=True)
-        self._lines = self._path.read_text(encoding="utf-8").split("\n")[:-1] if self._path.exists() else []
-        settled = {}
-        with suppress(OSError, ValueError):
-            settled = json.loads(self._settled_path.read_text(encoding="utf-8"))
-        self._num_settled, self._segments = settled.get("num_lines", 0), settled.get("segments", [])
-        self._by_step: dict[tuple[str, int], int] = {}
+        self._is_read = False
+        self._lines: list[str] = []
+        self._num_settled, self._segments = 0, list[str]()
+        self._by_step: dict[tuple[Any, Any], int] = {}
 
     @property
     def num_lines(self) -> int:
@@ -32,14 +34,22 @@ class Ledger:
         return len(self._lines)
 
     def start(self, num_lines: int | None, segment: str) -> None:
-        """Keep the lines that W&B has: `num_lines`, or for an offline segment what the ones before it hold."""
+        """Keep the lines that W&B has: `num_lines`, or for an offline segment what the ones before it hold.
+
+        Raises `OSError` or `UnreadableError`; what cannot be read now is not overwritten.
+        """
+        make_directory(self._directory)
+        if not is_real_directory(self._directory):
+            raise NotADirectoryError(errno.ENOTDIR, f"{self._directory} is a link, expected a directory")
+        if not self._is_read:
+            self._read()
         if num_lines is None:
             num_lines = self._num_settled
             for path in self._directory.glob("offline-run-*"):
                 if path.name not in (*self._segments, segment):
                     shutil.rmtree(path, ignore_errors=True)
         self._lines = (self._lines + [""] * num_lines)[:num_lines]  # what was sent without a trace is sent again
-        write_atomically(self._path, "".join(f"{line}\n" for line in self._lines))
+        replace_file(self._path, "".join(f"{line}\n" for line in self._lines))
         self._by_step = {}
         for number, line in enumerate(self._lines):
             self._index(line, number)
@@ -57,20 +67,45 @@ class Ledger:
         """Record that the next line was sent."""
         self._index(line, len(self._lines))
         self._lines.append(line)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        descriptor = open_to_append(self._path)
+        try:
+            write_all(descriptor, f"{line}\n".encode())
+        finally:
+            os.close(descriptor)
 
     def settle(self, segment: str) -> None:
         """Record that all lines have arrived."""
         self._segments = [*self._segments, segment]
         self._num_settled = len(self._lines)
-        write_atomically(self._settled_path, json.dumps({"num_lines": self.num_lines, "segments": self._segments}))
+        write_record(self._settled_path, {"num_lines": self.num_lines, "segments": self._segments})
+
+    def _read(self) -> None:
+        try:
+            self._lines = [_known(line) for line in read_bytes(self._path).decode(errors="replace").split("\n")[:-1]]
+            settled = read_record(self._settled_path)
+            self._num_settled, self._segments = settled["num_lines"], settled["segments"]
+        except FileNotFoundError:
+            pass
+        except DamagedError as error:
+            print(f"⚠ W&B: {error}; what it tells of is sent again", file=sys.stderr, flush=True)
+        self._is_read = True
 
     def _index(self, line: str, number: int) -> None:
         if line:
             self._by_step[_key(line)] = number
 
 
-def _key(line: str) -> tuple[str, int]:
-    row = json.loads(line)
-    return row["node"], row["step"]
+def _known(line: str) -> str:
+    """Return the line, or nothing where it is damaged."""
+    try:
+        _key(line)
+        return line
+    except (DamagedError, LookupError, TypeError):
+        return ""
+
+
+def _key(line: str) -> tuple[Any, Any]:
+    row = parse_json(Path("sent.jsonl"), line.encode())
+    node, step = row["node"], row["step"]
+    hash((node, step))
+    return node, step

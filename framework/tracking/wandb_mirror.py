@@ -16,6 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from framework.files import open_to_read
+from framework.rundir.metric_lines import parse_line
 from framework.tracking.wandb_ledger import Ledger
 from framework.tracking.wandb_run import WandbRun
 
@@ -80,8 +82,10 @@ class Mirror:
 
     def _send(self) -> WandbRun:
         run = self._run or self._begin(None)
-        while line := self._rows.next():
-            row = json.loads(line)
+        while (found := self._rows.next()) is not None:
+            if (row := parse_line(found)) is None:
+                continue  # damaged, which the tracker that writes the file tells of
+            line = json.dumps(row)  # without the check that ties it to the lines before it
             self._global_steps[row["node"]] = row["step"]
             number = self._ledger.stale(line)
             if number and self._can_rewind:
@@ -129,14 +133,14 @@ class _Tail:
         return self._lines.popleft() if self._lines else None
 
     def _read(self) -> None:
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
+        with suppress(FileNotFoundError), os.fdopen(open_to_read(self._path), "rb") as file:
             if (inode := os.fstat(file.fileno()).st_ino) != self._inode:
                 self._inode, self._offset = inode, 0
             file.seek(self._offset)
             whole = file.read().rpartition(b"\n")[0]
             if whole:
                 self._offset += len(whole) + 1
-                self._lines.extend(whole.decode().split("\n"))
+                self._lines.extend(whole.decode(errors="replace").split("\n"))
 
 
 def _report_line(digest: str) -> str:

@@ -1,15 +1,15 @@
 """One segment of a W&B run: what the SDK is told."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import yaml
-
-from framework.rundir.attempts import attempt_paths, read_attempt
+from framework.records import parse_json, read_bytes
+from framework.rundir.attempts import read_attempts
+from framework.rundir.run_config import read_config
+from framework.rundir.run_record import read_run_facts
 
 GLOBAL_STEP = "trainer/global_step"
 _INIT_SECONDS = 60.0
@@ -35,7 +35,9 @@ class WandbRun:
         with suppress(Exception):  # of an earlier try, whose process may be dead
             wandb.teardown()
         self._wandb, self._run_dir = wandb, run_dir
-        run_id = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))["run_id"]
+        facts = read_run_facts(run_dir)
+        assert facts is not None, "the run has begun"
+        run_id = facts.run_id
         going_on: dict[str, Any] = {"resume": "allow"} if mode == "online" else {}
         if rewind_to is not None:
             going_on = {"resume_from": f"{run_id}?_step={rewind_to - 1}"}
@@ -79,14 +81,15 @@ class WandbRun:
     def report_digest(self) -> str | None:
         """Return what tells this report from others, or None if there is none."""
         path = self._summary_path
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+        return hashlib.sha256(read_bytes(path)).hexdigest() if path.exists() else None
 
     def log_report(self, number: int) -> None:
         """Send the figures and the tables of the report."""
-        report = json.loads(self._summary_path.read_text(encoding="utf-8"))
+        report = parse_json(self._summary_path, read_bytes(self._summary_path))
         content: dict[str, Any] = {
             f"report/{path.stem}": self._wandb.Image(str(path))
             for path in sorted(self._summary_path.parent.glob("*.png"))
+            if not path.is_symlink()
         }
         for node, numbers in report["nodes"].items():
             rows = [{"observation": i, **row} for i, rows in enumerate(numbers["observations"]) for row in rows]
@@ -108,9 +111,11 @@ class WandbRun:
 
 def _read_config(run_dir: Path) -> dict[str, Any]:
     """Return the run's configuration, and what is recorded of its attempts."""
-    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    attempts = {path.stem: read_attempt(path) or {} for path in attempt_paths(run_dir)}
-    kept = {number: {k: v for k, v in facts.items() if k != "config"} for number, facts in attempts.items()}
+    config, attempts = read_config(run_dir / "config.yaml"), read_attempts(run_dir)
+    whole = [number for number in attempts.numbers if number not in attempts.problems]
+    kept: dict[str, Any] = {f"{number:03d}": {} for number in attempts.numbers}
+    for number, record in zip(whole, attempts.records, strict=True):
+        kept[f"{number:03d}"] = {name: value for name, value in record.content().items() if name != "config"}
     return {**config, "attempt": len(kept), "attempts": kept}
 
 

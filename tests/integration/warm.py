@@ -18,7 +18,7 @@ IMPORTED = [
     "scipy.stats",
     "torch._dynamo",
     "zuko",
-    "framework.start",
+    "framework.attempt",
     "framework.sample",
     "framework.inference.more",
     "framework.inference.report",

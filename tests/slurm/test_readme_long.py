@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from framework.launcher.state import read_state
+from framework.rundir.status import read_run
 from tests.slurm.cluster import ROOT, wait_for
 
 pytestmark = pytest.mark.campaign
@@ -55,7 +55,7 @@ def test_every_command_does_what_the_page_says(typed):
 def test_the_run_that_is_tried_and_the_job_are_finished(cluster, home):
     wait_for(lambda: not cluster.run("squeue", "--noheader", "--name=two_moons"), "the job of the page")
     for name in ("try", "first"):
-        assert read_state(home / "framework/outputs" / name).status == "finished"
+        assert read_run(home / "framework/outputs" / name).state == "finished"
     (log,) = (home / "framework").glob("two_moons-*.out")
     assert "report:  outputs/first/report/report.html" in log.read_text()
 

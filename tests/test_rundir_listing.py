@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from framework.resume.settle import settle
+from framework.rundir.listing import refresh_listings
 from tests.toy_run import new_run, plan
 
 
@@ -14,6 +14,7 @@ from tests.toy_run import new_run, plan
 def run(tmp_path):
     """A run whose link names a second checkpoint, which is not listed yet."""
     run = new_run(tmp_path / "run")
+    (run.checkpoints_dir / "latest").unlink()
     (run.checkpoints_dir / "latest").symlink_to("00000002")
     return run
 
@@ -23,29 +24,29 @@ def test_a_checkpoint_that_appears_late_is_waited_for(run, caplog):
     shutil.copytree(first, late)
     appears = logging.Handler()
     appears.emit = lambda record: "waiting for it" in record.getMessage() and late.rename(late.with_suffix(""))
-    logging.getLogger("framework.resume.settle").addHandler(appears)
+    logging.getLogger("framework.rundir.listing").addHandler(appears)
+    refresh_listings(run.path)
     planned = plan(run, "+resume=true")
-    logging.getLogger("framework.resume.settle").removeHandler(appears)
-    assert planned.seen == (1, "00000002")
+    logging.getLogger("framework.rundir.listing").removeHandler(appears)
+    assert planned.seen == ([1], "00000002")
     assert "checkpoints/00000002: not listed, though it was the newest checkpoint; waiting for it" in caplog.text
 
 
 def test_one_that_never_appears_is_given_up(run, caplog):
-    settle(run.path, patience_seconds=0.2)
+    refresh_listings(run.path, patience_seconds=0.2)
     assert "waiting for it" in caplog.text
 
 
 def test_where_nothing_is_missing_nothing_is_waited_for_or_left_behind(tmp_path, caplog):
     run = new_run(tmp_path / "run")
     before = sorted(run.path.rglob("*"))
-    (run.checkpoints_dir / "latest").symlink_to("00000001")
-    settle(run.path, patience_seconds=60)
-    assert sorted(run.path.rglob("*")) == sorted([*before, run.checkpoints_dir / "latest"])
+    refresh_listings(run.path, patience_seconds=60)
+    assert sorted(run.path.rglob("*")) == before
     assert not caplog.messages
 
 
 def test_each_directory_is_changed_which_has_a_client_of_nfs_list_it_afresh(tmp_path):
     run = new_run(tmp_path / "run")
     os.utime(run.checkpoints_dir, (1, 1))
-    settle(run.path)
+    refresh_listings(run.path)
     assert run.checkpoints_dir.stat().st_mtime > 1

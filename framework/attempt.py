@@ -1,0 +1,127 @@
+"""One attempt at a run: it owns the run directory, its own record, and how it ends."""
+
+import dataclasses
+import logging
+import signal
+import sys
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from framework.config.schema import RuntimeConfig
+from framework.errors import ConfigError, FrameworkError
+from framework.resume import Plan
+from framework.resume.compare import INEXACT
+from framework.run import Run
+from framework.run_setup import RunSetup
+from framework.rundir.attempts import AttemptFile, Outcome
+from framework.rundir.begin import begin_run
+from framework.rundir.directory import RunDirectory
+from framework.rundir.metrics import read_progress
+from framework.rundir.saved import saved_state
+from framework.runtime import Guard, Policy, Ranks, Requeue, StopReason
+from framework.runtime.lease import Lease
+
+log = logging.getLogger(__name__)
+
+
+class Attempt:
+    """Takes the run in `directory` as far as it goes: `with Attempt(...) as attempt: loss = attempt.run()`.
+
+    Everything that can be checked is checked first, and nothing written (`ConfigError`). While its context is open the
+    directory is this process's (`ResumeRefusedError` where it is another's) and its record says what happens. Leaving
+    it gives the directory up; where the guard had the run stop early, the job is started again as `runtime.requeue`
+    says, and the process ends with the stop reason's exit code.
+    """
+
+    def __init__(self, plan: Plan, directory: RunDirectory, guard: Guard, ranks: Ranks) -> None:
+        self._plan, self._directory, self._guard, self._ranks = plan, directory, guard, ranks
+        guard.configure(_policy(plan.config.runtime))
+        self._setup = RunSetup(plan.config, plan.source, guard, ranks)
+        self._was_empty = directory.is_empty()
+        self._stack = ExitStack()
+        self._stopped: StopReason | None = None
+        self._outcome = Outcome.CRASHED
+        self._file: AttemptFile | None = None  # once it has begun
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._lease = stack.enter_context(Lease(self._directory.lease_dir))
+            plan = self._plan
+            plan.check_unchanged(self._directory)
+            self._saved_before = saved_state(self._directory.path)
+            self._requeue = self._make_requeue(plan.config.runtime)
+            self._guard.on_stuck = self._end_stuck
+            stack.callback(setattr, self._guard, "on_stuck", lambda reason: None)
+            self._facts = begin_run(self._directory, **plan.beginning)
+            self._results_of = self._directory.results_of(plan.record.config)
+            self._saved_before = saved_state(self._directory.path)
+            self._file = self._start()
+            self._stack = stack.pop_all()
+        return self
+
+    def run(self) -> float | None:
+        """Go through all phases; return the sum of the nodes' best validation losses, None if it stopped early."""
+        assert self._file is not None, "the context is open"
+        about_code = {name: getattr(self._file.record, name) for name in ("versions", "git_commit", "code")}
+        run = Run(
+            self._setup,
+            self._directory,
+            self._guard,
+            self._ranks,
+            self._file,
+            facts={"run_id": self._facts.run_id, **about_code},
+            check_owner=self._lease.check,
+            results_of=self._results_of,
+        )
+        self._stopped = run.go()
+        self._outcome = _outcome(self._stopped) if self._stopped else Outcome.FINISHED
+        return None if self._stopped else read_progress(self._directory.path, self._directory.attempts()).best_loss
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._file is not None, "the context was open"
+        try:
+            self._file.end(self._outcome)
+            if isinstance(error, ConfigError) and self._was_empty and self._file.record.phase == "starting":
+                self._directory.remove()  # a tracker cannot be built, which only the run itself finds out
+        finally:
+            self._stack.close()  # the next attempt may be another job, on another host
+        if self._stopped:
+            self._ask_for_next(self._stopped)
+            sys.exit(self._guard.exit_code(self._stopped))
+
+    def _start(self) -> AttemptFile:
+        """Record the start, and the end of the attempt before where it could not; warn of another kind of device."""
+        plan, device = self._plan, self._setup.device.type
+        before = plan.old.attempts[-1].device if plan.old and plan.old.attempts else None
+        if before not in (None, device):
+            log.warning("⚠ device %s → %s: %s", before, device, INEXACT)
+        record = plan.attempt_record(device, self._setup.num_epochs, self._ranks.size)
+        return self._directory.start_attempt(record, self._lease.before.last_sign if self._lease.before else 0.0)
+
+    def _make_requeue(self, runtime: RuntimeConfig) -> Requeue:
+        launcher = self._guard.previous_handler(signal.SIGUSR2)
+        return Requeue(runtime.requeue, self._directory.attempts_dir / "stuck", launcher, runtime.exit_code)
+
+    def _ask_for_next(self, reason: StopReason) -> None:
+        """Ask for it, if the stop calls for one; raises `StuckError` if this one and the last brought nothing new."""
+        self._requeue.after(reason, saved_state(self._directory.path) != self._saved_before)
+
+    def _end_stuck(self, reason: StopReason) -> None:
+        """Do what the main thread cannot: it is in a long call, and about to end with the process."""
+        if self._file:
+            self._file.end(_outcome(reason))
+        self._lease.release()
+        try:
+            self._ask_for_next(reason)
+        except FrameworkError as error:
+            print(f"✗ {error}", file=sys.stderr, flush=True)
+            sys.exit(error.exit_code)
+
+
+def _outcome(reason: StopReason) -> Outcome:
+    return Outcome(reason.name.lower())
+
+
+def _policy(runtime: RuntimeConfig) -> Policy:
+    return Policy(**{field.name: getattr(runtime, field.name) for field in dataclasses.fields(Policy)})

@@ -1,0 +1,52 @@
+"""`config.yaml` of a run: what its first start was told, with a digest in the last line; written once."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+import yaml
+
+from framework.errors import DamagedError
+from framework.files import replace_file
+from framework.records import read_bytes
+
+_LAST_LINE = re.compile(rb"# xxh3_128 of the above: ([0-9a-f]{32})\n")
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write everything out."""
+        return True
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse what a run never writes: a few lines of aliases could fill all memory."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has aliases")
+        return super().compose_node(parent, index)
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write the file; raises `OSError`."""
+    text = yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
+    replace_file(path, text + b"# xxh3_128 of the above: %s\n" % _digest(text))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the config in plain containers; raises `FileNotFoundError`, `DamagedError` or `UnreadableError`."""
+    data = read_bytes(path)
+    start = data.rfind(b"\n", 0, -1) + 1
+    match = _LAST_LINE.fullmatch(data, start)
+    if not match or match[1] != _digest(data[:start]):
+        raise DamagedError(f"{path}: not what the run has written")
+    try:
+        return dict(yaml.load(data[:start], _Loader))
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise DamagedError(f"{path}: not the config of a run ({' '.join(str(error).split())})") from error
+
+
+def _digest(data: bytes) -> bytes:
+    return xxhash.xxh3_128(data).hexdigest().encode()

@@ -1,0 +1,47 @@
+"""What a run has saved so far, as far as names and times of files tell."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from framework.checkpoint.manifest import generation_paths, newest_generation
+from framework.errors import CheckpointError
+
+
+def holds_work(run_dir: Path) -> bool:
+    """Tell whether a checkpoint or a simulation is here."""
+    return any(any(path.iterdir()) for path in generation_paths(run_dir / "checkpoints")) or bool(shards(run_dir))
+
+
+def shards(run_dir: Path) -> list[Path]:
+    """Return the files that look as if they held simulations."""
+    return sorted((run_dir / "simulations").glob("*.npy"))
+
+
+def last_checkpoint(run_dir: Path) -> float | None:
+    """Return when the newest checkpoint was committed, in Unix seconds."""
+    times = [_modified(path / "manifest.json") for path in generation_paths(run_dir / "checkpoints")]
+    return max((t for t in times if t is not None), default=None)
+
+
+def last_commit(run_dir: Path) -> float | None:
+    """Return when the newest checkpoint or simulations were committed, in Unix seconds."""
+    times = [last_checkpoint(run_dir), *map(_modified, shards(run_dir))]
+    return max((t for t in times if t is not None), default=None)
+
+
+def saved_state(run_dir: Path) -> list[Any]:
+    """Return what differs as soon as weights, simulations or samples are saved that were not there before."""
+    weights: dict[str, Any] = {}
+    with suppress(CheckpointError):  # it cannot be read
+        newest = newest_generation(run_dir / "checkpoints")
+        weights = {name: entry for name, entry in newest.files.items() if name.endswith(".pth")} if newest else {}
+    num_samples = sum(len(names) for _, _, names in os.walk(run_dir / "samples"))
+    return [weights, len(shards(run_dir)), num_samples]
+
+
+def _modified(path: Path) -> float | None:
+    with suppress(OSError):  # removed since it was listed
+        return path.lstat().st_mtime
+    return None
