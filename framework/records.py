@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from framework.errors import DamagedError, UnreadableError
+from framework.errors import CheckpointError, DamagedError, UnreadableError
 from framework.files import read_file, replace_file
 
 T = TypeVar("T")
@@ -25,7 +25,15 @@ T = TypeVar("T")
 DIGEST = "xxh3_128"  # the last entry of every record
 _MAX_BYTES = 64 << 20  # no record comes near it
 _LARGE = 2**63
-_OF_ANOTHER_KIND = {errno.ELOOP: "is a link", errno.EISDIR: "is a directory", errno.EINVAL: "is not a regular file"}
+_DAMAGE = {  # what is wrong with a path; anything else is wrong with the file system
+    errno.ELOOP: "is a link, expected a file",
+    errno.EISDIR: "is a directory, expected a file",
+    errno.EINVAL: "is not a regular file",
+    errno.ENOENT: "damaged (missing)",
+    errno.ENOTDIR: "damaged (missing)",
+    errno.ENAMETOOLONG: "damaged (its name is too long)",
+    errno.EFBIG: "damaged (too large)",
+}
 
 
 def write_record(path: Path, content: Mapping[str, Any], durable: bool = True) -> None:
@@ -49,11 +57,14 @@ def read_bytes(path: Path, max_bytes: int | None = _MAX_BYTES) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(errno.ENOENT, "missing", str(path)) from None
     except OSError as error:
-        if error.errno in _OF_ANOTHER_KIND:
-            raise DamagedError(f"{path}: {_OF_ANOTHER_KIND[error.errno]}, expected a file") from error
-        if error.errno == errno.EFBIG:
-            raise DamagedError(f"{path}: damaged ({error.strerror})") from error
-        raise UnreadableError.of(path, error) from error
+        raise read_error(path, error) from error
+
+
+def read_error(path: Path, error: OSError) -> CheckpointError:
+    """Return what it means that a file of a run was not read: `DamagedError`, or `UnreadableError`."""
+    if error.errno in _DAMAGE:
+        return DamagedError(f"{path}: {_DAMAGE[error.errno]}")
+    return UnreadableError.of(path, error)
 
 
 def encode(content: Mapping[str, Any]) -> bytes:

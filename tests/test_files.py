@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from framework.errors import DamagedError, UnreadableError
 from framework.files import create, open_to_append, read_file, remove_unfinished, replace_file, replacing, retry
-from framework.records import read_record, write_record
+from framework.records import read_error, read_record, write_record
 
 
 def names(directory):
@@ -122,3 +124,19 @@ def test_what_the_file_system_does_not_give_is_not_called_damaged(tmp_path, monk
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UnreadableError, match=r"cannot be read now.*make it readable"):
         read_record(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "reason"),
+    [
+        (errno.ENOENT, DamagedError, "damaged .missing"),
+        (errno.ELOOP, DamagedError, "is a link"),
+        (errno.ENAMETOOLONG, DamagedError, "damaged .its name is too long"),
+        (errno.EACCES, UnreadableError, "cannot be read now .*make it readable"),
+        (errno.EIO, UnreadableError, "cannot be read now .*look at the file system"),
+    ],
+)
+def test_an_error_is_damage_only_where_the_file_is_to_blame(number, kind, reason):
+    error = read_error(Path("a.pth"), OSError(number, os.strerror(number)))
+    assert type(error) is kind
+    assert re.match(rf"a\.pth: {reason}", str(error))
