@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from framework.config.directory import check_directory
+from framework.config.overrides import Override, is_override, last_of
 from framework.config.target import suggest
 from framework.errors import ConfigError, FrameworkError, disk_advice
 from framework.new_directories import NewDirectories
@@ -87,7 +88,7 @@ def _refuse_option(parser: ArgumentParser, message: str) -> NoReturn:
 
 def options_first(arguments: list[str]) -> list[str]:
     """Move options before the overrides: Hydra's parser refuses overrides on both sides of an option."""
-    overrides = [a for a in arguments if re.match(r"~|[+\w][^ ]*=", a) and not os.path.exists(a)]  # noqa: PTH110
+    overrides = [a for a in arguments if is_override(a) and not os.path.exists(a)]  # noqa: PTH110
     return [a for a in arguments if a not in overrides] + overrides
 
 
@@ -134,18 +135,19 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
     """Return Hydra's complaint about the command line in one line, with the nearest valid key or option."""
     message = str(error).strip() or type(error).__name__
     typed = [override for override in overrides if not override.startswith("-")]
+    parsed = [Override.parse(override) for override in typed]
     first = message.splitlines()[0]
-    if isinstance(error, AssertionError) and (verbose := _last(overrides, "hydra.verbose")):
+    if isinstance(error, AssertionError) and (verbose := last_of(overrides, "hydra.verbose")):
         return f"{verbose}: expected true, false, or the names of loggers to show more of"
     if path := rerun_of(overrides):
         return f"--experimental-rerun={path}: {first} Expected the config.pickle that PickleJobInfoCallback has written"
     if isinstance(error, OSError) and error.filename:
-        places = [_last(overrides, f"hydra.{key}") for key in ("run.dir", "sweep.dir", "sweep.subdir")]
+        places = [last_of(overrides, f"hydra.{key}") for key in ("run.dir", "sweep.dir", "sweep.subdir")]
         given = next(filter(None, places), "name")
         return f"{given}: {error.filename}: {error.strerror}; choose another directory"
     if match := re.match(r"Could not (override|delete from config\.) '([^']+)'", message):
         key = match.group(2)
-        given = next((o for o in overrides if o.lstrip("~").split("=")[0] == key), key)
+        given = next((o.text for o in parsed if o.name == key and o.prefix in ("", "~")), key)
         return f"{given}: no such key{suggest(key, _valid_keys(overrides)) or '; see --help'}"
     if match := re.search(r"Could not find '(.+)/([^/]+)'", first):
         group, option = match.groups()
@@ -159,7 +161,7 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
     if isinstance(error, ValueError) and "Config group override" in message:
         return f"{_culprit(first, typed)}: a group takes the name of one of its options, such as network=maf"
     text = " ".join(line.strip() for line in message.splitlines() if "hydra.cc" not in line)
-    is_named = any(o in text or ("." in (key := o.lstrip("+~").partition("=")[0]) and key in text) for o in typed)
+    is_named = any(o.text in text or ("." in o.name and o.name in text) for o in parsed)
     return text if is_named else f"{_culprit(first, typed)}: {text}"
 
 
@@ -174,14 +176,10 @@ def _culprit(complaint: str, overrides: list[str]) -> str:
     return " ".join(overrides)
 
 
-def _last(overrides: list[str], key: str) -> str | None:
-    """Return the last override that sets the key."""
-    return next((o for o in reversed(overrides) if o.lstrip("+").startswith(f"{key}=")), None)
-
-
 def _valid_keys(overrides: list[str]) -> list[str]:
     """Return every key of the configuration that the overrides' group choices compose to."""
-    for choices in ([o for o in overrides if re.match(r"[\w/]+=\w+$", o)], []):
+    parsed = [Override.parse(override) for override in overrides]
+    for choices in ([o.text for o in parsed if o.is_choice], []):
         try:
             return list(_flatten(OmegaConf.to_container(_compose(choices)), ""))
         except (HydraException, ValueError):

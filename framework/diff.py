@@ -1,7 +1,6 @@
 """Command line: what would change if a run went on with another configuration, without starting anything."""
 
 import os
-import re
 import shutil
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -13,9 +12,9 @@ from omegaconf import flag_override
 
 from framework.cli import exit_codes, run_command
 from framework.config.options import prefer_command_line
+from framework.config.overrides import Override, is_override
 from framework.config.resume_class import INSTRUCTIONS
 from framework.errors import ResumeRefusedError
-from framework.launcher.names import key_of
 from framework.paths import CONF_DIR, register_bundle
 from framework.rundir.attempts import AttemptRecord, read_attempts
 
@@ -57,14 +56,15 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
 
 def _is_run(argument: str) -> bool:
     """Tell a run directory from an override: those of a sweep have `=` in their names, too."""
-    return os.path.isdir(argument) or not re.match(r"~|[^=]+=", argument)  # noqa: PTH112
+    return os.path.isdir(argument) or not is_override(argument)  # noqa: PTH112
 
 
 def kept_beside(typed: list[str], recorded: list[str]) -> list[str]:
     """Return the recorded overrides without what was said to one attempt, or would not compose with those typed."""
-    added = {key_of(override) for override in typed if re.match(r"\+(?!\+)", override)}
-    kept = (o for o in recorded if key_of(o) not in added and key_of(o).partition(".")[0] not in INSTRUCTIONS)
-    return [o for o in kept if not o.startswith("~") or key_of(o) not in map(key_of, typed)]
+    now, before = [Override.parse(o) for o in typed], [Override.parse(o) for o in recorded]
+    set_now, added = {o.path for o in now}, {o.path for o in now if o.prefix == "+"}
+    kept = (o for o in before if o.path not in added and o.top not in INSTRUCTIONS)
+    return [o.text for o in kept if o.prefix != "~" or o.path not in set_now]
 
 
 def _compose(overrides: list[str], config_dirs: list[str]) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from framework.config.overrides import last_of
 from framework.errors import ConfigError
 
 _MAX_NAME = 200  # bytes; file systems allow 255
@@ -29,7 +30,7 @@ def check_directory(composed: DictConfig, key: str) -> Path:
     Raises `ConfigError` where it cannot be one of its own.
     """
     overrides: Any = OmegaConf.to_container(composed.hydra.overrides.hydra, resolve=False)
-    own = any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
+    own = last_of(overrides, key) is not None
     try:
         name = OmegaConf.select(composed, "name")
         check_name(name)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from framework.config.overrides import Override
 from framework.config.parse import from_container, resolve
 from framework.config.schema import Config
 from framework.config.target import reason_of
@@ -62,9 +63,8 @@ def draw_more(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
 def _override(run: LoadedRun, overrides: Sequence[str]) -> Config:
     changes = []
     for override in overrides:
-        key, equals, _ = override.partition("=")
-        match = _ALLOWED.fullmatch(key)
-        if not equals or not match:
+        match = _allowed(override)
+        if not match:
             raise ConfigError(
                 f"{override}: expected KEY=VALUE with one of inference.num_samples, inference.batch_size, seed, device "
                 "and graph.<node>.observed; everything else is fixed by the run"
@@ -115,8 +115,12 @@ def _observations(run: LoadedRun, config: Config, overrides: Sequence[str]) -> d
 
 def _renewed(overrides: Sequence[str]) -> list[str]:
     """Return the nodes that the overrides give other observations."""
-    matches = [_ALLOWED.fullmatch(override.partition("=")[0]) for override in overrides]
-    return [match.group(2) for match in matches if match and match.group(2)]
+    return [match.group(2) for match in map(_allowed, overrides) if match and match.group(2)]
+
+
+def _allowed(override: str) -> re.Match[str] | None:
+    parsed = Override.parse(override)
+    return _ALLOWED.fullmatch(parsed.name) if parsed.value is not None and not parsed.prefix else None
 
 
 def _draw_posterior(run: LoadedRun, config: Config, observed: Mapping[str, np.ndarray]) -> Arrays:

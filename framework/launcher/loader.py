@@ -2,14 +2,13 @@
 
 import functools
 import pickle
-import re
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
-_VALUE = re.compile(r"\+{0,2}(?!hydra\b)[\w.]+=")
+from framework.config.overrides import Override
 
 
 class SweepLoader:
@@ -56,5 +55,5 @@ class SweepLoader:
 
     def _sets_value(self, override: str) -> bool:
         """Tell whether the override sets a key, and chooses no file."""
-        key = override.lstrip("+").partition("=")[0]
-        return _VALUE.match(override) is not None and not self._is_group(key)
+        parsed = Override.parse(override)
+        return parsed.is_value and not self._is_group(parsed.key)

@@ -1,11 +1,12 @@
 """The folder of a job within its sweep, from what the command line sets: the same whatever the order or number."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 from omegaconf import OmegaConf
 
+from framework.config.overrides import Override
 from framework.config.resume_class import resume_class
 from framework.config.schema import FREE
 
@@ -24,8 +25,7 @@ def folder_name(overrides: Sequence[str]) -> str:
     goes on are left out. What no folder can be called is replaced, and a digest added so that
     different overrides have different names.
     """
-    by_key = {key_of(override): override for override in overrides}
-    text = ",".join(f"{key}={value_of(by_key[key])}" for key in sorted(by_key) if not is_free(key))
+    text = ",".join(f"{key}={value}" for key, value in sorted(values_of(overrides).items()) if not is_free(key))
     safe = re.sub(r"[^\w=.,+~@%-]", "_", text)
     if safe != text or len(safe.encode()) > _MAX_LENGTH:
         start = safe.encode()[: _MAX_LENGTH - 9].decode(errors="ignore")
@@ -33,14 +33,9 @@ def folder_name(overrides: Sequence[str]) -> str:
     return safe or "base"
 
 
-def key_of(override: str) -> str:
-    """Return the key or group that an override sets, with dots between its parts."""
-    return override.lstrip("+~").partition("=")[0].partition("@")[0].replace("/", ".")
-
-
-def value_of(override: str) -> str:
-    """Return what an override sets its key to."""
-    return override.partition("=")[2]
+def values_of(overrides: Iterable[str]) -> dict[str, str]:
+    """Return what each key or group is set to; of two overrides for one key the last counts."""
+    return {override.path: override.value or "" for override in map(Override.parse, overrides)}
 
 
 def is_free(key: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from framework.launcher.job import Job
-from framework.launcher.names import is_free, key_of, value_of
+from framework.launcher.names import is_free, values_of
 from framework.launcher.ticket import Executor, Ticket, read_ticket
 from framework.rundir.status import RunState, RunStatus, read_run
 
@@ -52,5 +52,5 @@ def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
 
 def _asked(overrides: Sequence[str]) -> dict[str, str]:
     how = ("resume", "resume_allow", "overwrite", "runtime", "tracking", "device")
-    asked = {key_of(override): value_of(override) for override in overrides}
-    return {key: value for key, value in asked.items() if not (is_free(key) and key.split(".")[0] in how)}
+    asked = values_of(overrides).items()
+    return {key: value for key, value in asked if not (is_free(key) and key.split(".")[0] in how)}

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.config.duration import format_duration
-from framework.launcher.names import key_of, value_of
+from framework.launcher.names import values_of
 from framework.launcher.plan import Planned
 from framework.rundir.metrics import losses_by_node
 from framework.rundir.status import RunState, RunStatus, read_run
@@ -72,7 +72,7 @@ class Row:
     def _with(cls, run_dir: Path, overrides: Sequence[str], status: RunStatus) -> "Row":
         return cls(
             name=run_dir.name,
-            values={key_of(o): value_of(o) for o in overrides},
+            values=values_of(overrides),
             state=status.state,
             reason=status.reason,
             epoch=status.epoch or 0,

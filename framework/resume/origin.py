@@ -1,16 +1,16 @@
 """Where a value of the configuration comes from: the override or the file that sets it."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from framework.config.overrides import last_to_set
 from framework.paths import BUNDLE_DIR, CONF_DIR
 
 _GLOBAL = re.compile(r"^# @package _global_", re.M)
-_KEY = re.compile(r"(?:\+\+|\+|~)?([^=@]+)(?:=|$)")
 
 
 class Origins:
@@ -30,7 +30,7 @@ class Origins:
 
     def of(self, path: Sequence[str | int]) -> str:
         """Return the override, or else the last file, that sets the key at `path` or a group around it."""
-        if override := override_of(self.overrides, path):
+        if override := last_to_set(self.overrides, path):
             return override
         return next((file.name for file in reversed(self._files) if file.sets(path)), "the default")
 
@@ -73,15 +73,3 @@ def _read(file: tuple[str, Path]) -> _File | None:
         return _File(*file)
     except (OSError, yaml.YAMLError):
         return None
-
-
-def override_of(overrides: Iterable[str], path: Sequence[str | int]) -> str | None:
-    """Return the last override that sets the key at `path`, a group around it, or something below it."""
-    key = ".".join(map(str, path))
-    found = None
-    for override in overrides:
-        if match := _KEY.match(override):
-            name = match[1].replace("/", ".")  # a group's option sets all of the group
-            if key == name or key.startswith(f"{name}.") or name.startswith(f"{key}."):
-                found = override
-    return found

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from framework.checkpoint.manifest import Generation, generation_paths, newest_generation
+from framework.config.overrides import last_to_set
 from framework.config.parse import from_container, resolve
 from framework.config.schema import SHAPE, Config
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
@@ -21,7 +22,7 @@ from framework.resume.code import code_digests
 from framework.resume.compare import code_changes, parsed, run_changes, torch_note, version_changes
 from framework.resume.diff import ABSENT, Change, differences, is_whole_node
 from framework.resume.nodes import explain_nodes
-from framework.resume.origin import Origins, override_of, own_config_dirs
+from framework.resume.origin import Origins, own_config_dirs
 from framework.resume.policy import explain, judge
 from framework.resume.position import position
 from framework.resume.refusal import describe
@@ -241,7 +242,7 @@ def _record(container: Mapping[str, Any], config: Config) -> RunRecord:
 
 def _origin_of_old(old: RunRecord, change: Change) -> str:
     for number in range(len(old.attempts), 0, -1):
-        if override := override_of(old.attempts[number - 1].overrides, change.path):
+        if override := last_to_set(old.attempts[number - 1].overrides, change.path):
             return f"{override} in attempt {number}"
     return "config.yaml"
 

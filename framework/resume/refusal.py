@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from framework.config.overrides import Override
 from framework.config.schema import SHAPE, TRAJECTORY
 from framework.resume.diff import ABSENT, Change
 from framework.resume.policy import FOLLOWS_EPOCHS, VERSION
@@ -68,5 +69,5 @@ def _as_before(old: RunRecord, overrides: Sequence[str]) -> list[str]:
     last = next((a for a in reversed(old.attempts) if not a.requeued), None)
     if last is None or set(last.overrides) <= {*overrides, "+resume=true"}:
         return []
-    given = [a for a in last.command[2:] if a.lstrip("+").partition("=")[0] not in ("resume", "overwrite")]
+    given = [a for a in last.command[2:] if Override.parse(a).key not in ("resume", "overwrite")]
     return [f"as it was: python -m framework.train {shlex.join(given)} +resume=true"]

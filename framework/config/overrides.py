@@ -1,0 +1,111 @@
+"""What people type to change a key, `KEY=VALUE`: the only place that takes such a text apart.
+
+Hydra's own parser reads what it composes. Here is what the rest needs to know of an override: which key it is about,
+and what was said. Nothing is assumed of the text: a damaged record of a run may hold anything.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_PARTS = re.compile(r"(\+\+|\+|~)?([^=@]*)(?:@([^=]*))?(?:=(.*))?", re.DOTALL)
+_TYPED_KEY = re.compile(r"[\w$]\S*")
+_OPTION = re.compile(r"[\w-]+(?:\.[\w-]+)*")
+_MAX_LENGTH = 131_072  # bytes of one argument of a command line on Linux
+
+
+@dataclass(frozen=True)
+class Override:
+    """`PREFIX GROUP@PACKAGE=VALUE`, taken apart; `value` is None where there is no `=`."""
+
+    text: str
+    prefix: str
+    key: str
+    package: str | None
+    value: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Override":
+        """Take any text apart; one that is no override comes out with a strange key, or without a value."""
+        match = _PARTS.fullmatch(text)
+        assert match, "it matches any text"
+        prefix, key, package, value = match.groups()
+        return cls(text, prefix or "", key, package, value)
+
+    @property
+    def name(self) -> str:
+        """The key or group with its package, as Hydra's messages call it."""
+        return self.key if self.package is None else f"{self.key}@{self.package}"
+
+    @property
+    def path(self) -> str:
+        """The key or group with dots between its parts, such as `optimizer.scheduler`."""
+        return self.key.replace("/", ".")
+
+    @property
+    def place(self) -> str:
+        """The key that is set: that of the package where one is given. Empty for the whole configuration."""
+        package = self.path if self.package is None else self.package
+        return "" if package == "_global_" else package
+
+    @property
+    def top(self) -> str:
+        """The first part of the key that is set."""
+        return self.place.partition(".")[0]
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether it reads like an override, and not like an option or a path."""
+        if self.prefix == "~":
+            return True
+        return self.value is not None and _TYPED_KEY.fullmatch(self.name) is not None
+
+    @property
+    def is_value(self) -> bool:
+        """Whether it sets a key of the run; it may still choose the file of a group that is called so."""
+        is_key = self.prefix != "~" and self.package is None and "/" not in self.key and bool(self.key)
+        return is_key and self.value is not None and self.top != "hydra"
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it gives a group or a key one plain word, such as `network=maf`."""
+        named = not self.prefix and self.package is None and "." not in self.key
+        return named and re.fullmatch(r"\w+", self.value or "") is not None
+
+    @property
+    def names_option(self) -> bool:
+        """Whether the value can be the name of a group's option, and not the path of a file elsewhere."""
+        return self.value is not None and _OPTION.fullmatch(self.value) is not None
+
+    def sets(self, path: Sequence[str | int]) -> bool:
+        """Tell whether it sets the key at `path`, a group around it, or something below it."""
+        key, place = ".".join(map(str, path)), self.place
+        return bool(place) and (key == place or key.startswith(f"{place}.") or place.startswith(f"{key}."))
+
+
+def is_override(argument: str) -> bool:
+    """Tell whether an argument of a command line reads like an override."""
+    return Override.parse(argument).is_typed
+
+
+def last_of(overrides: Iterable[str], key: str) -> str | None:
+    """Return the last override that gives `key` a value."""
+    parsed = [Override.parse(text) for text in overrides]
+    return next((o.text for o in reversed(parsed) if o.key == key and o.prefix != "~" and o.value is not None), None)
+
+
+def last_to_set(overrides: Iterable[str], path: Sequence[str | int]) -> str | None:
+    """Return the last override that sets the key at `path`, a group around it, or something below it."""
+    return next((text for text in reversed(list(overrides)) if Override.parse(text).sets(path)), None)
+
+
+def recorded(value: object) -> list[str]:
+    """Return the overrides that a record of a run lists, without what no command line can have held."""
+    texts = value if isinstance(value, list | tuple) else []
+    return [t for t in texts if isinstance(t, str) and t and "\0" not in t and len(t) < _MAX_LENGTH]
+
+
+def quoted(text: str) -> str:
+    """Return any text as a quoted value of an override, which Hydra reads as that text and nothing else."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
+    return f"'{escaped}'"
