@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,8 +27,9 @@ from framework.resume.position import position
 from framework.resume.refusal import describe
 from framework.resume.requeue import is_requeued
 from framework.resume.simulations import check_simulations
+from framework.resume.source import find_source
 from framework.rundir.attempts import AttemptRecord
-from framework.rundir.directory import RunDirectory, source_of
+from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import saved_progress
 from framework.rundir.run_record import RunRecord
 from framework.runtime.job import job_id, start_number
@@ -132,11 +132,10 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     config = from_container(container)
     overrides = list(hydra.overrides.task)
     record = _record(container, config)
-    source, generation = _source(directory, config)
-    if source is None:
+    found = find_source(directory, config)
+    if found is None:
         return Plan(config, container, record, overrides)
-    names_checkpoint = source is not directory and _names_checkpoint(config)
-    old = source.record(generation.path if generation and names_checkpoint else None)
+    source, generation, old = found.directory, found.generation, found.record
     plan = Plan(config, container, record, overrides, source=source, old=old)
     plan.changes = run_changes(source, old, record, config.resume_allow)
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
@@ -153,7 +152,7 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
     plan.title = (
         f"↻ Resuming {source.path}{position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
     )
-    plan.notes = [*hints, *(f"⚠ {note}" for note in old.notes), *torch_note(old, record)]
+    plan.notes = [*hints, *_lost(old), *torch_note(old, record)]
     _add_tensors(plan, generation)
     return plan
 
@@ -187,57 +186,18 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
     newest = newest_generation(directory.checkpoints_dir)
     where = position(directory, old, saved_progress(newest)) if directory.holds_work() else ""
     plan.title = f"↻ Resuming {directory.path}{where}: requeued, with the config that it had"
-    plan.notes += [*(f"⚠ {note}" for note in old.notes), *torch_note(old, record)]
+    plan.notes += [*_lost(old), *torch_note(old, record)]
     return plan
-
-
-def _source(directory: RunDirectory, config: Config) -> tuple[RunDirectory | None, Generation | None]:
-    """Return the run to go on with and its checkpoint, None for a new one.
-
-    Raises where that would overwrite work or is impossible.
-    """
-    if config.resume_from is not None:
-        path = Path(config.resume_from)
-        source, generation = source_of(path)
-        if not os.path.isdir(path) or not source.holds_work():  # noqa: PTH112  # the other one raises for a long name
-            raise CheckpointError(f"resume_from={path}: holds no run")
-        if source.path.resolve() == directory.path.resolve():
-            hint = "set name=..." if generation else "use +resume=true, or set name=..."
-            raise ConfigError(f"resume_from={path}: lies in the run directory itself; {hint}")
-        if config.overwrite or not directory.holds_work():
-            return source, _opened(generation) or newest_generation(source.checkpoints_dir)
-        if directory.began_with(path):
-            return directory, newest_generation(directory.checkpoints_dir)
-        if not directory.is_copy_of(path):  # or else copying it was interrupted
-            raise ResumeRefusedError(
-                f"{directory.path} already holds a run that did not begin with {path}. Go on with it: +resume=true "
-                "· start another: name=... · move it aside and begin afresh: overwrite=true"
-            )
-        return source, _opened(generation) or newest_generation(source.checkpoints_dir)
-    if config.overwrite:
-        return None, None
-    if not directory.holds_work():
-        if config.resume and not directory.config_path.exists():
-            raise CheckpointError(f"{directory.path}: nothing to resume here; start without resume=true")
-        return None, None
-    if not config.resume:
-        raise ResumeRefusedError(
-            f"{directory.path} already holds a run. Go on with it: +resume=true · start another: name=... · "
-            "move it aside and start afresh: overwrite=true"
-        )
-    return directory, newest_generation(directory.checkpoints_dir)
-
-
-def _opened(generation: Path | None) -> Generation | None:
-    return Generation.open(generation) if generation else None
-
-
-def _names_checkpoint(config: Config) -> bool:
-    return config.resume_from is not None and source_of(Path(config.resume_from))[1] is not None
 
 
 def _record(container: Mapping[str, Any], config: Config) -> RunRecord:
     return RunRecord(dataclasses.asdict(config), code_digests(container), versions(), [])
+
+
+def _lost(old: RunRecord) -> list[str]:
+    """Return what to say of records that could not be read."""
+    doubt = "what the last attempt went on with is not known: compared with what the one before it did"
+    return [f"⚠ {note}" for note in [*old.notes, *([doubt] if old.doubt else [])]]
 
 
 def _origin_of_old(old: RunRecord, change: Change) -> str:

@@ -1,6 +1,5 @@
 """The run directory: where everything lies, and what its records say."""
 
-import dataclasses
 import json
 import shutil
 import uuid
@@ -119,14 +118,10 @@ class RunDirectory:
 
 def source_of(path: Path) -> tuple[RunDirectory, Path | None]:
     """Return the run that `resume_from` names, and the checkpoint if it names one of it."""
-    if path.parent.name == "checkpoints":
-        return RunDirectory(path.parents[1]), path.resolve()
-    return RunDirectory(path), None
-
-
-def describe(facts: RunFacts) -> dict[str, Any]:
-    """Return the facts as `run.json` holds them."""
-    return dataclasses.asdict(facts)
+    if path.parent.name != "checkpoints":
+        return RunDirectory(path), None
+    generation = path.parent / path.readlink().name if path.is_symlink() else path  # `latest`
+    return RunDirectory(path.parents[1]), generation.resolve()
 
 
 def _plain(value: Any) -> str:
