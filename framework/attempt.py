@@ -70,7 +70,7 @@ class Attempt:
             self._guard,
             self._ranks,
             self._file,
-            facts={"run_id": self._facts.run_id, **about_code},
+            facts={"run_id": self._facts.run_id, "attempt": self._file.number, **about_code},
             check_owner=self._lease.check,
             results_of=self._results_of,
         )

@@ -48,7 +48,8 @@ def save_checkpoint(directory, progress, config=None, keep=2, **facts):
     files = {f"{node}/checkpoint.json": {"progress": values} for node, values in progress.items()}
     files |= {"config.json": config} if config is not None else {}
     described = directory.facts()
-    run = {"run_id": described.run_id if described else "unknown", "saved_at": now(), "elapsed_seconds": 1.0, **facts}
+    run = {"run_id": described.run_id if described else "unknown", "saved_at": now(), "elapsed_seconds": 1.0}
+    run |= {"attempt": max(directory.attempts().numbers, default=0), **facts}
     return CheckpointStore(directory.checkpoints_dir, keep).commit(files, {"nodes": list(progress), "run": run}).path
 
 

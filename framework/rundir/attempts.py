@@ -114,7 +114,7 @@ class AttemptFile:
     """The record of the attempt under way, written whenever something happens."""
 
     def __init__(self, path: Path, record: AttemptRecord) -> None:
-        self.path, self.record = path, record
+        self.path, self.record, self.number = path, record, int(path.stem)
         record.write(path)
 
     def begin(self, phase: str) -> None:

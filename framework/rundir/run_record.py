@@ -35,6 +35,7 @@ class SavedFacts:
 
     run_id: str
     saved_at: str
+    attempt: int = 0  # the number of the one that saved it
     elapsed_seconds: float = 0.0  # of all attempts
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
@@ -135,7 +136,7 @@ def _recovered(run_dir: Path, attempts: Attempts, notes: list[str]) -> RunRecord
     facts, last = read_run_facts(run_dir), attempts.last
     saved = next(_all_saved(run_dir), None)
     is_own = saved and facts and saved.facts.run_id == facts.run_id  # or else it was copied from another run
-    if saved and is_own and (last is None or seconds_of(saved.facts.saved_at) >= last.start):
+    if saved and is_own and saved.facts.attempt >= max(attempts.numbers, default=0):
         return saved.record(attempts.records, [*notes, f"its config is that of {saved.generation.path}"])
     doubt = str(attempts.problem_of_last or "")
     if last and last.config is not None:
