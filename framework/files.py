@@ -5,6 +5,7 @@ there as a whole or not at all. Knows nothing of what the files hold.
 """
 
 import errno
+import itertools
 import os
 import re
 import secrets
@@ -52,7 +53,7 @@ def read_file(path: Path, max_bytes: int | None = None) -> bytes:
     return retry(lambda: _read(path, max_bytes))
 
 
-def replace_file(path: Path, data: str | bytes, durable: bool = True) -> None:
+def replace_file(path: Path, data: str | bytes | memoryview, durable: bool = True) -> None:
     """Write a file so that readers see the old one or the new one, whole; what is at `path` is never written to.
 
     When a durable one returns, it would survive a power cut. Raises `OSError`; then the old one is as it was.
@@ -91,6 +92,15 @@ def remove_unfinished(directory: Path) -> None:
             path = directory / name
             with suppress(OSError):
                 shutil.rmtree(path) if is_real_directory(path) else path.unlink()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what is damaged, so that it is in nobody's way and can still be looked at; return its new path."""
+    names = (f"{path.name}.damaged{'' if number == 1 else f'-{number}'}" for number in itertools.count(1))
+    aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+    retry(lambda: path.rename(aside))
+    sync_directory(path.parent)
+    return aside
 
 
 def create(path: Path, mode: int = 0o666) -> int:
@@ -158,7 +168,7 @@ def _read(path: Path, max_bytes: int | None) -> bytes:
         os.close(descriptor)
 
 
-def _replace(path: Path, content: bytes, durable: bool) -> None:
+def _replace(path: Path, content: bytes | memoryview, durable: bool) -> None:
     with replacing(path, durable=False) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

@@ -10,7 +10,7 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,13 +41,13 @@ def write_record(path: Path, content: Mapping[str, Any], durable: bool = True) -
     replace_file(path, encode(content), durable)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Return a record without its digest.
+def read_record(path: Path, of_version_02: Collection[str] = ()) -> dict[str, Any]:
+    """Return a record without its digest; version 0.2 wrote none, and a file of exactly those keys may be of it.
 
     Raises `FileNotFoundError`; `DamagedError` where it is not what was written; `UnreadableError` where the file
     system does not give it now.
     """
-    return decode(path, read_bytes(path))
+    return decode(path, read_bytes(path), of_version_02)
 
 
 def read_bytes(path: Path, max_bytes: int | None = _MAX_BYTES) -> bytes:
@@ -73,11 +73,13 @@ def encode(content: Mapping[str, Any]) -> bytes:
     return ("{\n" + ",\n".join(json.dumps({key: value})[1:-1] for key, value in entries.items()) + "\n}\n").encode()
 
 
-def decode(path: Path, data: bytes) -> dict[str, Any]:
+def decode(path: Path, data: bytes, of_version_02: Collection[str] = ()) -> dict[str, Any]:
     """Return what `encode` has encoded; raises `DamagedError`, which names the `path` that it was read from."""
     content = parse_json(path, data)
     if not isinstance(content, dict):
         raise DamagedError(f"{path}: damaged (not a mapping)")
+    if of_version_02 and content.keys() == set(of_version_02):
+        return content
     if content.pop(DIGEST, None) != _digest(content):
         raise DamagedError(f"{path}: damaged (its digest is not its own)")
     return content

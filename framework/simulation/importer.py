@@ -1,9 +1,8 @@
 """Simulations that were made elsewhere."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ import numpy as np
 import torch
 import xxhash
 
-from framework.errors import ConfigError, ResumeRefusedError, SimulationError
+from framework.errors import ConfigError, DamagedError, ResumeRefusedError, SimulationError
 from framework.graph import Graph
 from framework.priors import Prior
-from framework.simulation.commit import commit_file
+from framework.records import read_record, write_record
 from framework.simulation.draw import Block
 from framework.simulation.shard import SHARD_BYTES
+from framework.simulation.shard_file import warn_once
 from framework.simulation.store import SimulationStore
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def import_simulations(
         if name not in arrays or arrays[name].shape[1:] != shape:
             raise ConfigError(f"{_KEY}={path}: expected an array '{name}' with event shape {shape}")
     origin = _origin_of({name: arrays[name] for name in store.event_shapes})
-    if num_stored and before not in ({}, origin):
+    if num_stored and not (before == origin if before else _are_in(arrays, store)):
         raise ResumeRefusedError(
             f"{_KEY}={path}: has changed since {num_stored} simulations were taken of it; "
             "put it back, or start another run: name=..."
@@ -62,7 +62,7 @@ def import_simulations(
         log.info("%s %d simulations in %s (%s)", taken, origin["num_rows"], path, asked)
     rows = {name: arrays[name][:num_taken] for name in store.event_shapes}
     valid = _valid_rows(rows, graph, path, max_invalid_fraction)
-    commit_file(store.directory / _ORIGIN, json.dumps(origin).encode())
+    write_record(store.directory / _ORIGIN, origin)
     size = max(1, SHARD_BYTES // store.dtype.itemsize)
     for first, last in store.missing(num_taken):
         for start in range(first, last, size):
@@ -119,11 +119,31 @@ def _origin_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _read_origin(directory: Path) -> dict[str, Any]:
-    """Return what is known of the file that the stored simulations came from; earlier versions wrote nothing."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        origin = json.loads((directory / _ORIGIN).read_bytes())
-        return {"num_rows": int(origin["num_rows"]), "digest": str(origin["digest"])}
-    return {}
+    """Return what is known of the file that the stored simulations came from, which may be nothing."""
+    path = directory / _ORIGIN
+    try:
+        return _parse(path, read_record(path, of_version_02=("num_rows", "digest")))
+    except FileNotFoundError:  # earlier versions wrote nothing
+        return {}
+    except DamagedError as error:
+        warn_once(f"{error}; the simulations themselves are compared with the file before more of it is taken")
+        return {}
+
+
+def _parse(path: Path, content: Any) -> dict[str, Any]:
+    if type(content.get("num_rows")) is not int or not isinstance(content.get("digest"), str):
+        raise DamagedError(f"{path}: damaged (expected num_rows and digest)")
+    return {"num_rows": content["num_rows"], "digest": content["digest"]}
+
+
+def _are_in(arrays: Mapping[str, np.ndarray], store: SimulationStore) -> bool:
+    """Tell whether all that is stored stands in the file as well."""
+    stored = store.load(list(store.event_shapes))
+    index = stored.pop("index")
+    return all(
+        not len(index) or (index[-1] < len(arrays[name]) and np.array_equal(arrays[name][index], values))
+        for name, values in stored.items()
+    )
 
 
 def imported_names(path: Path) -> list[str]:

@@ -1,61 +1,66 @@
 """Simulations on disk: immutable shards, each the valid rows of one range, and an index."""
 
-import io
-import json
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 import numpy as np
 
-from framework.errors import SimulationError
-from framework.simulation.commit import commit_file, remove_leftovers
+from framework.errors import DamagedError, SimulationError
+from framework.files import make_directory, remove_unfinished, replace_file, set_aside
 from framework.simulation.draw import Block
+from framework.simulation.index import INDEX_FILE, Index, read_index, write_index
+from framework.simulation.shard_file import (
+    Facts,
+    Shard,
+    dtype_of,
+    encode_shard,
+    facts_of,
+    list_shards,
+    read_shard,
+    warn_once,
+)
 
-_INDEX = "index.json"
-_CHECKSUM_LENGTH = len("crc32 00000000\n")
-
-
-class Shard(NamedTuple):
-    """A file with the valid simulations from `start` up to `stop`, not included."""
-
-    start: int
-    stop: int
-    path: Path
+T = TypeVar("T")
 
 
 class SimulationStore:
     """An append-only directory of simulations.
 
     `index.json` holds the seed and the event shapes. A shard `<start>-<stop>.npy` is a structured
-    array (`index` int64, then one float32 field for each node) followed by a checksum; rows of
+    array (`index` int64, then one float32 field for each node) followed by the seed and a checksum; rows of
     its range that are not in it were invalid. Shards appear complete or not at all.
+
+    To make one is to begin a store, or to go on with it: damaged shards are set aside, so that their simulations
+    count as missing. Only the owner of the run may do that; `open` is for readers, and changes nothing.
     """
 
     def __init__(self, directory: Path, seed: int, event_shapes: Mapping[str, Sequence[int]]) -> None:
-        self.directory = directory
-        self.seed = seed
-        self.event_shapes = {name: tuple(event_shapes[name]) for name in sorted(event_shapes)}
-        self.dtype = np.dtype([("index", "<i8"), *((name, "<f4", shape) for name, shape in self.event_shapes.items())])
-        directory.mkdir(parents=True, exist_ok=True)
-        index = {"seed": seed, "event_shapes": {name: list(shape) for name, shape in self.event_shapes.items()}}
-        if not (directory / _INDEX).exists():
-            commit_file(directory / _INDEX, json.dumps(index, indent=2).encode())
-        elif (found := _read_index(directory)) != index:
+        index = Index(seed, {name: tuple(event_shapes[name]) for name in sorted(event_shapes)})
+        make_directory(directory)
+        found = read_index(directory)
+        if found not in (None, index):
             raise SimulationError(
                 f"{directory}: holds simulations of {found}, not of {index}; use another run directory or delete it"
             )
+        write_index(directory, index)
+        self._hold(directory, index)
+        self._set_damaged_aside()
 
     @staticmethod
     def exists(directory: Path) -> bool:
         """Tell whether there is a store in `directory`."""
-        return (directory / _INDEX).exists()
+        return read_index(directory) is not None
 
     @classmethod
     def open(cls, directory: Path) -> "SimulationStore":
         """Open the store that is in `directory`."""
-        return cls(directory, **_read_index(directory))
+        index = read_index(directory)
+        if index is None:
+            raise SimulationError(f"{directory / INDEX_FILE}: no such file; expected a directory of simulations")
+        store = cls.__new__(cls)
+        store._hold(directory, index)
+        return store
 
     def commit(self, start: int, stop: int, block: Block) -> None:
         """Write the shard for the range; when this returns it is durable. Nodes without a field are left out.
@@ -71,21 +76,24 @@ class SimulationStore:
                     f"earlier ones {shape}; return the same shape every time"
                 )
             rows[name] = block.values[name]
-        buffer = io.BytesIO()
-        np.lib.format.write_array(buffer, rows, allow_pickle=False)
-        data = buffer.getbuffer()
         try:
-            commit_file(self.directory / f"{start}-{stop}.npy", data, _checksum(data))
+            replace_file(self.directory / f"{start}-{stop}.npy", encode_shard(start, stop, self.seed, rows))
         except OSError as error:
             raise SimulationError(f"{self.directory}: {error.strerror}; {self.safe()}") from error
 
     def shards(self) -> list[Shard]:
-        """Return the committed shards, by start."""
-        ranges = [(path.stem.split("-"), path) for path in self.directory.glob("[0-9]*-*[0-9].npy")]
-        return sorted(Shard(int(start), int(stop), path) for (start, stop), path in ranges)
+        """Return the whole shards, by start; those that are damaged are told of."""
+        whole = []
+        for shard in list_shards(self.directory):
+            try:
+                self._check(shard, facts_of(shard))
+                whole.append(shard)
+            except DamagedError as error:
+                warn_once(f"{error}; +resume=true runs its simulations again")
+        return whole
 
     def missing(self, num_simulations: int) -> list[tuple[int, int]]:
-        """Return the ranges below `num_simulations` that no shard covers."""
+        """Return the ranges below `num_simulations` that no whole shard covers."""
         gaps, covered = [], 0
         for shard in [*self.shards(), Shard(num_simulations, num_simulations, Path())]:
             if covered < min(shard.start, num_simulations):
@@ -96,13 +104,13 @@ class SimulationStore:
     def counts(self, num_simulations: int | None = None) -> tuple[int, int]:
         """Return how many simulations (below `num_simulations`) are on disk: the valid and the invalid ones."""
         parts = self._parts(num_simulations)
-        num_valid = sum(len(self._rows(part)) for part in parts)
-        return num_valid, sum(part.stop - part.start for part in parts) - num_valid
+        num_valid = sum(self._num_rows(shard, part) for shard, part in parts)
+        return num_valid, sum(part.stop - part.start for _, part in parts) - num_valid
 
     def invalid(self, num_simulations: int) -> np.ndarray:
         """Return the indices of the invalid simulations on disk below `num_simulations`, in order."""
         parts = self._parts(num_simulations)
-        found = [np.setdiff1d(np.arange(part.start, part.stop), self._rows(part)["index"]) for part in parts]
+        found = [np.setdiff1d(np.arange(p.start, p.stop), self._rows(s, p)["index"]) for s, p in parts]
         return np.concatenate([np.arange(0), *found])
 
     def load(self, names: Sequence[str], num_simulations: int | None = None) -> dict[str, np.ndarray]:
@@ -110,14 +118,12 @@ class SimulationStore:
 
         Rows are sorted by index, arrays are contiguous. A damaged shard is a `SimulationError`.
         """
-        parts = self._parts(num_simulations)
-        num_rows = sum(len(self._rows(part)) for part in parts)
+        num_rows, _ = self.counts(num_simulations)
         fields = ["index", *names]
         arrays = {name: np.empty((num_rows, *self.dtype[name].shape), self.dtype[name].base) for name in fields}
         at = 0
-        for part in parts:
-            rows = self._rows(part)
-            _verify(part.path)
+        for shard, part in self._parts(num_simulations):
+            rows = self._rows(shard, part)
             for name in fields:
                 arrays[name][at : at + len(rows)] = rows[name]
             at += len(rows)
@@ -125,55 +131,74 @@ class SimulationStore:
 
     def safe(self) -> str:
         """Return for an error message what is on disk, and how to go on."""
-        num_safe = sum(part.stop - part.start for part in self._parts(None))
+        num_safe = sum(part.stop - part.start for _, part in self._parts(None))
         return f"{num_safe} simulations are safe in it; mend this, then the same command with +resume=true goes on"
 
     def remove_leftovers(self) -> None:
         """Delete what a killed process had begun to write."""
-        remove_leftovers(self.directory)
+        remove_unfinished(self.directory)
 
-    def _parts(self, num_simulations: int | None) -> list[Shard]:
-        """Return the shards with ranges cut so that they do not overlap and end at `num_simulations`."""
+    def _hold(self, directory: Path, index: Index) -> None:
+        self.directory = directory
+        self.seed, self.event_shapes = index.seed, index.event_shapes
+        self.dtype = dtype_of(index.event_shapes)
+
+    def _set_damaged_aside(self) -> None:
+        """Rename what is damaged; simulating is a function of seed and index, so the same comes again."""
+        reach: Shard | None = None  # the one that goes furthest so far
+        for shard in list_shards(self.directory):
+            try:
+                self._check(shard, facts_of(shard))
+            except DamagedError as error:
+                warn_once(f"{error}; it is {set_aside(shard.path).name} now, and its simulations are run again")
+                continue
+            if reach and shard.start < reach.stop:
+                self._compare(reach, shard)
+            reach = shard if reach is None or shard.stop > reach.stop else reach
+
+    def _compare(self, first: Shard, second: Shard) -> None:
+        """Raise `SimulationError` where two shards differ in a simulation: only one can be of this run."""
+        part = Shard(max(first.start, second.start), min(first.stop, second.stop), Path())
+        if self._rows(first, part).tobytes() != self._rows(second, part).tobytes():
+            raise SimulationError(
+                f"{first.path} and {second.path.name}: hold different simulations {part.start} to {part.stop}; "
+                "remove the one that is not of this run"
+            )
+
+    def _parts(self, num_simulations: int | None) -> list[tuple[Shard, Shard]]:
+        """Return the shards, and their ranges cut so that they do not overlap and end at `num_simulations`."""
         parts, covered = [], 0
-        for shard in self.shards():
+        for shard in list_shards(self.directory):
             stop = shard.stop if num_simulations is None else min(shard.stop, num_simulations)
             start = max(shard.start, covered)
             if start < stop:
-                parts.append(Shard(start, stop, shard.path))
+                parts.append((shard, Shard(start, stop, shard.path)))
                 covered = stop
         return parts
 
-    def _rows(self, part: Shard) -> np.ndarray:
-        """Return the rows of the part's range, memory-mapped."""
-        try:
-            rows = np.lib.format.open_memmap(part.path, mode="r")
-        except (ValueError, EOFError) as error:
-            raise _damaged(part.path) from error
-        if rows.dtype != self.dtype or part.path.stat().st_size != rows.offset + rows.nbytes + _CHECKSUM_LENGTH:
-            raise _damaged(part.path)
+    def _rows(self, shard: Shard, part: Shard) -> np.ndarray:
+        """Return the rows of the part's range."""
+        rows, facts = self._whole(read_shard, shard)
+        self._check(shard, facts)
         first, last = np.searchsorted(rows["index"], [part.start, part.stop])
         return rows[first:last]
 
+    def _num_rows(self, shard: Shard, part: Shard) -> int:
+        return self._whole(facts_of, shard).num_rows if part == shard else len(self._rows(shard, part))
 
-def _read_index(directory: Path) -> dict[str, Any]:
-    path = directory / _INDEX
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        raise SimulationError(f"{path}: no such file; expected a directory of simulations") from None
-    except ValueError as error:
-        raise SimulationError(f"{path}: damaged; delete {directory}, all of it will be simulated again") from error
+    def _whole(self, read: Callable[[Shard], T], shard: Shard) -> T:
+        """Return what is read of a shard that must be whole."""
+        try:
+            return read(shard)
+        except DamagedError as error:
+            raise SimulationError(f"{error}; +resume=true runs its simulations again") from error
 
-
-def _checksum(data: memoryview) -> bytes:
-    return b"crc32 %08x\n" % zlib.crc32(data)
-
-
-def _verify(path: Path) -> None:
-    data = np.memmap(path, mode="r").data
-    if _checksum(data[:-_CHECKSUM_LENGTH]) != data[-_CHECKSUM_LENGTH:].tobytes():
-        raise _damaged(path)
-
-
-def _damaged(path: Path) -> SimulationError:
-    return SimulationError(f"{path}: damaged; delete this file, its simulations will be run again with +resume=true")
+    def _check(self, shard: Shard, facts: Facts) -> None:
+        """Raise `SimulationError` where a whole shard is of another store."""
+        found = Index(self.seed if facts.seed is None else facts.seed, facts.event_shapes)
+        mine = Index(self.seed, self.event_shapes)
+        if found != mine:
+            raise SimulationError(
+                f"{shard.path}: holds simulations of {found}, its directory those of {mine}; "
+                "remove it if it is not of this run"
+            )
