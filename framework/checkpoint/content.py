@@ -17,13 +17,12 @@ from framework.checkpoint.advice import described, instead_of
 from framework.checkpoint.arrays import NUMBERS
 from framework.checkpoint.errors import StateError
 from framework.checkpoint.files import is_json
-from framework.checkpoint.manifest import MANIFEST, RESERVED
+from framework.checkpoint.manifest import RESERVED, is_file_name
 
 _JSON_CONSTANTS: frozenset[Any] = frozenset({float, str, bool, type(None)})
 _CONSTANTS = _JSON_CONSTANTS | NUMBERS | {bytes, complex, torch.dtype, torch.Size, torch.device, torch.layout}
 _INTEGER_BITS = 2031  # torch.load reads no longer ones
 _LARGEST = 2**_INTEGER_BITS - 1
-_NOWHERE = frozenset({"", ".", ".."})  # parts of a path that would lead out of the checkpoint
 _DEEPEST = 100  # what contains itself ends here, and not in a RecursionError
 _WHOLE_BYTES = re.compile(r"torch\.(bool|u?int(8|16|32|64)|b?float\d+\w*|complex\d+)")
 _DTYPES = frozenset(t for t in vars(torch).values() if isinstance(t, torch.dtype) and _WHOLE_BYTES.fullmatch(str(t)))
@@ -192,7 +191,7 @@ def copy_files(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return copies of a checkpoint's files and facts; raises `StateError` for what could not be read again."""
     for name in files:
-        if type(name) is not str or name == MANIFEST or not _NOWHERE.isdisjoint(name.split("/")):
+        if not is_file_name(name):
             raise StateError(f"{name!r} cannot be a file of a checkpoint: write a name such as z/state.pth")
     for name in RESERVED.intersection(facts):
         raise StateError(f"facts: {name} is what the manifest itself says: choose another name")

@@ -27,6 +27,11 @@ class SaveError(CheckpointError, OSError):
         return cls(f"{root}: checkpoint not saved ({_reason(error)}), {kept}; {advice}")
 
     @classmethod
+    def not_carried_over(cls, root: Path, error: CheckpointError) -> "SaveError":
+        """Nothing was added to `root`: a file of the newest checkpoint that stays the same is nowhere whole."""
+        return cls(f"{root}: checkpoint not saved, since a file that it takes over is lost: {error}")
+
+    @classmethod
     def durability_unknown(cls, path: Path, error: OSError) -> "SaveError":
         """The rename was done but its fsync failed: visible now, perhaps not after a power cut."""
         return cls(f"{path}: checkpoint committed, durability unknown ({_reason(error)}); look at the file system")

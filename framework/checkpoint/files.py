@@ -6,12 +6,14 @@ The digest is XXH3: it finds damage, at the speed of memory, and is not meant to
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 
+from framework.files import create
+
 DIGEST = "xxh3_128"
-_CHUNK_BYTES = 4 << 20  # hashed and written while in the processor's cache; each costs a turn at the interpreter's lock
+CHUNK_BYTES = 4 << 20  # hashed and written while in the processor's cache; each costs a turn at the interpreter's lock
 
 
 class DurableFile:
@@ -25,13 +27,13 @@ class DurableFile:
         self._hash = xxhash.xxh3_128()
         self._error: OSError | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._descriptor = create(path)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of `data`."""
         view = memoryview(data).cast("B")
-        for start in range(0, len(view), _CHUNK_BYTES):
-            chunk = view[start : start + _CHUNK_BYTES]
+        for start in range(0, len(view), CHUNK_BYTES):
+            chunk = view[start : start + CHUNK_BYTES]
             self._hash.update(chunk)
             self.size += len(chunk)
             try:
@@ -74,26 +76,9 @@ def json_bytes(content: Any) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-def digest(path: Path) -> str:
-    """Return the digest of a file."""
-    value = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            value.update(chunk)
-    return value.hexdigest()
-
-
-def link(source: Path, target: Path) -> None:
-    """Give a durable file a second name, or copy it where the file system knows no hard links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        copy = DurableFile(target)
-        try:
-            with source.open("rb", buffering=0) as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    copy.write(chunk)
-            copy.sync()
-        finally:
-            copy.close()
+def copy(source: BinaryIO, target: Path) -> DurableFile:
+    """Write the bytes of an open file to a new one, which is still to be synced."""
+    file = DurableFile(target)
+    while chunk := source.read(CHUNK_BYTES):
+        file.write(chunk)
+    return file

@@ -5,6 +5,7 @@ It gets its name by one rename when all of that is on disk; nothing older is del
 """
 
 import logging
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -12,13 +13,15 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from framework.checkpoint.carried import Carried
 from framework.checkpoint.content import TorchCopier, copy_files, is_plain
 from framework.checkpoint.errors import SaveError
-from framework.checkpoint.files import DurableFile, link
-from framework.checkpoint.manifest import EMERGENCY, MANIFEST, NAME, Generation, generation_paths, manifest_bytes
+from framework.checkpoint.files import DurableFile
+from framework.checkpoint.manifest import EMERGENCY, MANIFEST, NAME, Generation, generation_paths, listed
 from framework.checkpoint.torch_files import write_content
-from framework.errors import CheckpointError
-from framework.files import make_directory, sync_directory
+from framework.errors import CheckpointError, UnreadableError
+from framework.files import is_real_directory, make_directory, remove_unfinished, sync_directory, temporary_beside
+from framework.records import encode
 
 log = logging.getLogger(__name__)
 
@@ -41,40 +44,59 @@ class CheckpointStore:
         self.keep = max(keep, 2)
         self.compress = compress
         self._newest: Generation | None = None  # committed or verified by this object
-        self._damaged: set[str] = set()
+        self._before: Generation | None = None  # the one before it, once that is known
+        self._refused: dict[str, CheckpointError] = {}  # why, by name: those newer than what this object goes on with
 
     def generations(self) -> list[Generation]:
-        """Return all committed generations whose manifest can be read, oldest first; emergencies are not among them."""
-        found = []
+        """Return all committed generations whose manifest is whole, oldest first; emergencies are not among them.
+
+        One that cannot be read is named in a warning; raises `UnreadableError` where there are only such.
+        """
+        found, unreadable = [], False
         for path in generation_paths(self.root):
-            with suppress(CheckpointError):
+            try:
                 found.append(Generation.open(path))
+            except UnreadableError as error:
+                unreadable = True
+                log.warning("⚠ %s; left out", error)
+            except CheckpointError:
+                continue
+        if unreadable and not found:
+            raise self._none_readable()
         return found
 
     def latest(self) -> Generation | None:
         """Return the newest generation that is whole, or None if there is none at all.
 
-        All its files are read. A damaged one is named in a warning, left where it is, and the one before it
-        is taken. Raises `CheckpointError` when none is whole, since starting afresh would be a surprise.
+        All files are read of one that this object has neither committed nor verified. If one is damaged or cannot be
+        read it is named in a warning and left where it is, and the one before it is taken, for as long as this object
+        lives. Raises `CheckpointError` when no other is whole, since starting afresh would be a surprise.
         """
-        paths = generation_paths(self.root)
+        paths = [path for path, _ in listed(self.root)]
         for path in reversed(paths):
+            if self._newest and path == self._newest.path:
+                return self._newest
+            if path.name in self._refused:
+                continue
             try:
                 generation = Generation.open(path)
                 generation.verify()
             except CheckpointError as error:
-                self._damaged.add(path.name)
+                self._refused[path.name] = error
                 log.warning("⚠ %s; trying the checkpoint before it", error)
             else:
-                self._newest = generation
+                self._newest, self._before = generation, None
                 return generation
+        refused, self._refused = self._refused, {}
+        if any(isinstance(error, UnreadableError) for error in refused.values()):
+            raise self._none_readable()
         if any(_holds_files(path) for path in paths):
             raise CheckpointError(f"{self.root}: no checkpoint is whole; move the directory away to start afresh")
         return None
 
     def named(self, name: str) -> Generation:
         """Return a generation by its name, `emergency-…` too; raises `CheckpointError` unless it is whole."""
-        if not NAME.fullmatch(name) or not (self.root / name).is_dir():
+        if not NAME.fullmatch(name) or not os.path.lexists(self.root / name):
             names = ", ".join(path.name for kind in ("", EMERGENCY) for path in generation_paths(self.root, kind))
             raise CheckpointError(f"{self.root / name}: no such checkpoint, only {names or 'an empty directory'}")
         generation = Generation.open(self.root / name)
@@ -85,9 +107,9 @@ class CheckpointStore:
         """Write a new generation with `files` and the other files of the newest one, and return it.
 
         `files` maps paths such as `z/model.pth` to state dicts or, for `.json`, plain containers; `facts`
-        go into the manifest. Files of the newest generation that are not named, or would be written
-        with the bytes that they have, are carried over as hard links. An emergency is what could be
-        saved of a crash: it stands beside the others, and `latest` never returns it.
+        go into the manifest. A file that stays as it is in the newest generation is a hard link to the one before
+        that, if it was so there too, or else a copy: two in a row never share a file, whose damage would be both's.
+        An emergency is what could be saved of a crash: it stands beside the others, and `latest` never returns it.
 
         Raises `StateError` for what could not be read again, before anything is written, and `SaveError` (an
         `OSError`) where it cannot be written; then the older generations are as they were.
@@ -104,35 +126,37 @@ class CheckpointStore:
     def _commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], kind: str) -> Generation:
         make_directory(self.root)
         self._remove_leftovers()
-        newest = self._newest_known()
+        newest = self.latest()
         numbers = [int(match[2]) for path in self.root.iterdir() if (match := NAME.fullmatch(path.name))]
         final = self.root / f"{kind}{max(numbers, default=0) + 1:08d}"
         temporary = self.root / f"{final.name}.tmp"
+        temporary.mkdir()
         try:
-            temporary.mkdir()
-            manifest = self._write(temporary, files, facts, newest)
+            carried = Carried(newest, self._one_before(newest), temporary)
+            manifest = self._write(temporary, files, facts, carried)
             _rename(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         generation = Generation(final, manifest)
+        carried.tell(generation)
         if not kind:
-            self._newest = generation
+            self._newest, self._before = generation, newest
         try:
             sync_directory(self.root)
         except OSError as error:
             raise SaveError.durability_unknown(final, error) from error
         if not kind:
             self._point_latest(final)
-        self._prune(kind)
+        with suppress(UnreadableError):
+            self._prune(kind)
         return generation
 
     def _write(
-        self, directory: Path, files: Mapping[str, Any], facts: Mapping[str, Any], newest: Generation | None
+        self, directory: Path, files: Mapping[str, Any], facts: Mapping[str, Any], carried: Carried
     ) -> dict[str, Any]:
         """Write everything into `directory`, durably, and return the manifest."""
-        known = newest.files if newest else {}
-        entries = {name: entry for name, entry in known.items() if name not in files}
+        entries = dict(carried.entries)
         with ExitStack() as stack:
             written = []
             for name, content in files.items():
@@ -140,15 +164,14 @@ class CheckpointStore:
                 stack.callback(file.close)
                 write_content(file, name, content, self.compress)
                 entries[name] = file.entry
-                if known.get(name) == file.entry:  # it never reaches the disk
-                    (directory / name).unlink()
-                else:
+                if not carried.link(name, file.entry):  # or else it never reaches the disk
                     written.append(file)
+            for name in sorted(entries.keys() - files.keys()):
+                if not carried.link(name, entries[name]):
+                    written.append(carried.copy(name))
+                    stack.callback(written[-1].close)
             for file in written:  # one after the other they would each wait for the disk
                 file.sync()
-        for name, entry in known.items():
-            if entries[name] == entry and newest:
-                link(newest.path / name, directory / name)
         manifest = {**facts, "files": dict(sorted(entries.items()))}
         self._write_manifest(directory, manifest)
         for path in sorted({p.parent for p in directory.rglob("*")}):
@@ -158,43 +181,60 @@ class CheckpointStore:
     def _write_manifest(self, directory: Path, manifest: dict[str, Any]) -> None:
         file = DurableFile(directory / MANIFEST)
         try:
-            file.write(manifest_bytes(manifest))
+            file.write(encode(manifest))
             file.sync()
         finally:
             file.close()
 
-    def _newest_known(self) -> Generation | None:
-        """Return the newest generation without reading it again, if this object knows it."""
-        paths = [path for path in generation_paths(self.root) if path.name not in self._damaged]
-        if self._newest and paths and paths[-1] == self._newest.path:
-            return self._newest
-        return self.latest()
+    def _one_before(self, newest: Generation | None) -> Generation | None:
+        """Return the last generation before the newest; its files are checked when they are linked."""
+        if newest and not self._before:
+            for path in reversed(generation_paths(self.root)):
+                if path < newest.path and not self._before:
+                    with suppress(CheckpointError):
+                        self._before = Generation.open(path)
+        return self._before
 
     def _point_latest(self, final: Path) -> None:
         """Replace the convenience link; nothing reads it."""
-        link_path = self.root / "latest.tmp"
+        temporary = temporary_beside(self.root / "latest")
         with suppress(OSError):
-            link_path.symlink_to(final.name)
-            link_path.replace(self.root / "latest")
+            temporary.symlink_to(final.name)
+            temporary.replace(self.root / "latest")
 
     def _prune(self, kind: str) -> None:
-        """Delete what is older than the `keep` newest that are not known to be damaged."""
-        good = [
-            path for path in generation_paths(self.root, kind) if path.name not in self._damaged and _holds_files(path)
-        ]
-        for path in generation_paths(self.root, kind):
-            if len(good) > self.keep and path < good[-self.keep]:
+        """Delete what is older than the `keep` newest that are whole by themselves, as far as is known."""
+        weak = {known.path.name for known in (self._newest, self._before) if known and known.borrows}
+        paths = generation_paths(self.root, kind)
+        good = [path for path in paths if path.name not in {*self._refused, *weak} and _holds_files(path)]
+        for path in paths:
+            if len(good) > self.keep and path < good[-self.keep] and not self._is_unreadable(path):
                 with suppress(OSError):  # under its own name it would look damaged while it goes
                     shutil.rmtree(path.rename(path.with_name(f"{path.name}.tmp")), ignore_errors=True)
 
+    def _is_unreadable(self, path: Path) -> bool:
+        """Tell whether it may be whole, but could not be read, and may be needed once it can."""
+        try:
+            Generation.open(path)
+        except CheckpointError as error:
+            return isinstance(error, UnreadableError)
+        return isinstance(self._refused.get(path.name), UnreadableError)
+
+    def _none_readable(self) -> UnreadableError:
+        return UnreadableError(
+            f"{self.root}: no checkpoint can be read now; nothing is known to be lost: "
+            "look at the file system and its permissions, then try again"
+        )
+
     def _remove_leftovers(self) -> None:
         """Delete what killed attempts had begun to write or to delete."""
+        remove_unfinished(self.root)
         for path in self.root.iterdir():
             if _LEFTOVER.fullmatch(path.name):
-                if path.is_symlink():
-                    path.unlink()
-                else:
+                if is_real_directory(path):
                     shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def _uncopied(files: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -204,7 +244,11 @@ def _uncopied(files: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[
 
 
 def _holds_files(path: Path) -> bool:
-    return any(path.iterdir())
+    """Tell whether it is anything but an empty directory, which is what a power cut can leave."""
+    try:
+        return not is_real_directory(path) or any(path.iterdir())
+    except OSError:  # as far as anybody knows
+        return True
 
 
 def _rename(source: Path, target: Path) -> None:

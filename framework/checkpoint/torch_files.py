@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -29,11 +29,11 @@ def write_content(file: DurableFile, name: str, content: Any, compress: bool = F
             torch.save(content, file, PICKLE)  # type: ignore[arg-type]  # it asks for `write` and `flush` alone
 
 
-def read_torch(path: Path) -> Any:
-    """Read what torch.save has written; nothing in the file can run code."""
+def read_torch(path: Path, file: BinaryIO) -> Any:
+    """Read what torch.save has written to the file, which lies at `path`; nothing in it can run code."""
     allow()
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        return torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: refused, it holds more than weights and plain containers ({reason})") from error
