@@ -93,7 +93,7 @@ class Run:
                 log.info("%s has finished already", self.directory.path)
                 return None
             self._begin("sampling and reporting")
-            parts = (self.directory, self.graph, self.simulations, self.setup.device, self.guard.check)
+            parts = (self.directory, newest, self.graph, self.simulations, self.setup.device, self.guard.check)
             Finish(self.config, self.setup.settings, *parts).go(self.console)
             self.attempt.made_results_of(newest.path.name)
         return None
@@ -168,7 +168,7 @@ class Run:
 
     def _warn_of_scratch(self, newest: Generation | None) -> None:
         if self.config.resume or self.config.resume_from:
-            trained = newest.manifest["nodes"] if newest else []
+            trained = newest.texts("nodes") if newest else []
             if new := [name for name in self.setup.specs if name not in trained]:
                 log.warning("training from scratch: %s", ", ".join(new))
 

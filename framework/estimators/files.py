@@ -7,7 +7,7 @@ from torch import Tensor
 
 from framework.checkpoint import Generation
 from framework.config.target import targets_in
-from framework.errors import CheckpointError
+from framework.errors import CheckpointError, DamagedError
 from framework.estimators.estimator import Estimator, EstimatorSpec
 
 INIT_FILE = "init_parameters.pth"
@@ -27,7 +27,7 @@ def read_weights(estimator: Estimator, generation: Generation, suffix: str = "")
     node = estimator.spec.node
     state: dict[str, Tensor] = {}
     for name in estimator.files():
-        state |= generation.load(f"{node}/{name}{suffix}.pth")
+        state |= _tensors(generation, f"{node}/{name}{suffix}.pth")
     wanted = estimator.state_dict()
     unmatched = sorted(state.keys() ^ wanted.keys())
     for name in sorted(state.keys() & wanted.keys()):
@@ -47,13 +47,23 @@ def init_parameters(estimator: Estimator) -> dict[str, Any]:
     return {"spec": estimator.spec.to_container(), "weights": weights}
 
 
+def read_initial(generation: Generation, node: str) -> dict[str, Any]:
+    """Read what `init_parameters` has returned for a node; raises `CheckpointError`."""
+    name = f"{node}/{INIT_FILE}"
+    content = generation.load(name)
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in ("spec", "weights")):
+        raise DamagedError(f"{generation.path / name}: damaged (it holds no spec and weights)")
+    _require_tensors(generation, name, content["weights"])
+    return content
+
+
 def load_estimator(generation: Generation, node: str, known_targets: Collection[str]) -> Estimator:
     """Rebuild a node's estimator from a checkpoint, with its best weights.
 
     Its parts may only be such whose `_target_` is among `known_targets`, those of the run's config: what code
     runs is not for a checkpoint to say. Raises `CheckpointError` otherwise.
     """
-    spec = generation.load(f"{node}/{INIT_FILE}")["spec"]
+    spec = read_initial(generation, node)["spec"]
     if unknown := sorted(targets_in(spec) - set(known_targets)):
         raise CheckpointError(
             f"{generation.path / node / INIT_FILE}: refused, since it names {', '.join(unknown)}, "
@@ -63,3 +73,14 @@ def load_estimator(generation: Generation, node: str, known_targets: Collection[
     estimator = Estimator(EstimatorSpec(**spec))
     estimator.load_state_dict(read_weights(estimator, generation, "_best"))
     return estimator.eval()
+
+
+def _tensors(generation: Generation, name: str) -> dict[str, Tensor]:
+    content = generation.load(name)
+    _require_tensors(generation, name, content)
+    return content
+
+
+def _require_tensors(generation: Generation, name: str, content: Any) -> None:
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DamagedError(f"{generation.path / name}: damaged (expected tensors by name)")

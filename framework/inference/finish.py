@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from framework.checkpoint import CheckpointStore, Generation
+from framework.checkpoint import Generation
 from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
 from framework.config.schema import Config
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Finish:
-    """Draws and reports with the best weights of the newest checkpoint.
+    """Draws and reports with the best weights of a checkpoint, the newest.
 
     `check` is called between pieces of work and may raise to end it.
     """
@@ -41,6 +41,7 @@ class Finish:
         config: Config,
         settings: Mapping[str, NodeSettings],
         directory: RunDirectory,
+        generation: Generation,
         graph: Graph,
         simulations: SimulationStore,
         device: torch.device,
@@ -48,9 +49,7 @@ class Finish:
     ) -> None:
         self.config, self.settings, self.directory = config, settings, directory
         self.graph, self.simulations = graph, simulations
-        generation = CheckpointStore(directory.checkpoints_dir).latest()
-        assert generation is not None, "training ends with a checkpoint"
-        self.generation: Generation = generation
+        self.generation = generation
         known = targets_in(asdict(config))
         self.estimators = {n.name: load_estimator(generation, n.name, known).to(device) for n in graph.inferred}
         self.device, self.check = device, check

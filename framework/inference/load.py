@@ -30,7 +30,7 @@ class LoadedRun:
     @cached_property
     def joint_posterior(self) -> Posterior:
         """The posterior of all nodes that have been trained, with the best weights of the newest checkpoint."""
-        trained = [node for node in inference_order(self.config.graph) if node in self.generation.manifest["nodes"]]
+        trained = [node for node in inference_order(self.config.graph) if node in self.generation.texts("nodes")]
         known = targets_in(self.directory.record().config)
         estimators = [load_estimator(self.generation, node, known) for node in trained]
         return Posterior(estimators, self.directory.read_arrays("observed"), self.config.seed)

@@ -216,6 +216,6 @@ def _add_tensors(plan: Plan, generation: Generation | None) -> None:
         with uncollected():  # some networks make torch load more of itself
             from framework.resume.tensors import changed_tensors
 
-            shapes[-1].tensors = changed_tensors(plan.config, generation.path, plan.source.simulations_dir)
+            shapes[-1].tensors = changed_tensors(plan.config, generation, plan.source.simulations_dir)
     except Exception as error:  # what cannot be built is refused all the same
         plan.notes.append(f"(tensors not compared: {' '.join(str(error).split())[:200]})")

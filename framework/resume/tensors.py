@@ -9,9 +9,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from framework.checkpoint import Generation
 from framework.config.schema import Config
 from framework.estimators import Estimator, spec_of
-from framework.estimators.files import INIT_FILE
+from framework.estimators.files import INIT_FILE, read_initial
 from framework.simulation import SimulationStore
 
 log = logging.getLogger(__name__)
@@ -26,14 +27,14 @@ def changed_tensors(config: Config, generation: Path, simulations_dir: Path) -> 
     """
     event_shapes = SimulationStore.open(simulations_dir).event_shapes
     changed = []
-    for path in sorted(generation.glob(f"*/{INIT_FILE}")):
-        node = path.parent.name
-        if node not in config.graph:
+    saved = Generation.open(generation)
+    for node in config.graph:
+        if f"{node}/{INIT_FILE}" not in saved.files:
             continue
         for name in (node, *config.graph[node].evidence):
             if name not in event_shapes:
                 raise LookupError(f"no stored simulation tells the shape of '{name}'")
-        old, new = stored_shapes(path), estimator_shapes(config, node, event_shapes)
+        old, new = stored_shapes(saved, node), estimator_shapes(config, node, event_shapes)
         names = [*old, *(name for name in new if name not in old)]
         changed += [
             (f"{node}.{name}", _text(old.get(name)), _text(new.get(name)))
@@ -43,10 +44,9 @@ def changed_tensors(config: Config, generation: Path, simulations_dir: Path) -> 
     return changed
 
 
-def stored_shapes(path: Path) -> Shapes:
-    """Return the shapes in an `init_parameters.pth`, without reading its numbers."""
-    content = torch.load(path, mmap=True, weights_only=True, map_location="cpu")
-    return {name: tuple(value.shape) for name, value in content["weights"].items()}
+def stored_shapes(generation: Generation, node: str) -> Shapes:
+    """Return the shapes of the weights that a node has in a checkpoint."""
+    return {name: tuple(value.shape) for name, value in read_initial(generation, node)["weights"].items()}
 
 
 def estimator_shapes(config: Config, node: str, event_shapes: Mapping[str, tuple[int, ...]]) -> Shapes:
