@@ -234,6 +234,15 @@ def test_a_missing_or_unknown_entry_is_an_error(states):
         load_all(parts, states)
 
 
+def test_what_a_part_cannot_load_is_told_of_by_the_name_of_the_entry():
+    parts = {"model": torch.nn.Linear(1, 1), "rng": RandomState()}
+    states = {"model": parts["model"].state_dict(), "rng": {"python": [3, [1, 2], None]}}
+    with pytest.raises(CheckpointError, match=r"checkpoint entry rng: cannot be loaded \(ValueError: state vector is"):
+        load_all(parts, states)
+    with pytest.raises(CheckpointError, match=r"checkpoint entry model: .*Missing key\(s\) in state_dict: \"weight\""):
+        load_all(parts, states | {"model": {"bias": torch.zeros(1)}})
+
+
 def test_state_of_another_class_is_refused():
     saved = class_paths({"model": torch.nn.Linear(1, 1)})
     check_classes({"model": torch.nn.Linear(1, 1)}, saved)

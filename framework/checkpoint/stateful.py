@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from framework.errors import CheckpointError
+from framework.errors import CheckpointError, FrameworkError
+
+
+class EntryError(CheckpointError):
+    """An entry of a checkpoint is nothing that its part could have saved."""
+
+    def __init__(self, entry: str, error: Exception) -> None:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        super().__init__(f"checkpoint entry {entry}: cannot be loaded ({reason})")
+        self.entry = entry
 
 
 @runtime_checkable
@@ -37,8 +46,16 @@ def check_classes(parts: Mapping[str, Stateful], saved: Mapping[str, str]) -> No
 
 
 def load_all(parts: Mapping[str, Stateful], states: Mapping[str, Any]) -> None:
-    """Load every part, in the order of `parts`; an entry missing from or unknown to `states` is an error."""
+    """Load every part, in the order of `parts`; an entry missing from or unknown to `states` is an error.
+
+    Raises `CheckpointError`, also for what a part cannot load.
+    """
     if unmatched := parts.keys() ^ states.keys():
         raise CheckpointError(f"checkpoint entries that do not match: {', '.join(sorted(unmatched))}")
     for name, part in parts.items():
-        part.load_state_dict(states[name])
+        try:
+            part.load_state_dict(states[name])
+        except (FrameworkError, MemoryError):
+            raise
+        except Exception as error:  # of a file that anybody may have written, whatever the part makes of it
+            raise EntryError(name, error) from error

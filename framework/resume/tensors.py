@@ -20,21 +20,20 @@ log = logging.getLogger(__name__)
 Shapes = dict[str, tuple[int, ...]]
 
 
-def changed_tensors(config: Config, generation: Path, simulations_dir: Path) -> list[tuple[str, str, str]]:
+def changed_tensors(config: Config, generation: Generation, simulations_dir: Path) -> list[tuple[str, str, str]]:
     """Return (name, stored shape, new shape) of every tensor that differs, for the nodes in the checkpoint.
 
     Raises whatever the parts raise that cannot be built of the new configuration.
     """
     event_shapes = SimulationStore.open(simulations_dir).event_shapes
     changed = []
-    saved = Generation.open(generation)
     for node in config.graph:
-        if f"{node}/{INIT_FILE}" not in saved.files:
+        if f"{node}/{INIT_FILE}" not in generation.files:
             continue
         for name in (node, *config.graph[node].evidence):
             if name not in event_shapes:
                 raise LookupError(f"no stored simulation tells the shape of '{name}'")
-        old, new = stored_shapes(saved, node), estimator_shapes(config, node, event_shapes)
+        old, new = stored_shapes(generation, node), estimator_shapes(config, node, event_shapes)
         names = [*old, *(name for name in new if name not in old)]
         changed += [
             (f"{node}.{name}", _text(old.get(name)), _text(new.get(name)))
