@@ -85,11 +85,11 @@ class Run:
             before = self.checkpoints.latest()
             self._elapsed_before = SavedFacts.of(before).elapsed_seconds if before else 0.0
             self._warn_of_scratch(before)
-            if reason := self.train(trackers):
+            reason, newest = self.train(trackers, before)
+            if reason:
                 return reason
-            newest = self.checkpoints.latest()
             assert newest is not None, "training ends with a checkpoint"
-            if before == newest and self._results_of == newest.path.name:
+            if before and before.path == newest.path and self._results_of == newest.path.name:
                 log.info("%s has finished already", self.directory.path)
                 return None
             self._begin("sampling and reporting")
@@ -148,17 +148,22 @@ class Run:
         valid, invalid = store.counts()
         log.info("%d simulations%s", valid, f", {invalid} more were invalid and are left out" if invalid else "")
 
-    def train(self, trackers: Sequence[Tracker]) -> StopReason | None:
-        """Train every node's estimator, in inference order; return why training stopped early, if it did."""
+    def train(
+        self, trackers: Sequence[Tracker], newest: Generation | None
+    ) -> tuple[StopReason | None, Generation | None]:
+        """Train every node's estimator on from the newest checkpoint, in inference order.
+
+        Return why training stopped early, if it did, and the checkpoint that is the newest then.
+        """
         for node, spec in self.setup.specs.items():
             settings, seed = self.setup.settings[node], self.config.seed
             parts = (self.setup.device, self.checkpoints, self.guard, self.facts, self.ranks, self._compiled_dir)
             training = NodeTraining(spec, settings, seed, *parts)
             simulations = self.simulations.load([node, *spec.evidence_shapes])
-            _, reason = training.run(simulations, trackers, self.console)
+            _, reason, newest = training.run(simulations, trackers, self.console, newest)
             if reason:
-                return reason
-        return None
+                return reason, newest
+        return None, newest
 
     def facts(self) -> dict[str, Any]:
         """Return what every checkpoint tells of the run and the moment; the wall time is that of all attempts."""

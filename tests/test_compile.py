@@ -3,17 +3,14 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from framework.checkpoint import CheckpointStore
 from framework.errors import ConfigError
 from framework.estimators.compiled import keep_compiled_in
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, StopReason
-from framework.training.checkpoint import NodeFiles, restore
-from tests.toy_training import ADAM, NETWORKS, StopAfter, make_trainer
+from tests.toy_training import ADAM, NETWORKS, StopAfter, make_trainer, restore, save
 
 pytestmark = pytest.mark.slow
 
@@ -52,12 +49,11 @@ def test_what_is_compiled_is_kept_in_the_cache_directory(compile_cache):
 @pytest.mark.parametrize("stop_at", [4, 13])
 def test_a_compiled_run_continues_exactly_where_it_was_cut(stop_at, tmp_path):
     whole, first, second = (make_trainer("nsf", compile=True, num_epochs=3) for _ in range(3))
-    files = NodeFiles.at_start(first.estimator, np.arange(500), first.data)
     fit(whole)
     with seeded(seed_sequence(1, "fit")):
         assert first.fit(StopAfter(stop_at), lambda: None, lambda record: None) is StopReason.OUT_OF_TIME
-        generation = CheckpointStore(tmp_path).commit(files.of(first, {}), {})
-    restore(second, generation, files)
+        generation = save(first, tmp_path)
+    restore(second, generation)
     fit(second)
     assert second.progress.history == whole.progress.history
     for name, value in whole.estimator.state_dict().items():

@@ -44,7 +44,9 @@ def training(store, guard=None, num_epochs=3, optimizer=ADAM, own_keys=(), **loo
 
 
 def run(store, *args, trackers=(), simulations=SIMULATIONS, **kwargs):
-    return training(store, *args, **kwargs).run(simulations, trackers, Console(Terminal(quiet=True)))
+    """Train as a run does; return the trainer, and why it stopped early."""
+    node = training(store, *args, **kwargs)
+    return node.run(simulations, trackers, Console(Terminal(quiet=True)), store.latest())[:2]
 
 
 class FailingTracker:
@@ -113,7 +115,10 @@ def test_interrupted_on_more_simulations_it_ends_bit_for_bit_where_it_would_have
     resumed, _ = run(stores[2], **PATIENT)
     assert resumed.progress.history == whole.progress.history
     assert resumed.progress.datasets == whole.progress.datasets and len(whole.progress.datasets) == 2
-    assert all(torch.equal(value, whole.best[name]) for name, value in resumed.best.items())
+    assert all(
+        torch.equal(value, whole.state.best.state_dict()[name])
+        for name, value in resumed.state.best.state_dict().items()
+    )
 
 
 def test_it_says_what_it_resumes(tmp_path, caplog):

@@ -41,7 +41,7 @@ def stored(tmp_path):
     estimator = Estimator(spec_of(config_of("network=gaussian", "network.hidden_dim=64"), "z", SHAPES))
     files = {"z/init_parameters.pth": init_parameters(estimator)}
     SimulationStore(tmp_path / "simulations", 0, SHAPES)
-    return CheckpointStore(tmp_path / "checkpoints").commit(files, {"nodes": ["z"]}).path, tmp_path / "simulations"
+    return CheckpointStore(tmp_path / "checkpoints").commit(files, {"nodes": ["z"]}), tmp_path / "simulations"
 
 
 def test_every_tensor_that_differs_is_named_with_both_shapes(stored):

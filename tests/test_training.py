@@ -8,9 +8,19 @@ from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError, ConfigError, TrainingError
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, Ranks, Save, StopReason
-from framework.training.checkpoint import NodeFiles, dataset_of_best, restore, saved_facts
+from framework.training.checkpoint import dataset_of_best
 from framework.training.data import held_out_rows
-from tests.toy_training import ADAM, BOX, DROPOUT, NETWORKS, NoisyEmbedding, StopAfter, make_trainer
+from tests.toy_training import (
+    ADAM,
+    BOX,
+    DROPOUT,
+    NETWORKS,
+    NoisyEmbedding,
+    StopAfter,
+    make_trainer,
+    restore,
+    save,
+)
 
 
 def fit(trainer, guard=None, save=lambda: None):
@@ -18,8 +28,8 @@ def fit(trainer, guard=None, save=lambda: None):
         return trainer.fit(guard or Guard(), save, lambda record: None)
 
 
-def files_of(trainer, first_id=0):
-    return NodeFiles.at_start(trainer.estimator, np.arange(first_id, first_id + len(trainer.data.u)), trainer.data)
+def best_of(trainer):
+    return trainer.state.best.state_dict()
 
 
 def same(a, b):
@@ -29,7 +39,7 @@ def same(a, b):
 def test_training_approaches_the_exact_posterior():
     trainer = make_trainer(num_rows=5_000, num_epochs=60, batch_size=100, early_stop_patience=None)
     fit(trainer)
-    trainer.estimator.load_state_dict(trainer.best)
+    trainer.estimator.load_state_dict(best_of(trainer))
     x = torch.tensor([[0.8, -0.4]])
     with seeded(seed_sequence(1, "sample")):
         theta, _ = trainer.estimator.sample({"x": x}, 20_000)
@@ -43,9 +53,9 @@ def test_the_losses_are_mean_negative_log_densities_of_theta(resumed_at, tmp_pat
     trainer = make_trainer(**settings)
     if resumed_at:
         fit(trainer, StopAfter(resumed_at))
-        generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
+        generation = save(trainer, tmp_path)
         trainer = make_trainer(**settings)
-        restore(trainer, generation, files_of(trainer))
+        restore(trainer, generation)
     fit(trainer)
     data, estimator = trainer.data, trainer.estimator
 
@@ -88,7 +98,7 @@ def test_it_stops_early_and_keeps_the_best_weights():
     losses = [record["val_loss"] for record in trainer.progress.history]
     assert len(losses) == trainer.progress.best_epoch + 4 < 2_000
     assert min(losses) == losses[trainer.progress.best_epoch - 1] == trainer.progress.best_loss
-    trainer.estimator.load_state_dict(trainer.best)
+    trainer.estimator.load_state_dict(best_of(trainer))
     assert trainer.validate() == trainer.progress.best_loss
 
 
@@ -146,7 +156,7 @@ def test_time_is_that_of_all_attempts_and_only_what_has_ended_is_finished():
     trainer = make_trainer()
     trainer.progress.train_seconds = 1000.0
     fit(trainer, StopAfter(3))
-    trainer.settle()
+    trainer.state.state_dict()
     assert 1000 < trainer.progress.train_seconds < 1300 and not trainer.progress.finished
     fit(trainer)
     assert trainer.progress.finished
@@ -166,36 +176,34 @@ def test_too_few_simulations_are_refused():
 @pytest.mark.parametrize("stop_at", [0, 1, 9, 13, 30])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(network, stop_at, tmp_path):
     whole = make_trainer(network, embedding=DROPOUT)
-    files = files_of(whole)
     assert fit(whole) is None
 
     first = make_trainer(network, embedding=DROPOUT)
     with seeded(seed_sequence(1, "fit")):
         assert first.fit(StopAfter(stop_at), lambda: None, lambda record: None) is StopReason.OUT_OF_TIME
-        generation = CheckpointStore(tmp_path).commit(files.of(first, {}), {})
+        generation = save(first, tmp_path)
     assert first.progress.step == stop_at
 
     second = make_trainer(network, embedding=DROPOUT)
     with seeded(seed_sequence(2, "another process")):
-        restore(second, generation, files)
-        assert same(second.best, first.best)
+        restore(second, generation)
+        assert same(best_of(second), best_of(first))
         assert second.fit(Guard(), lambda: None, lambda record: None) is None
     assert same(second.estimator.state_dict(), whole.estimator.state_dict())
-    assert same(second.best, whole.best)
+    assert same(best_of(second), best_of(whole))
     assert second.progress.history == whole.progress.history
 
 
 def test_a_checkpoint_says_what_it_is_of(tmp_path):
     trainer = make_trainer(num_rows=500)
-    files = files_of(trainer, first_id=1000)
     fit(trainer, StopAfter(13))
-    generation = CheckpointStore(tmp_path).commit(files.of(trainer, {"saved_at": "noon"}), {})
+    generation = save(trainer, tmp_path, first_id=1000)
     state = generation.load("z/checkpoint.json")
     assert {key: state["progress"][key] for key in ("epoch", "batch", "step")} == {"epoch": 1, "batch": 4, "step": 13}
     assert state["progress"]["train_seconds"] > 0
     assert state["classes"]["optimizer"] == "torch.optim.adam.Adam"
     assert state["rng"].keys() == {"python", "numpy", "torch", "cuda"}
-    assert saved_facts(generation, "z") == {"saved_at": "noon"}
+    assert state["run"] == {"saved_at": "noon"}
     ids = generation.load("z/simulations.pth")
     assert sorted(torch.cat([ids["training"], ids["validation"]]).tolist()) == list(range(1000, 1500))
     assert ids["validation"].tolist() == (1000 + trainer.data.val_rows).tolist()
@@ -203,20 +211,19 @@ def test_a_checkpoint_says_what_it_is_of(tmp_path):
 
 def test_what_other_classes_have_saved_is_refused(tmp_path):
     trainer = make_trainer()
-    files = files_of(trainer)
-    generation = CheckpointStore(tmp_path).commit(files.of(trainer, {}), {})
+    generation = save(trainer, tmp_path)
     other = make_trainer(optimizer={**ADAM, "_target_": "torch.optim.AdamW"})
     with pytest.raises(CheckpointError, match=r"optimizer: saved by torch.optim.adam.Adam, refused for .*AdamW"):
-        restore(other, generation, files)
+        restore(other, generation)
 
 
 def test_with_other_simulations_the_epoch_begins_anew(tmp_path, caplog):
     caplog.set_level("INFO")
     trainer = make_trainer()
     fit(trainer, StopAfter(13))
-    generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
+    generation = save(trainer, tmp_path)
     other = make_trainer()
-    restore(other, generation, files_of(other, first_id=7))
+    restore(other, generation, first_id=7)
     assert "z: 450 simulations to train on instead of 450, 50 held out instead of 50" in caplog.text
     assert (other.progress.epoch, other.progress.batch) == (1, 0)
     fit(other)
@@ -229,7 +236,7 @@ def early_stopped(tmp_path, **loop):
     trainer = make_trainer(num_rows=60, num_epochs=300, early_stop_patience=4, batch_size=20, optimizer=optimizer)
     fit(trainer)
     assert trainer.has_stopped_early() and trainer.optimizer.param_groups[0]["lr"] < 1e-2
-    generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
+    generation = save(trainer, tmp_path)
     more = make_trainer(num_rows=600, batch_size=20, optimizer=optimizer, **loop)
     return trainer, generation, more
 
@@ -237,7 +244,7 @@ def early_stopped(tmp_path, **loop):
 def test_more_simulations_train_a_node_on_that_has_stopped_early(tmp_path, caplog):
     caplog.set_level("INFO")
     first, generation, more = early_stopped(tmp_path, num_epochs=300, early_stop_patience=4)
-    restore(more, generation, files_of(more))
+    restore(more, generation)
     reached, loss_before = first.progress.epoch, more.progress.best_loss
     assert not more.is_done() and more.progress.epochs_without_improvement == 0
     assert (more.optimizer.param_groups[0]["lr"], more.scheduler.num_bad_epochs) == (1e-2, 0)
@@ -252,25 +259,24 @@ def test_more_simulations_train_a_node_on_that_has_stopped_early(tmp_path, caplo
 
 def test_the_best_weights_before_more_simulations_compete_on_the_new_held_out_rows(tmp_path):
     first, generation, more = early_stopped(tmp_path, num_epochs=300)
-    restore(more, generation, files_of(more))
-    assert same(more.best, first.best) and not same(more.estimator.state_dict(), first.best)
-    more.estimator.load_state_dict(more.best)
+    restore(more, generation)
+    assert same(best_of(more), best_of(first)) and not same(more.estimator.state_dict(), best_of(first))
+    more.estimator.load_state_dict(best_of(more))
     assert more.progress.best_loss == more.validate() != first.progress.best_loss
 
 
 def test_a_checkpoint_tells_the_simulations_that_its_best_weights_have_seen(tmp_path):
     first, generation, more = early_stopped(tmp_path, num_epochs=300)
-    restore(more, generation, files_of(more))
-    store = CheckpointStore(tmp_path / "more")
-    assert dataset_of_best(store.commit(files_of(more).of(more, {}), {}), "z")["training"] == 54
+    restore(more, generation)
+    assert dataset_of_best(save(more, tmp_path / "more"), "z")["training"] == 54
     fit(more)
     assert more.progress.best_epoch > first.progress.epoch
-    assert dataset_of_best(store.commit(files_of(more).of(more, {}), {}), "z")["training"] == 540
+    assert dataset_of_best(save(more, tmp_path / "more"), "z")["training"] == 540
 
 
 def test_without_an_epoch_left_the_state_stays_that_of_the_simulations_it_has_seen(tmp_path):
     first, generation, more = early_stopped(tmp_path, num_epochs=5)
-    restore(more, generation, files_of(more))
+    restore(more, generation)
     assert more.is_done() and more.progress.best_loss == first.progress.best_loss
     assert more.progress.datasets == [{"epoch": 0, "training": 54, "validation": 6}]
 
@@ -278,12 +284,11 @@ def test_without_an_epoch_left_the_state_stays_that_of_the_simulations_it_has_se
 def test_a_checkpoint_from_before_datasets_were_recorded_is_read(tmp_path):
     trainer = make_trainer()
     fit(trainer)
-    files = files_of(trainer)
-    content = files.of(trainer, {})
-    del content["z/checkpoint.json"]["progress"]["datasets"]
-    generation = CheckpointStore(tmp_path).commit(content, {})
+    state = save(trainer, tmp_path).load("z/checkpoint.json")
+    del state["progress"]["datasets"]
+    generation = CheckpointStore(tmp_path).commit({"z/checkpoint.json": state}, {})
     other = make_trainer()
-    restore(other, generation, files)
+    restore(other, generation)
     assert other.progress.datasets == trainer.progress.datasets == [{"epoch": 0, "training": 450, "validation": 50}]
     assert dataset_of_best(generation, "z")["training"] == 450
 
@@ -304,9 +309,9 @@ def test_what_was_held_out_stays_so_and_what_was_trained_on_is_never_held_out():
 def test_losses_after_a_resume_on_other_data_are_still_those_of_theta(tmp_path):
     trainer = make_trainer()
     fit(trainer, StopAfter(13))
-    generation = CheckpointStore(tmp_path).commit(files_of(trainer).of(trainer, {}), {})
+    generation = save(trainer, tmp_path)
     other = make_trainer(seed=5)  # other rows, and so another standardisation until the checkpoint's is there
-    restore(other, generation, files_of(other, first_id=7))
+    restore(other, generation, first_id=7)
 
     def nll(weights):
         other.estimator.load_state_dict(weights)
@@ -314,9 +319,9 @@ def test_losses_after_a_resume_on_other_data_are_still_those_of_theta(tmp_path):
         return -other.estimator.log_prob(theta, {"x": other.data.evidence["x"][other.data.val_rows]}).mean().item()
 
     now = {name: value.clone() for name, value in other.estimator.state_dict().items()}
-    assert same(now, trainer.estimator.state_dict()) and not same(now, other.best)
+    assert same(now, trainer.estimator.state_dict()) and not same(now, best_of(other))
     assert other.validate() == pytest.approx(nll(now), abs=1e-4)
-    assert other.progress.best_loss == pytest.approx(nll(other.best), abs=1e-4)
+    assert other.progress.best_loss == pytest.approx(nll(best_of(other)), abs=1e-4)
 
 
 def test_nothing_is_half_done_unless_the_update_itself_fails():

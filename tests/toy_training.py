@@ -2,13 +2,17 @@
 
 from datetime import datetime
 
+import numpy as np
 import torch
 
+from framework.checkpoint import CheckpointStore
 from framework.config.schema import LoopConfig
 from framework.estimators import Estimator, EstimatorSpec
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, StopReason
 from framework.training import Trainer, TrainingData
+from framework.training.checkpoint import NodeFiles
+from framework.training.checkpointer import Checkpointer
 from framework.training.data import held_out_rows
 
 NETWORKS = {
@@ -59,6 +63,24 @@ def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADA
     estimator.fit_standardisation(u, evidence)
     settings = LoopConfig(**{"num_epochs": 5, "batch_size": 50, **loop})
     return Trainer(estimator, data, settings, optimizer, seed)
+
+
+def checkpointer(trainer, root, first_id=0, facts=lambda: {"saved_at": "noon"}):
+    """What saves the trainer below `root`; its simulations have consecutive ids."""
+    ids = np.arange(first_id, first_id + len(trainer.data.u))
+    files = NodeFiles.at_start(trainer.estimator, ids, trainer.data)
+    return Checkpointer(trainer, files, CheckpointStore(root), Guard(), facts)
+
+
+def save(trainer, root, first_id=0):
+    """Commit what the trainer's training has come to, and return the checkpoint."""
+    with checkpointer(trainer, root, first_id) as saving:
+        return saving.save_last(trainer.state.gather(), None)
+
+
+def restore(trainer, generation, first_id=0):
+    """Bring a new trainer to where the checkpoint is."""
+    checkpointer(trainer, generation.path.parent, first_id).restore(generation)
 
 
 class DatedAdam(torch.optim.Adam):

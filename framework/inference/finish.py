@@ -24,7 +24,7 @@ from framework.inference.samples import names_of_parameters, source_of_samples, 
 from framework.rundir.directory import RunDirectory
 from framework.simulation import SimulationStore
 from framework.tracking import Console
-from framework.training.checkpoint import dataset_of_best, trained_on
+from framework.training.checkpoint import dataset_of_best, saved_progress, trained_on
 from framework.versions import versions
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class Finish:
         return f"sample it later with python -m framework.sample {self.directory.path} posterior {files}"
 
     def _progress(self, node: str) -> dict[str, Any]:
-        return self.generation.load(f"{node}/checkpoint.json")["progress"]
+        return saved_progress(self.generation, node)
 
     def _trained_on(self, node: str) -> str:
         counts = dataset_of_best(self.generation, node)

@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from framework.checkpoint import class_paths
-from framework.config.target import build
+from framework.checkpoint import EntryError, check_classes, class_paths
+from framework.config.target import build, targets_in
+from framework.errors import CheckpointError
 from framework.training.trainer import Trainer
 
 
 def adapted(
-    states: dict[str, Any], classes: dict[str, str], trainer: Trainer, optimizer: Mapping[str, Any], batch_size: int
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the states of `trainer`'s parts, and the classes that they are of, as they are under its own settings.
+    states: dict[str, Any], classes: Mapping[str, str], trainer: Trainer, optimizer: Mapping[str, Any], batch_size: int
+) -> dict[str, Any]:
+    """Return the states of `trainer`'s parts as they are under its own settings.
 
-    `optimizer`'s block and `batch_size` are those that the states were saved under.
+    `classes`, `optimizer`'s block and `batch_size` are those that the states were saved under. Raises
+    `CheckpointError` where the classes are others than the trainer's, of which nothing is built.
 
     Optimizer and schedule store their settings in their state, so that loading it would undo the
     change: what a new object of the new settings has otherwise than one of the old is put into the
@@ -21,13 +23,22 @@ def adapted(
     schedule of another class begins anew. Batches of another size have the epoch under way begin again.
     """
     old, new = optimizer, trainer.optimizer_block
+    is_same_schedule = old["scheduler"]["_target_"] == new["scheduler"]["_target_"]
+    if not is_same_schedule:
+        classes = {**classes, "scheduler": class_paths(trainer.state.parts)["scheduler"]}
+    check_classes(trainer.state.parts, classes)
     if old != new:
-        states = {**states, **_optimizer_states(states, trainer, old, new)}
-        if old["scheduler"]["_target_"] != new["scheduler"]["_target_"]:
-            classes = {**classes, "scheduler": class_paths(trainer.parts)["scheduler"]}
+        try:
+            states = {**states, **_optimizer_states(states, trainer, _named_by_user(old, new), new)}
+        except CheckpointError:
+            raise
+        except Exception as error:  # of settings that nobody may ever have trained with
+            raise EntryError("settings", error) from error
+        if not is_same_schedule:
+            states = with_new_schedule(states, trainer)
     if batch_size != trainer.loop.batch_size:
         states = {**states, "progress": {**states["progress"], "batch": 0, "loss_sum": 0.0}}
-    return states, classes
+    return states
 
 
 def with_new_schedule(states: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
@@ -37,22 +48,32 @@ def with_new_schedule(states: dict[str, Any], trainer: Trainer) -> dict[str, Any
     return {**states, "optimizer": optimizer, "scheduler": fresh["scheduler"]}
 
 
+def _named_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the block that was saved, all of whose classes the new one has too: no checkpoint says what to import.
+
+    A schedule of another class, which begins anew, is the new one.
+    """
+    block = {**old, "_target_": new["_target_"]}
+    if old["scheduler"]["_target_"] != new["scheduler"]["_target_"]:
+        block["scheduler"] = new["scheduler"]
+    if unknown := targets_in(block) - targets_in(new):
+        raise ValueError(f"optimizer names {', '.join(map(repr, unknown))}, which the run's own settings do not")
+    return block
+
+
 def _optimizer_states(
     states: Mapping[str, Any], trainer: Trainer, old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> dict[str, Any]:
     before, after = (_fresh(block, trainer) for block in (old, new))
     optimizer = _carried(states["optimizer"], before["optimizer"], after["optimizer"])
-    same_schedule = old["scheduler"]["_target_"] == new["scheduler"]["_target_"]
     for saved, first, last, group in zip(
         *(state["param_groups"] for state in (states["optimizer"], before["optimizer"], after["optimizer"], optimizer)),
         strict=True,
     ):
         base = [g.get("initial_lr", g["lr"]) for g in (first, last)]
-        group["lr"] = saved["lr"] * base[1] / base[0] if same_schedule and base[0] else last["lr"]
+        group["lr"] = saved["lr"] * base[1] / base[0] if base[0] else last["lr"]
     scheduler = _carried(states["scheduler"], before["scheduler"], after["scheduler"])
-    if not same_schedule:
-        scheduler = after["scheduler"]
-    elif "_last_lr" in scheduler:
+    if "_last_lr" in scheduler:
         scheduler["_last_lr"] = [group["lr"] for group in optimizer["param_groups"]]
     return {"optimizer": optimizer, "scheduler": scheduler}
 

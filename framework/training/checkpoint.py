@@ -1,25 +1,39 @@
-"""A trainer's state as the files of one node in a checkpoint, and back."""
+"""The files of one node in a checkpoint: what they are made of, and what they say.
 
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+They may have been written by anybody: what training could not have saved is a `CheckpointError` that names the file.
+"""
+
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from framework.checkpoint import Generation, check_classes, class_paths
+from framework.checkpoint import Generation
+from framework.checkpoint.manifest import MANIFEST
+from framework.errors import CheckpointError
 from framework.estimators import Estimator
 from framework.estimators.files import INIT_FILE, init_parameters, read_weights, weight_files
-from framework.training.changed import adapted, with_new_schedule
 from framework.training.data import TrainingData
-from framework.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
+from framework.training.expected import (
+    Check,
+    check_entries,
+    has_entries,
+    is_count,
+    is_list,
+    is_mapping,
+    is_number,
+    is_word,
+)
+from framework.training.progress import check_progress
 
 _STATE, _OPTIMIZER, _SIMULATIONS = "checkpoint.json", "optimizer.pth", "simulations.pth"
 _FACTS = "run"
+_IN_OPTIMIZER = ("optimizer", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -36,90 +50,140 @@ class NodeFiles:
         ids_by_set = {name: torch.from_numpy(ids)[value.cpu()] for name, value in rows.items()}
         return cls(init_parameters(estimator), ids_by_set)
 
-    def of(self, trainer: Trainer, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return {path below the generation: content} with everything that the node needs to go on."""
-        trainer.settle()
-        states = {name: part.state_dict() for name, part in trainer.parts.items()}
-        files: dict[str, Any] = weight_files(trainer.estimator, states.pop("estimator"))
-        files |= weight_files(trainer.estimator, trainer.best, "_best")
+    def of(
+        self, estimator: Estimator, state: Mapping[str, Any], about: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return {path below the generation: content} of a `TrainState`'s state.
+
+        `about` has what `read_state` returns beside it, "classes" and "settings".
+        """
+        states = dict(state)
+        files: dict[str, Any] = weight_files(estimator, states.pop("estimator"))
+        files |= weight_files(estimator, states.pop("best"), "_best")
         files[INIT_FILE], files[_SIMULATIONS] = self.initial, self.simulations
-        files[_OPTIMIZER] = {"optimizer": states.pop("optimizer"), "scheduler": states.pop("scheduler")}
-        files[_STATE] = {
-            **states,
-            "classes": class_paths(trainer.parts),
-            "settings": {"optimizer": trainer.optimizer_block, "batch_size": trainer.loop.batch_size},
-            _FACTS: dict(facts),
-        }
-        if trainer.of_ranks:  # as just collected; an emergency has none
-            files[_STATE]["ranks"], trainer.of_ranks = trainer.of_ranks, []
-        return {f"{trainer.node}/{name}": content for name, content in files.items()}
+        files[_OPTIMIZER] = {name: states.pop(name) for name in _IN_OPTIMIZER}
+        ranks = {"ranks": states.pop("ranks")} if "ranks" in states else {}
+        files[_STATE] = {**states, **about, _FACTS: dict(facts), **ranks}
+        return {f"{estimator.spec.node}/{name}": content for name, content in files.items()}
 
 
-def restore(trainer: Trainer, generation: Generation, files: NodeFiles) -> NodeFiles:
-    """Bring the trainer to the state in the checkpoint; return the files to go on with.
+def read_state(generation: Generation, estimator: Estimator) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a node's state, for `TrainState`, and what else is saved with it: "classes", "settings" and "run"."""
+    node = estimator.spec.node
+    states = _read_json(generation, node)
+    about = {name: states.pop(name) for name in ("classes", "settings", _FACTS)}
+    states |= _read_torch(
+        generation,
+        f"{node}/{_OPTIMIZER}",
+        lambda content: is_mapping(content, is_mapping) and content.keys() == set(_IN_OPTIMIZER),
+        "the states of optimizer and scheduler",
+    )
+    states |= {"estimator": read_weights(estimator, generation), "best": read_weights(estimator, generation, "_best")}
+    return states, about
 
-    Where the trainer has other simulations than the checkpoint, and epochs left, patience and the learning-rate
-    schedule start again. Raises `CheckpointError` where the checkpoint is of other parts than the trainer's.
-    """
-    node = trainer.node
-    states = generation.load(f"{node}/{_STATE}")
-    classes = states.pop("classes")
-    del states[_FACTS]
-    trainer.of_ranks = states.pop("ranks", [])
-    if (num_before := len(trainer.of_ranks) or 1) != (num_now := trainer.ranks.size):
-        log.warning(
-            "⚠ %d processes train instead of %d: with the same batches, but not bit for bit", num_now, num_before
-        )
-    states |= generation.load(f"{node}/{_OPTIMIZER}")
-    states, classes = adapted(states, classes, trainer, **states.pop("settings"))
-    check_classes(trainer.parts, classes)
-    states["estimator"] = read_weights(trainer.estimator, generation)
-    seen = trained_on(generation, node)
-    states["progress"] = {"datasets": [_dataset(seen)], **states["progress"]}
-    is_other = any(not torch.equal(seen[name], ids) for name, ids in files.simulations.items())
-    starts_again = is_other and states["progress"]["epoch"] < trainer.loop.num_epochs
-    if starts_again:
-        states = with_new_schedule(states, trainer)
-    trainer.load_state(states, best=read_weights(trainer.estimator, generation, "_best"))
-    if starts_again:
-        trainer.begin_dataset()
-        log.info("%s", _dataset_change(trainer))
-    return replace(files, initial=generation.load(f"{node}/{INIT_FILE}"))
+
+def read_initial(generation: Generation, node: str) -> dict[str, Any]:
+    """Return what `NodeFiles.initial` was."""
+    initial: dict[str, Any] = generation.load(f"{node}/{INIT_FILE}")
+    return initial
 
 
 def trained_on(generation: Generation, node: str) -> dict[str, Tensor]:
     """Return the ids of the simulations that the node's state has seen, under "training" and "validation"."""
-    ids: dict[str, Tensor] = generation.load(f"{node}/{_SIMULATIONS}")
-    return ids
+    return _read_torch(
+        generation,
+        f"{node}/{_SIMULATIONS}",
+        lambda content: is_mapping(content, _are_ids) and content.keys() == {"training", "validation"},
+        "the ids of simulations, training and validation",
+    )
+
+
+def saved_progress(generation: Generation, node: str) -> dict[str, Any]:
+    """Return the state of the node's `Progress`."""
+    progress: dict[str, Any] = _read_json(generation, node)["progress"]
+    return progress
 
 
 def dataset_of_best(generation: Generation, node: str) -> dict[str, int]:
     """Return the numbers of simulations, "training" and "validation", that the node's best weights have come from."""
-    progress = generation.load(f"{node}/{_STATE}")["progress"]
-    datasets: list[dict[str, int]] = progress.get("datasets") or [_dataset(trained_on(generation, node))]
+    progress = saved_progress(generation, node)
+    datasets: list[dict[str, int]] = progress["datasets"]
     return [dataset for dataset in datasets if dataset["epoch"] < max(progress["best_epoch"], 1)][-1]
 
 
-def _dataset(ids: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the one entry of `Progress.datasets` for a checkpoint from before there were any."""
-    return {"epoch": 0, **{name: len(value) for name, value in ids.items()}}
+def nodes_in(generation: Generation | None) -> list[str]:
+    """Return the nodes that a checkpoint holds, none where there is none."""
+    if generation is None:
+        return []
+    nodes: Any = generation.manifest.get("nodes")
+    if not is_list(nodes, is_word):
+        raise _not_ours(generation.path / MANIFEST, f"nodes: expected a list of names, found {reprlib.repr(nodes)}")
+    return list(nodes)
 
 
-def _dataset_change(trainer: Trainer) -> str:
-    """Return the line that says what the trainer's other simulations change."""
-    progress, rate = trainer.progress, trainer.optimizer.param_groups[0]["lr"]
-    before, now = progress.datasets[-2:]
-    line = (
-        f"{trainer.node}: {now['training']} simulations to train on instead of {before['training']}, "
-        f"{now['validation']} held out instead of {before['validation']}: "
-        f"patience and the learning rate ({rate:g}) start again"
+def file_of(generation: Generation, node: str, entry: str) -> Path:
+    """Return the file that has an entry of a node's state, for errors."""
+    return generation.path / node / (_OPTIMIZER if entry in _IN_OPTIMIZER else _STATE)
+
+
+def _read_json(generation: Generation, node: str) -> dict[str, Any]:
+    path, content = generation.path / node / _STATE, generation.load(f"{node}/{_STATE}")
+    try:
+        check_entries(content, _CHECKS, optional={"ranks"})
+        progress = content["progress"]
+        if "datasets" not in progress:  # of a checkpoint from before there were any
+            before = {name: len(ids) for name, ids in trained_on(generation, node).items()}
+            progress = {**progress, "datasets": [{"epoch": 0, **before}]}
+        check_progress(progress)
+    except CheckpointError as error:
+        raise _not_ours(path, error) from error
+    return {**content, "progress": progress}
+
+
+def _read_torch(generation: Generation, name: str, is_right: Callable[[Any], bool], expected: str) -> dict[str, Any]:
+    content = generation.load(name)
+    if not is_right(content):
+        raise _not_ours(generation.path / name, f"expected {expected}")
+    return dict(content)
+
+
+def _not_ours(path: Path, reason: object) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: {reason}; training has not saved this: go on from another checkpoint, with name=... resume_from=..."
     )
-    if progress.best_epoch:
-        line += f"; best validation loss now {progress.best_loss:.4f} (epoch {progress.best_epoch})"
-    return line
 
 
-def saved_facts(generation: Generation, node: str) -> dict[str, Any]:
-    """Return what `NodeFiles.of` was told of the run when the node was last saved."""
-    facts: dict[str, Any] = generation.load(f"{node}/{_STATE}")[_FACTS]
-    return facts
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 1 and value.dtype == torch.int64
+
+
+def _is_block(value: Any) -> bool:
+    return has_entries(value, _target_=is_word)
+
+
+def _are_settings(value: Any) -> bool:
+    return (
+        is_mapping(value)
+        and value.keys() == {"optimizer", "batch_size"}
+        and is_count(value["batch_size"])
+        and _is_block(value["optimizer"])
+        and has_entries(value["optimizer"], scheduler=_is_block)
+    )
+
+
+def _is_rank(value: Any) -> bool:
+    return (
+        is_mapping(value)
+        and value.keys() == {"rng", "loss_sum", "weight"}
+        and has_entries(value, rng=is_mapping, loss_sum=is_number, weight=is_number)
+    )
+
+
+_CHECKS: dict[str, Check] = {
+    "progress": (is_mapping, "counters and history"),
+    "rng": (is_mapping, "the states of random generators"),
+    "classes": (lambda value: is_mapping(value, is_word), "the names of classes"),
+    "settings": (_are_settings, "the optimizer's block, with a scheduler, and the batch_size"),
+    _FACTS: (lambda value: has_entries(value, saved_at=is_word), "what is told of the run, with saved_at"),
+    "ranks": (lambda value: is_list(value, _is_rank), "of each process rng, loss_sum and weight"),
+}

@@ -31,5 +31,5 @@ def _train_along(lesson: Lesson, ranks: Ranks, guard: Guard) -> None:
         if trainer.progress.finished and trainer.is_done():
             return
         with ranks.reaching():
-            trainer.fit(guard, save=trainer.collect, on_epoch=lambda record: None)
-            trainer.collect()
+            trainer.fit(guard, save=trainer.state.gather, on_epoch=lambda record: None)
+            trainer.state.gather()

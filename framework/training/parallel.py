@@ -1,6 +1,8 @@
 """A batch shared among the processes that train together."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,35 @@ from framework.runtime import Ranks
 from framework.runtime.group import Group
 
 Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Share:
+    """One rank's part of each batch, and what its loss counts."""
+
+    ranks: Ranks
+    rows: slice  # of a batch
+    weight: float  # of the mean loss of these rows: their number, in units of a fair part
+
+    @classmethod
+    def of_batch(cls, size: int, ranks: Ranks) -> Self:
+        """Divide batches of `size` rows; raises `ConfigError` where there are not enough for all."""
+        if size < ranks.size:
+            raise ConfigError(f"loop.batch_size: a batch of {size} cannot be shared among {ranks.size} processes")
+        rows = ranks.part(size)
+        return cls(ranks, rows, (rows.stop - rows.start) * ranks.size / size)
+
+    def part_of(self, batches: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return this rank's rows of each batch."""
+        return batches if self.ranks.size == 1 else [batch[self.rows] for batch in batches]
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        """Return what this rank's mean loss counts in that of the whole batch, in units of its fair part."""
+        return loss if self.weight == 1.0 else self.weight * loss
+
+    def mean(self, loss: float) -> float:
+        """Return the mean over all rows of what each rank has the mean of over its own; called by all ranks."""
+        return self.ranks.sum(self.weight * loss) / self.ranks.size
 
 
 class _Objective(nn.Module):
@@ -39,20 +70,6 @@ def shared_loss(estimator: Estimator, parameters: Sequence[Tensor], ranks: Ranks
     return DistributedDataParallel(
         objective, process_group=group, find_unused_parameters=True, gradient_as_bucket_view=True
     )
-
-
-def part_of_batches(rows: Sequence[Tensor], ranks: Ranks) -> tuple[Sequence[Tensor], float]:
-    """Return this rank's rows of each batch, and the weight of its mean loss: its rows, in units of a fair share.
-
-    Raises `ConfigError` where there are not enough for all.
-    """
-    if ranks.size == 1:
-        return rows, 1.0
-    size = len(rows[0])
-    if size < ranks.size:
-        raise ConfigError(f"loop.batch_size: a batch of {size} cannot be shared among {ranks.size} processes")
-    part = ranks.part(size)
-    return [batch[part] for batch in rows], (part.stop - part.start) * ranks.size / size
 
 
 def lead_buffers(estimator: Estimator, ranks: Ranks, device: torch.device) -> None:

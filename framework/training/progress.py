@@ -1,7 +1,27 @@
 """How far a node's training has come."""
 
-from dataclasses import asdict, dataclass, field
+import time
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+import torch
+from torch import Tensor
+
+from framework.training.expected import (
+    Check,
+    check_entries,
+    has_entries,
+    is_count,
+    is_duration,
+    is_flag,
+    is_list,
+    is_mapping,
+    is_number,
+)
+
+
+def _no_loss() -> Tensor:
+    return torch.zeros(())
 
 
 @dataclass
@@ -14,16 +34,24 @@ class Progress:
     best_loss: float = float("inf")
     best_epoch: int = 0
     finished: bool = False
-    train_seconds: float = 0.0
-    loss_sum: float = 0.0  # of the epoch under way
+    train_seconds: float = 0.0  # of the attempts before, and of this one until its state was last asked for
+    loss_sum: Tensor = field(default_factory=_no_loss)  # of the epoch under way; to read it is to wait for the device
     history: list[dict[str, float]] = field(default_factory=list)
     datasets: list[dict[str, int]] = field(default_factory=list)
     """What was trained on: for each change of the simulations the epochs completed before it, "epoch", and the numbers
     of simulations in "training" and "validation"."""
 
+    def __post_init__(self) -> None:
+        self._since: float | None = None  # up to when time is counted, while it runs
+
+    def start_clock(self) -> None:
+        """Count the time from now on as that of training."""
+        self._since = time.perf_counter()
+
     def begin_dataset(self, num_training: int, num_validation: int) -> None:
         """Train on other simulations from here on: the epoch under way and early stopping start again."""
-        self.batch, self.loss_sum, self.finished = 0, 0.0, False
+        self._begin_epoch()
+        self.finished = False
         self.datasets.append({"epoch": self.epoch, "training": num_training, "validation": num_validation})
 
     @property
@@ -34,7 +62,7 @@ class Progress:
     def record(self, train_loss: float, val_loss: float, lr: float) -> bool:
         """Close the epoch; return whether its validation loss is the best so far."""
         self.epoch += 1
-        self.batch, self.loss_sum = 0, 0.0
+        self._begin_epoch()
         is_best = val_loss < self.best_loss
         if is_best:
             self.best_loss, self.best_epoch = val_loss, self.epoch
@@ -51,11 +79,52 @@ class Progress:
         return is_best
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all fields."""
-        return asdict(self)
+        """Return all fields as they are now."""
+        if self._since is not None:
+            before, self._since = self._since, time.perf_counter()
+            self.train_seconds += self._since - before
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"loss_sum": self.loss_sum.item()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Set all fields."""
-        assert state_dict.keys() == self.state_dict().keys()
-        for name, value in state_dict.items():
+        """Set all fields; raises `CheckpointError` for what is no state of this class."""
+        check_progress(state_dict)
+        values = dict(state_dict)
+        self.loss_sum.fill_(values.pop("loss_sum"))
+        for name, value in values.items():
             setattr(self, name, value)
+
+    def _begin_epoch(self) -> None:
+        self.batch = 0
+        self.loss_sum.zero_()
+
+
+def check_progress(state: Any) -> None:
+    """Raise `CheckpointError` unless this could be the state of a `Progress`."""
+    check_entries(state, _CHECKS, key="progress")
+
+
+def _is_epoch(value: Any) -> bool:
+    numbers = dict.fromkeys(("epoch", "step", "train_loss", "val_loss", "lr"), is_number)
+    return is_mapping(value, is_number) and has_entries(value, **numbers)
+
+
+def _is_dataset(value: Any) -> bool:
+    return is_mapping(value, is_count) and value.keys() == {"epoch", "training", "validation"}
+
+
+_COUNT = (is_count, "a whole number of at least 0")
+_CHECKS: dict[str, Check] = {
+    "epoch": _COUNT,
+    "batch": _COUNT,
+    "step": _COUNT,
+    "best_loss": (is_number, "a number"),
+    "best_epoch": _COUNT,
+    "finished": (is_flag, "true or false"),
+    "train_seconds": (is_duration, "a number of seconds"),
+    "loss_sum": (is_number, "a number"),
+    "history": (lambda value: is_list(value, _is_epoch), "a list of epochs, each with its numbers"),
+    "datasets": (
+        lambda value: is_list(value, _is_dataset) and len(value) > 0 and value[0]["epoch"] == 0,
+        "a list of the numbers of simulations, from epoch 0 on",
+    ),
+}

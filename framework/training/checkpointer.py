@@ -1,0 +1,149 @@
+"""Saving one node's training, and going on from what was saved."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from framework.checkpoint import (
+    CheckpointStore,
+    CheckpointWriter,
+    EntryError,
+    Generation,
+    SaveError,
+    Snapshot,
+    class_paths,
+)
+from framework.errors import CheckpointError
+from framework.runtime import Guard, StopReason
+from framework.training.changed import adapted, with_new_schedule
+from framework.training.checkpoint import NodeFiles, file_of, nodes_in, read_initial, read_state, trained_on
+from framework.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+Facts = Callable[[], Mapping[str, Any]]
+
+
+class Checkpointer:
+    """Saves a trainer's state, as the files of its node, and brings it back.
+
+    `facts` tells of the run and the moment; what it returns is saved with each checkpoint. `newest` is the run's
+    newest checkpoint, whose other nodes are kept. Leaving the context waits until the last save is durable.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        files: NodeFiles,
+        store: CheckpointStore,
+        guard: Guard,
+        facts: Facts,
+        newest: Generation | None = None,
+    ) -> None:
+        self._trainer, self._files, self._store, self._guard, self._facts = trainer, files, store, guard, facts
+        self._nodes = list(dict.fromkeys([*nodes_in(newest), trainer.node]))
+        self._writer = CheckpointWriter(store, guard)
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.__exit__(kind, error, trace)
+
+    def restore(self, generation: Generation) -> None:
+        """Bring the trainer to the state in the checkpoint.
+
+        Where the trainer has other simulations than the checkpoint, and epochs left, patience and the learning-rate
+        schedule start again. Raises `CheckpointError` where the checkpoint is of other parts than the trainer's.
+        """
+        trainer, node = self._trainer, self._trainer.node
+        states, about = read_state(generation, trainer.estimator)
+        if (num_before := len(states.get("ranks", ())) or 1) != (num_now := trainer.ranks.size):
+            log.warning(
+                "⚠ %d processes train instead of %d: with the same batches, but not bit for bit", num_now, num_before
+            )
+        seen = trained_on(generation, node)
+        is_other = any(not torch.equal(seen[name], ids) for name, ids in self._files.simulations.items())
+        starts_again = is_other and states["progress"]["epoch"] < trainer.loop.num_epochs
+        try:
+            states = adapted(states, about["classes"], trainer, **about["settings"])
+            trainer.load_state(with_new_schedule(states, trainer) if starts_again else states)
+        except EntryError as error:
+            raise CheckpointError(f"{file_of(generation, node, error.entry)}: {error}") from error
+        if starts_again:
+            trainer.begin_dataset()
+            log.info("%s", _dataset_change(trainer))
+        self._files = replace(self._files, initial=read_initial(generation, node))
+        saved_at = about["run"]["saved_at"][:16]  # to the minute
+        log.info("↻ Resuming %s from %s (last saved %s)", node, trainer.position, saved_at)
+
+    def prepare(self) -> None:
+        """Do now what the first save would: allocate the buffers, and refuse what could not be read again."""
+        self._writer.prepare(*self._content(self._trainer.state.state_dict()))
+
+    def save(self) -> None:
+        """Save in the background; all ranks gather for it."""
+        self._writer.save(*self._content(self._trainer.state.gather()))
+
+    def save_last(self, state: Mapping[str, Any], reason: StopReason | None) -> Generation:
+        """Save, and wait until that is durable; if it fails, say what a resumed run will not have."""
+        try:
+            self._writer.save(*self._content(state))
+            generation = self._writer.flush()
+        except SaveError as error:
+            position = self._trainer.position
+            what = f"{reason.word} at {position}, which is not saved" if reason else "The end is not saved"
+            raise SaveError(f"{what} — {error}; then go on with +resume=true") from error
+        assert generation is not None, "it was just saved"
+        return generation
+
+    def save_emergency(self) -> None:
+        """After an unexpected error, keep the last completed step beside the checkpoints, if nothing is half done."""
+        trainer = self._trainer
+        if not trainer.is_between_steps:
+            log.error("✗ The error came in the middle of an update; +resume=true goes on from the last checkpoint")
+            return
+        try:
+            with self._guard.saving():
+                self._writer.wait()
+                files, facts = Snapshot().take(self._content(trainer.state.state_dict()))
+                generation = self._store.commit(files, facts, emergency=True)
+        except Exception as error:  # whatever is wrong here must not hide what was wrong first
+            log.error("✗ No emergency checkpoint: %s", error)
+            return
+        log.error(
+            "✗ Emergency checkpoint of %s, step %d: %s\n  +resume=true goes on from the checkpoint before it, "
+            "name=… resume_from=%s from this one",
+            trainer.position,
+            trainer.progress.step,
+            generation.path,
+            generation.path,
+        )
+
+    def _content(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the files and facts of a checkpoint of this state."""
+        trainer, facts = self._trainer, dict(self._facts())
+        about = {
+            "classes": class_paths(trainer.state.parts),
+            "settings": {"optimizer": trainer.optimizer_block, "batch_size": trainer.loop.batch_size},
+        }
+        return self._files.of(trainer.estimator, state, about, facts), {"nodes": self._nodes, "run": facts}
+
+
+def _dataset_change(trainer: Trainer) -> str:
+    """Return the line that says what the trainer's other simulations change."""
+    progress, rate = trainer.progress, trainer.optimizer.param_groups[0]["lr"]
+    before, now = progress.datasets[-2:]
+    line = (
+        f"{trainer.node}: {now['training']} simulations to train on instead of {before['training']}, "
+        f"{now['validation']} held out instead of {before['validation']}: "
+        f"patience and the learning rate ({rate:g}) start again"
+    )
+    if progress.best_epoch:
+        line += f"; best validation loss now {progress.best_loss:.4f} (epoch {progress.best_epoch})"
+    return line
