@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.config.directory import check_directory
 from framework.config.overrides import Override, is_override, last_of
 from framework.config.target import suggest
-from framework.errors import ConfigError, FrameworkError, disk_advice
+from framework.errors import ConfigError, FrameworkError, disk_advice, printable
 from framework.new_directories import NewDirectories
 from framework.paths import CONF_DIR, work_in
 from framework.streams import outlive_terminal
@@ -76,8 +76,7 @@ def run_command(main: Callable[[], Any]) -> None:
 def _complain(message: object) -> None:
     """Print what is wrong; a value that is too long for a line is cut, and what a terminal would obey is spelt out."""
     text = re.sub(r"\S{300,}", lambda match: f"{match[0][:100]}…{match[0][-30:]}", str(message))
-    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-    print(f"✗ {text}", file=sys.stderr)
+    print("✗", "\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def _refuse_option(parser: ArgumentParser, message: str) -> NoReturn:

@@ -19,6 +19,11 @@ def disk_advice(error: OSError) -> str | None:
     return _DISK_ADVICE.get(error.errno or 0)
 
 
+def printable(text: str) -> str:
+    """Return the text on one line, with what a terminal would obey spelt out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class FrameworkError(Exception):
     """Shown as its message alone, without a traceback; the process ends with `exit_code`."""
 

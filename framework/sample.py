@@ -25,6 +25,7 @@ examples:
   python -m framework.sample outputs/two_moons predictive seed=1
 
 keys: inference.num_samples, inference.batch_size, inference.num_predictive, seed, device, graph.<node>.observed
+trust=true calls whatever code the directory names; say so only if you know who has written it.
 Samples are written to <run_dir>/samples/posterior-2/, -3/, ..., one .npz for each node, with the data, checkpoint and
 seed that they are of in source.json; nothing there is overwritten.""",
     )

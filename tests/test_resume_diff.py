@@ -19,7 +19,7 @@ from tests.toy_run import composed
 
 # The contract, the first match counts; what the schema declares is compared with it.
 CLASSES = [
-    (r"(resume|resume_from|resume_allow|overwrite)\b.*", None),
+    (r"(resume|resume_from|resume_allow|overwrite|trust)\b.*", None),
     (r"(graph\.\w+\.)?(inference\b.*|loop\.num_epochs)|(runtime|tracking)\..*|name|device", "free"),
     (r"simulation\.(workers|max_invalid_fraction)|graph\.\w+\.((observed|truth)|labels\b.*)", "free"),
     (r"(graph\.\w+\.)?loop\.compile", "shape"),

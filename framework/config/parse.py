@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from framework.config.directory import check_name
 from framework.config.duration import parse_duration
 from framework.config.schema import Config, InferenceConfig, LoopConfig, NodeConfig
-from framework.config.target import suggest
+from framework.config.target import MAX_DEPTH, suggest
 from framework.errors import ConfigError
 
 T = TypeVar("T")
@@ -217,19 +217,21 @@ def _plain(hint: Any, metadata: Mapping[str, Any]) -> Any:
     return next(option for option in options if option is not str or len(options) == 1)
 
 
-def _check_texts(value: Any, key: str) -> None:
+def _check_texts(value: Any, key: str, depth: int = 0) -> None:
     """Check that every key is text, at any depth, and all text UTF-8: a run's records are JSON."""
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
             raise ConfigError(f"{key}={value!r}: expected text in UTF-8") from None
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"{key.partition('.')[0]}: nested more than {MAX_DEPTH} deep")
     for name, item in value.items() if isinstance(value, Mapping) else ():
         if not isinstance(name, str):
             raise ConfigError(f"{_join(key, name)}={item}: a key must be text; write it in quotes")
-        _check_texts(item, _join(key, name))
+        _check_texts(item, _join(key, name), depth + 1)
     for index, item in enumerate(value) if isinstance(value, list) else ():
-        _check_texts(item, _join(key, index))
+        _check_texts(item, _join(key, index), depth + 1)
 
 
 def _join(key: str, name: object) -> str:

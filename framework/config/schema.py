@@ -118,6 +118,7 @@ class Config:
     resume_from: str | None = _key(None, FREE, instruction=True)
     resume_allow: list[str] = _key([], FREE, instruction=True)
     overwrite: bool = _key(False, FREE, instruction=True)
+    trust: bool = _key(False, FREE, instruction=True)
     graph: dict[str, NodeConfig] = _key({}, SHAPE)
     priors: dict[str, dict[str, Any]] = _key({}, SHAPE)
     network: dict[str, Any] = _key({}, SHAPE)

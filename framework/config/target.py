@@ -4,17 +4,20 @@ import difflib
 import functools
 import inspect
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from hydra.utils import get_object
 
-from framework.errors import ConfigError
+from framework.errors import ConfigError, printable
 
 T = TypeVar("T")
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what cannot be imported is told of here
 
+MAX_DEPTH = 64  # of a configuration
+_MAX_VALUES = 100_000  # of its groups and lists
 _MAX_SHOWN = 300  # of a block's arguments, in characters
 _SPECIAL_KEYS = {"_target_", "_partial_", "_args_"}
 
@@ -80,24 +83,39 @@ def locate(block: Mapping[str, Any], key: str) -> Callable[..., Any]:
             raise TypeError(f"{type(path).__name__} is not text")
         target: Callable[..., Any] = get_object(path)
     except Exception as error:
-        raise ConfigError(
-            f"{key}._target_={path}: cannot be imported ({' '.join(str(error.__cause__ or error).split())}); "
-            "expected a dotted path to a class or function that python can import from here"
-        ) from error
+        raise ConfigError(unimportable(f"{key}._target_", path, error)) from error
     if not callable(target):
         raise ConfigError(f"{key}._target_={path}: is a {type(target).__name__}, expected a class or function")
     _check_keys(target, block, key)
     return target
 
 
-def targets_in(value: Any) -> set[str]:
-    """Return every `_target_` in nested containers."""
-    if isinstance(value, Mapping):
-        own = {value["_target_"]} if "_target_" in value else set()
-        return own.union(*map(targets_in, value.values()))
-    if isinstance(value, list | tuple):
-        return set().union(*map(targets_in, value))
-    return set()
+def unimportable(key: str, path: object, error: Exception) -> str:
+    """Return the message for a target that is not found."""
+    return (
+        f"{key}={path}: cannot be imported ({' '.join(str(error.__cause__ or error).split())}); "
+        "expected a dotted path to a class or function that python can import from here"
+    )
+
+
+def targets_of(container: Any) -> dict[tuple[str | int, ...], Any]:
+    """Return every `_target_` in nested containers, by the path of its block.
+
+    Raises `ConfigError` for containers that no configuration needs, such as one that holds itself.
+    """
+    found: dict[tuple[str | int, ...], Any] = {}
+    to_do: deque[tuple[tuple[str | int, ...], Any]] = deque([((), container)])
+    for _ in range(_MAX_VALUES):
+        if not to_do:
+            return found
+        path, value = to_do.popleft()
+        if isinstance(value, Mapping) and "_target_" in value:
+            found[path] = value["_target_"]
+        items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+        to_do += [((*path, name), item) for name, item in items if isinstance(item, Mapping | list)]
+        if len(path) > MAX_DEPTH:
+            raise ConfigError(f"{printable(str(path[0]))}: nested more than {MAX_DEPTH} deep")
+    raise ConfigError(f"more than {_MAX_VALUES} groups and lists")
 
 
 def shown(block: Mapping[str, Any]) -> str:

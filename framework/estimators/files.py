@@ -1,13 +1,15 @@
 """An estimator as the files of a checkpoint, and back."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from framework.checkpoint import Generation
-from framework.config.target import targets_in
-from framework.errors import CheckpointError, DamagedError
+from framework.config.parse import node_settings
+from framework.config.schema import Config
+from framework.config.target import targets_of
+from framework.errors import CheckpointError, ConfigError, DamagedError, printable
 from framework.estimators.estimator import Estimator, EstimatorSpec
 
 INIT_FILE = "init_parameters.pth"
@@ -57,20 +59,32 @@ def read_initial(generation: Generation, node: str) -> dict[str, Any]:
     return content
 
 
-def load_estimator(generation: Generation, node: str, known_targets: Collection[str]) -> Estimator:
+def blocks_of(config: Config, node: str) -> dict[str, Any]:
+    """Return the blocks of a config that a node's estimator is built of."""
+    settings = node_settings(config, node)
+    return {"network": settings.network, "embedding": settings.embedding, "priors": config.priors}
+
+
+def load_estimator(generation: Generation, node: str, known: Mapping[str, Any]) -> Estimator:
     """Rebuild a node's estimator from a checkpoint, with its best weights.
 
-    Its parts may only be such whose `_target_` is among `known_targets`, those of the run's config: what code
-    runs is not for a checkpoint to say. Raises `CheckpointError` otherwise.
+    Each `_target_` has to stand at the same place of `known`, the blocks of the run's config: what code runs is not
+    for a checkpoint to say. Raises `CheckpointError` otherwise.
     """
-    spec = read_initial(generation, node)["spec"]
-    if unknown := sorted(targets_in(spec) - set(known_targets)):
+    path = generation.path / node / INIT_FILE
+    try:
+        spec = EstimatorSpec(**read_initial(generation, node)["spec"])
+        targets = targets_of({"network": spec.network, "embedding": spec.embedding, "priors": spec.priors})
+        spec.network.pop("marginal_every", None)  # of a flow that a version before 0.2 has trained
+    except (ConfigError, LookupError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}: does not describe an estimator ({printable(str(error))})") from error
+    expected = targets_of(known)
+    if unknown := [str(target) for place, target in targets.items() if expected.get(place) != target]:
         raise CheckpointError(
-            f"{generation.path / node / INIT_FILE}: refused, since it names {', '.join(unknown)}, "
-            "which the run's config.yaml does not; take the checkpoint from where you trust it, or train anew"
+            f"{path}: refused, since it names {printable(', '.join(unknown))}, which the run's config does not name "
+            "there; take the checkpoint from where you trust it, or train anew"
         )
-    spec["network"].pop("marginal_every", None)  # of a flow that a version before 0.2 has trained
-    estimator = Estimator(EstimatorSpec(**spec))
+    estimator = Estimator(spec)
     estimator.load_state_dict(read_weights(estimator, generation, "_best"))
     return estimator.eval()
 

@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from framework.checkpoint import Generation
 from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
 from framework.config.schema import Config
-from framework.config.target import targets_in
-from framework.estimators.files import load_estimator
+from framework.estimators.files import blocks_of, load_estimator
 from framework.graph import Graph
 from framework.inference.draw import Arrays, draw_calibration, draw_posterior, draw_predictive
 from framework.inference.information import information_gain
@@ -50,8 +48,8 @@ class Finish:
         self.config, self.settings, self.directory = config, settings, directory
         self.graph, self.simulations = graph, simulations
         self.generation = generation
-        known = targets_in(asdict(config))
-        self.estimators = {n.name: load_estimator(generation, n.name, known).to(device) for n in graph.inferred}
+        known = {n.name: blocks_of(config, n.name) for n in graph.inferred}
+        self.estimators = {name: load_estimator(generation, name, known[name]).to(device) for name in known}
         self.device, self.check = device, check
 
     def go(self, console: Console) -> None:

@@ -1,5 +1,6 @@
 """A finished or interrupted run, opened for reading: its posterior, samples and simulations."""
 
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import numpy as np
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.parse import from_container, graph_container
 from framework.config.schema import Config
-from framework.config.target import targets_in
+from framework.config.trust import check_targets
 from framework.errors import CheckpointError, ConfigError
-from framework.estimators.files import load_estimator
+from framework.estimators.files import blocks_of, load_estimator
 from framework.graph import Graph, build_graph, inference_order
 from framework.inference.node_posterior import NodePosterior
 from framework.inference.posterior import Posterior
@@ -21,9 +22,13 @@ from framework.simulation import SimulationStore
 
 
 class LoadedRun:
-    """What a run directory holds; nothing outside it is read except for the simulator's code."""
+    """What a run directory holds; nothing outside it is read except for the simulator's code.
 
-    def __init__(self, run_dir: str | Path) -> None:
+    Of the code that the directory names, only what its place expects is called unless `trust` says otherwise.
+    """
+
+    def __init__(self, run_dir: str | Path, trust: bool = False) -> None:
+        self.trust = trust
         self.directory = RunDirectory(Path(run_dir))
         self.config: Config = from_container(self.directory.record().config)
 
@@ -31,13 +36,15 @@ class LoadedRun:
     def joint_posterior(self) -> Posterior:
         """The posterior of all nodes that have been trained, with the best weights of the newest checkpoint."""
         trained = [node for node in inference_order(self.config.graph) if node in self.generation.texts("nodes")]
-        known = targets_in(self.directory.record().config)
-        estimators = [load_estimator(self.generation, node, known) for node in trained]
+        known = {node: blocks_of(self.config, node) for node in trained}
+        self._check_targets("network", "embedding", "priors")
+        estimators = [load_estimator(self.generation, node, known[node]) for node in trained]
         return Posterior(estimators, self.directory.read_arrays("observed"), self.config.seed)
 
     @cached_property
     def graph(self) -> Graph:
         """The graph with its simulators, whose code must be importable; what was observed is in the directory."""
+        self._check_targets("simulator", "priors")
         from_file = self.config.simulation.from_file is not None
         names = SimulationStore.open(self.directory.simulations_dir).event_shapes if from_file else ()
         nodes = graph_container(self.config)
@@ -45,6 +52,13 @@ class LoadedRun:
             if name in self.config.priors or node["simulator"] or name in names:
                 node |= {"observed": None, "truth": None}
         return build_graph(nodes, self.config.priors, names)
+
+    def _check_targets(self, *groups: str) -> None:
+        """Check what is about to be built of the directory's config; raises `ConfigError`."""
+        if not self.trust:
+            whole = asdict(self.config)
+            of_nodes = {name: {g: node.get(g) for g in groups} for name, node in whole["graph"].items()}
+            check_targets({**{g: whole.get(g) for g in groups}, "graph": of_nodes}, None, self.directory.path)
 
     def posterior(self, node: str) -> NodePosterior:
         """Return the posterior of one node."""
@@ -71,7 +85,10 @@ class LoadedRun:
         return generation
 
 
-def load_run(run_dir: str | Path) -> LoadedRun:
-    """Open the run in `run_dir`; raises `CheckpointError` where there is none."""
+def load_run(run_dir: str | Path, trust: bool = False) -> LoadedRun:
+    """Open the run in `run_dir`; raises `CheckpointError` where there is none.
+
+    With `trust`, whatever code its config names is called: say so only if you know who has written the directory.
+    """
     register_bundle()
-    return LoadedRun(run_dir)
+    return LoadedRun(run_dir, trust)

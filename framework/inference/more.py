@@ -3,7 +3,9 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -11,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from framework.config.overrides import Override
-from framework.config.parse import from_container, resolve
+from framework.config.parse import from_container
 from framework.config.schema import Config
 from framework.config.target import reason_of
 from framework.device import choose_device
@@ -32,7 +34,7 @@ from framework.tracking import Console
 
 log = logging.getLogger(__name__)
 
-_ALLOWED = re.compile(r"inference\.(num_samples|batch_size|num_predictive)|seed|device|graph\.(\w+)\.observed")
+_ALLOWED = re.compile(r"inference\.(num_samples|batch_size|num_predictive)|seed|device|trust|graph\.(\w+)\.observed")
 
 
 def draw_more(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
@@ -40,6 +42,7 @@ def draw_more(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = LoadedRun(run_dir)
     config = _override(run, overrides)
+    run.trust = config.trust
     checkpoint, observed = None, {}
     if kind == "prior":
         arrays = _draw_prior(run, config)
@@ -54,29 +57,37 @@ def draw_more(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
     num_samples = {node: content["samples"].shape[kind != "prior"] for node, content in arrays.items()}
     own = run.directory.path / "observed.npz"
     files = {name: str(config.graph[name].observed) if name in _renewed(overrides) else own for name in observed}
-    source = source_of_samples(kind, config, checkpoint, observed, files, num_samples, overrides)
+    typed = [override for override in overrides if Override.parse(override).key != "trust"]
+    source = source_of_samples(kind, config, checkpoint, observed, files, num_samples, typed)
     write_samples(directory, arrays, labels, source)
     log.info("%s", describe_source(source))
     return directory
 
 
 def _override(run: LoadedRun, overrides: Sequence[str]) -> Config:
-    changes = []
+    container = asdict(run.config) | {"trust": False}  # what the directory says of itself counts for nothing
     for override in overrides:
         match = _allowed(override)
         if not match:
             raise ConfigError(
-                f"{override}: expected KEY=VALUE with one of inference.num_samples, inference.batch_size, seed, device "
-                "and graph.<node>.observed; everything else is fixed by the run"
+                f"{override}: expected KEY=VALUE with one of inference.num_samples, inference.batch_size, seed, "
+                "device, trust and graph.<node>.observed; everything else is fixed by the run"
             )
         if (node := match.group(2)) and node not in run.config.graph:
             raise ConfigError(f"{override}: no node '{node}' in the run, only {', '.join(run.config.graph)}")
         try:
-            changes.append(OmegaConf.from_dotlist([override]))
+            change: Any = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=True)
         except (OmegaConfBaseException, YAMLError) as error:
             raise ConfigError(f"{override}: cannot be read; expected KEY=VALUE ({reason_of(error)})") from error
-    merged = OmegaConf.merge(run.directory.record().config, *changes)
-    return from_container(resolve(merged))  # type: ignore[arg-type]
+        container = _merged(container, change)
+    return from_container(container)
+
+
+def _merged(base: Any, change: Any) -> Any:
+    """Lay what was typed over what the run has; nothing in the latter is an interpolation."""
+    if not isinstance(base, Mapping) or not isinstance(change, Mapping):
+        return change
+    return {**base, **{name: _merged(base.get(name), item) for name, item in change.items()}}
 
 
 def _draw_prior(run: LoadedRun, config: Config) -> Arrays:

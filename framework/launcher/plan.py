@@ -51,6 +51,6 @@ def same_request(first: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def _asked(overrides: Sequence[str]) -> dict[str, str]:
-    how = ("resume", "resume_allow", "overwrite", "runtime", "tracking", "device")
+    how = ("resume", "resume_allow", "overwrite", "trust", "runtime", "tracking", "device")
     asked = values_of(overrides).items()
     return {key: value for key, value in asked if not (is_free(key) and key.split(".")[0] in how)}

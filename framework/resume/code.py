@@ -1,19 +1,16 @@
 """Digests of the user's own code behind every `_target_`, without running any of it."""
 
 import ast
-import site
-import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
-from functools import cache
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-_PACKAGES = {"site-packages", "dist-packages"}
+from framework.config.owner import Owner, owner_of
+
 _MAX_FILES = 500  # of the user's, for each target: what lies deeper in a large library is not followed
 _GROUPS = ("graph", "priors", "network", "embedding", "optimizer")  # what the training depends on
 
@@ -70,8 +67,8 @@ def _modules(name: str) -> Iterator[tuple[str, Path]]:
     search: list[str] | None = None
     for depth in range(1, len(parts) + 1):
         module = ".".join(parts[:depth])
-        spec: ModuleSpec | None = PathFinder.find_spec(parts[depth - 1], search)  # its parents need no import so
-        if spec is None or not _is_users(spec):
+        spec = PathFinder.find_spec(parts[depth - 1], search)  # its parents need no import so
+        if spec is None or owner_of(spec) is not Owner.USER:
             return
         if spec.origin and spec.origin.endswith(".py"):
             yield module, Path(spec.origin)
@@ -90,23 +87,3 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
             except ImportError:
                 continue
             yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _is_users(spec: ModuleSpec) -> bool:
-    if spec.name.partition(".")[0] in sys.stdlib_module_names:
-        return False
-    places = [Path(place) for place in ([spec.origin] if spec.origin else spec.submodule_search_locations or [])]
-    return bool(places) and not any(_is_installed(place) for place in places)
-
-
-def _is_installed(place: Path) -> bool:
-    """Tell whether code there has a version; clusters also add other directories of packages to Python's path."""
-    return not _PACKAGES.isdisjoint(place.parts) or any(place.is_relative_to(root) for root in _installed())
-
-
-@cache
-def _installed() -> list[Path]:
-    """Return the directories of code that has a version: installed packages, and the framework itself."""
-    paths = sysconfig.get_paths()
-    roots = [paths["stdlib"], paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()]
-    return [Path(root) for root in roots] + [Path(__file__).parents[1]]

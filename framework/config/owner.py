@@ -1,0 +1,62 @@
+"""Whose code a module is, told by where it lies and without importing it."""
+
+import site
+import sys
+import sysconfig
+from enum import Enum, auto
+from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+from framework.paths import BUNDLE_DIR
+
+_PACKAGES = {"site-packages", "dist-packages"}  # clusters also add other directories of these to Python's path
+
+
+class Owner(Enum):
+    """Who is responsible for what a module does."""
+
+    USER = auto()  # it has no version
+    EXPERIMENT = auto()  # one that comes with the framework
+    PACKAGE = auto()  # installed; the framework itself, too
+    PYTHON = auto()
+    RUN = auto()  # it lies in a run directory
+
+
+def owner_of(spec: ModuleSpec | None, run_dir: Path | None = None) -> Owner:
+    """Return whose the module is; with `run_dir`, code in there or in any run directory is told apart."""
+    if spec is None or spec.name.partition(".")[0] in sys.stdlib_module_names:
+        return Owner.PYTHON
+    if not spec.has_location and not spec.submodule_search_locations:
+        return Owner.PYTHON
+    places = [Path(place) for place in ([spec.origin] if spec.origin else spec.submodule_search_locations or [])]
+    if run_dir is not None and any(_is_in_run(place, run_dir) for place in places):
+        return Owner.RUN
+    if all(place.is_relative_to(BUNDLE_DIR / "experiments") for place in places) and any(map(_has_version, places)):
+        return Owner.EXPERIMENT
+    if any(map(_has_version, places)):
+        return Owner.PACKAGE
+    stdlib = Path(sysconfig.get_paths()["stdlib"])
+    return Owner.PYTHON if any(place.is_relative_to(stdlib) for place in places) else Owner.USER
+
+
+def _has_version(place: Path) -> bool:
+    return not _PACKAGES.isdisjoint(place.parts) or any(place.is_relative_to(root) for root in _installed())
+
+
+@cache
+def _installed() -> list[Path]:
+    """Return the directories of code that has a version: installed packages, and the framework itself."""
+    paths = sysconfig.get_paths()
+    roots = [paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()]
+    return [Path(root) for root in roots] + [Path(__file__).parents[1]]
+
+
+def _is_in_run(place: Path, run_dir: Path) -> bool:
+    """Tell whether a file lies in `run_dir` or another run directory, also by way of a link."""
+    for path in (place.absolute(), place.resolve()):
+        if path.is_relative_to(run_dir.absolute()) or path.is_relative_to(run_dir.resolve()):
+            return True
+        if any((parent / "run.json").exists() and (parent / "config.yaml").exists() for parent in path.parents):
+            return True
+    return False

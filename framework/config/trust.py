@@ -1,0 +1,193 @@
+"""What a `_target_` that was read from a directory may name: whoever has written the directory may be a stranger.
+
+A target is code that will be called with arguments of the same writer. So it may only name what its place expects:
+a network, a prior, an optimizer, or code of the user's own project. It is judged by what it leads to and by each step
+on the way there, and nothing is imported before it is known whose it is.
+"""
+
+import functools
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+from framework.config.owner import Owner, owner_of
+from framework.config.target import targets_of, unimportable
+from framework.errors import ConfigError, printable
+from framework.loading import uncollected
+
+_MODULE = "torch.nn.modules.module.Module"
+_PRIORS = (
+    "framework.priors.base.Prior",
+    "torch.distributions.distribution.Distribution",
+    "torch.distributions.transforms.Transform",
+)
+_MAX_SHOWN = 200
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What may stand at one place of the configuration."""
+
+    expected: str
+    classes: tuple[str, ...] = ()  # and those derived from them, by their full names: torch need not be imported
+    methods: tuple[str, ...] = ()  # which make a class of the user's or of framework.tracking a tracker
+    own: bool = False  # any class or function of the user's project
+    functions: bool = False  # of torch.nn.functional
+
+
+_PLACES = {
+    "network": _Place("a torch.nn.Module class", (_MODULE,)),
+    "embedding": _Place("a torch.nn.Module class", (_MODULE,)),
+    "optimizer": _Place("a torch.optim.Optimizer class", ("torch.optim.optimizer.Optimizer",)),
+    "scheduler": _Place("a class of torch.optim.lr_scheduler", ("torch.optim.lr_scheduler.LRScheduler",)),
+    "priors": _Place("a class of framework.priors or torch.distributions, or your own function", _PRIORS, own=True),
+    "simulator": _Place("a function or class of your own project", own=True),
+    "tracking": _Place("a class of framework.tracking, or your own tracker", methods=("log", "cut_back", "close")),
+}
+_OF_RUN = ("network", "embedding", "optimizer", "priors", "tracking")
+_OF_NODES = ("network", "embedding", "optimizer", "simulator")
+_ARGUMENT = _Place(
+    "a class of torch.nn, framework.priors or torch.distributions, a function of torch.nn.functional, or your own code",
+    (_MODULE, *_PRIORS),
+    own=True,
+    functions=True,
+)
+_NOWHERE = _Place("no _target_ here")
+
+
+class _RefusedError(Exception):
+    """Says what a target is that may not be named."""
+
+
+def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | None, where: Path) -> None:
+    """Check every `_target_` of a config that was read from the directory `where`, before anything of it is built.
+
+    Both are configs, or parts of them, in plain containers. One that also stands at the same place of `trusted`,
+    which the user has composed, needs nothing. Raises `ConfigError` for the first that may not be named.
+    """
+    known = targets_of(trusted or {})
+    try:
+        targets = targets_of(container)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}; that is no config of a run") from error
+    for path, target in targets.items():
+        if known.get(path, _MISSING) != target:
+            place = _place_of(path, path[:-1] in targets)
+            key = f"{'.'.join(map(str, path))}._target_"
+            try:
+                with uncollected():
+                    _judge(target, place, where)
+            except _RefusedError as error:
+                raise ConfigError(
+                    printable(f"{where}: {key}={str(target)[:_MAX_SHOWN]} {error}; expected {place.expected}. ")
+                    + "If you know who has written the directory, add trust=true"
+                ) from error
+            except ImportError as error:
+                raise ConfigError(printable(f"{where}: {unimportable(key, target, error)}")) from error
+
+
+def _place_of(path: tuple[str | int, ...], is_argument: bool) -> _Place:
+    """Return what is expected at `path`; `is_argument` tells that the block around it has a target itself."""
+    of_node = path[:1] == ("graph",)
+    rest = path[2:] if of_node else path
+    group = str(rest[0]) if rest else ""
+    if group not in (_OF_NODES if of_node else _OF_RUN):
+        return _NOWHERE
+    if rest == ("optimizer", "scheduler"):
+        return _PLACES["scheduler"]
+    is_named = group in ("priors", "tracking")  # priors.z, and not priors
+    if len(rest) == 2 and group == "embedding" and not is_argument:  # of one evidence node
+        is_named = True
+    if len(rest) == 1 + is_named:
+        return _PLACES[group]
+    return _ARGUMENT if len(rest) > 1 else _NOWHERE
+
+
+def _judge(target: object, place: _Place, where: Path) -> None:
+    """Raise `_RefusedError` unless the target fits the place."""
+    if place is _NOWHERE:
+        raise _RefusedError("is nothing that is built")
+    value = _follow(target, where, only_own=place.own and not place.classes)
+    fits = _is_own(value, where) if place.own else False
+    if inspect.isclass(value):
+        names = {f"{base.__module__}.{base.__qualname__}" for base in value.__mro__}
+        fits = fits or not names.isdisjoint(place.classes) or _is_tracker(value, place, where)
+    if not fits and not (place.functions and _is_function_of_torch(value, target)):
+        raise _RefusedError("is none")
+
+
+def _follow(target: object, where: Path, only_own: bool) -> object:
+    """Return what a dotted path leads to, as Hydra finds it, through modules of that name and classes alone."""
+    parts = target.split(".") if isinstance(target, str) else []
+    if len(parts) < 2 or not all(part.isidentifier() and not part.startswith("__") for part in parts):
+        raise _RefusedError("is not the path of a class or function")
+    found: object = None
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        value = getattr(found, parts[depth - 1], _MISSING) if depth > 1 else _MISSING
+        if value is _MISSING and (depth == 1 or isinstance(found, ModuleType)):
+            value = _import(name, where, only_own)
+        elif isinstance(value, ModuleType):
+            if value.__name__ != name:
+                raise _RefusedError(f"leads to the module {value.__name__}")
+            _check_owner(value.__spec__, name, where, only_own)
+        elif value is _MISSING:
+            raise ImportError(f"'{'.'.join(parts[: depth - 1])}' has no '{parts[depth - 1]}'")
+        elif depth < len(parts) and not inspect.isclass(value):
+            raise _RefusedError(f"leads through a {type(value).__name__}")
+        found = value
+    return found
+
+
+def _import(name: str, where: Path, only_own: bool) -> ModuleType:
+    try:
+        spec = importlib.util.find_spec(name)  # those around it have been judged, and imported
+    except (ImportError, ValueError):  # what is around it is no package, or has no spec
+        spec = None
+    if spec is None and name.partition(".")[0] not in sys.stdlib_module_names:
+        raise ImportError(f"No module named '{name}'")
+    _check_owner(spec, name, where, only_own)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever the module raises
+        raise ImportError(f"{type(error).__name__}: {error}") from error
+
+
+def _check_owner(spec: ModuleSpec | None, name: str, where: Path, only_own: bool) -> None:
+    """Raise `_RefusedError` unless the module may be imported to see what is in it."""
+    owner = owner_of(spec, where)
+    if spec and spec.origin is None and owner is not Owner.RUN and owner is not Owner.PYTHON:
+        return  # a namespace: what is in it may be anybody's, and importing it runs nothing
+    if owner is Owner.RUN:
+        raise _RefusedError("is code that lies in a run directory")
+    if owner is Owner.PYTHON:
+        raise _RefusedError("is a part of Python")
+    if owner is Owner.PACKAGE and (only_own or name.rpartition(".")[2].startswith("_")):
+        raise _RefusedError("is a part of an installed package")
+
+
+def _is_own(value: object, where: Path) -> bool:
+    """Tell whether a class or function was written in the user's project, and not only imported there."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    module = sys.modules.get(str(getattr(value, "__module__", None)))
+    return module is not None and owner_of(module.__spec__, where) in (Owner.USER, Owner.EXPERIMENT)
+
+
+def _is_tracker(value: type, place: _Place, where: Path) -> bool:
+    ours = value.__module__.startswith("framework.tracking.") or _is_own(value, where)
+    return bool(place.methods) and ours and all(callable(getattr(value, name, None)) for name in place.methods)
+
+
+def _is_function_of_torch(value: object, target: object) -> bool:
+    """Tell whether it is a function of torch.nn.functional, and not one that is imported there."""
+    modules = {FunctionType: ("torch.nn.functional",), BuiltinFunctionType: ("torch", "torch._C._nn")}
+    at_home = str(target).rpartition(".")[0] == "torch.nn.functional"
+    return at_home and getattr(value, "__module__", None) in modules.get(type(value), ())
