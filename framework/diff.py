@@ -80,6 +80,7 @@ def _compare(arguments: Namespace, composed: Any) -> None:
     from framework.rundir.directory import RunDirectory
 
     directory, refusal = RunDirectory(Path(arguments.run_dir)), None
+    directory.refuse_links()
     if composed is None:
         result = compare_runs(directory, RunDirectory(Path(arguments.others[0])))
         is_refused = any(change.verdict == "refused" for change in result[1])

@@ -1,5 +1,6 @@
 """A finished or interrupted run, opened for reading: its posterior, samples and simulations."""
 
+import logging
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from framework.paths import register_bundle
 from framework.rundir.directory import RunDirectory
 from framework.simulation import SimulationStore
 
+log = logging.getLogger(__name__)
+
 
 class LoadedRun:
     """What a run directory holds; nothing outside it is read except for the simulator's code.
@@ -30,7 +33,11 @@ class LoadedRun:
     def __init__(self, run_dir: str | Path, trust: bool = False) -> None:
         self.trust = trust
         self.directory = RunDirectory(Path(run_dir))
-        self.config: Config = from_container(self.directory.record().config)
+        self.directory.refuse_links()
+        record = self.directory.record()
+        for note in record.notes:
+            log.warning("⚠ %s", note)
+        self.config: Config = from_container(record.config)
 
     @cached_property
     def joint_posterior(self) -> Posterior:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from framework.checkpoint import EntryError, check_classes, class_paths
-from framework.config.target import build, targets_in
+from framework.config.target import build, targets_of
 from framework.errors import CheckpointError
 from framework.training.trainer import Trainer
 
@@ -56,7 +56,8 @@ def _named_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
     block = {**old, "_target_": new["_target_"]}
     if old["scheduler"]["_target_"] != new["scheduler"]["_target_"]:
         block["scheduler"] = new["scheduler"]
-    if unknown := targets_in(block) - targets_in(new):
+    known = targets_of(new)
+    if unknown := [target for place, target in targets_of(block).items() if known.get(place) != target]:
         raise ValueError(f"optimizer names {', '.join(map(repr, unknown))}, which the run's own settings do not")
     return block
 
