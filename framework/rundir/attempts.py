@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from framework.errors import CheckpointError, DamagedError
 from framework.records import build, read_record, write_record
+from framework.rundir.metric_lines import METRICS_FILE
 from framework.rundir.saved import last_commit
 from framework.rundir.times import seconds_of, text_of
 
@@ -191,7 +192,7 @@ def last_sign_of(run_dir: Path, record: AttemptRecord, heartbeat: float) -> floa
     """Return when an attempt was certainly alive last, in Unix seconds: its heartbeat or the newest of its files."""
     times = [record.start, heartbeat, *record.phases.values(), last_commit(run_dir) or 0.0]
     with suppress(OSError):
-        times.append((run_dir / "metrics.jsonl").lstat().st_mtime)
+        times.append((run_dir / METRICS_FILE).lstat().st_mtime)
     return max(times)
 
 

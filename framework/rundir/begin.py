@@ -128,6 +128,7 @@ def _move_aside(directory: RunDirectory) -> None:
         number += 1
     directory.path.rename(aside)
     directory.path.mkdir(exist_ok=True)
+    sync_directory(directory.path.parent)
     if (lease_dir := aside / directory.lease_dir.name).is_dir():  # it stays with the path that it is for
         try:
             lease_dir.rename(directory.lease_dir)

@@ -15,6 +15,8 @@ import xxhash
 
 from framework.records import read_bytes
 
+METRICS_FILE = "metrics.jsonl"
+
 _CHECK = re.compile(r', "check": "([0-9a-f]{8})"\}$')
 _MAX_STEP = 2**63  # what trackers can hold
 

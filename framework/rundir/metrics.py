@@ -9,9 +9,9 @@ from framework.checkpoint.manifest import Generation, newest_generation
 from framework.errors import CheckpointError
 from framework.files import replace_file
 from framework.rundir.attempts import Attempts
-from framework.rundir.metric_lines import Metrics, encode_records, read_metrics
+from framework.rundir.metric_lines import METRICS_FILE, Metrics, encode_records, read_metrics
 
-METRICS_FILE = "metrics.jsonl"
+STATE_FILE = "checkpoint.json"  # of a node in a checkpoint
 _LARGE = 2**63
 
 
@@ -59,7 +59,7 @@ def saved_progress(generation: Generation | None) -> dict[str, dict[str, Any]]:
     The three are whole numbers, "finished" is a truth value.
     """
     progress = {}
-    names = [name for name in generation.files if name.endswith("/checkpoint.json")] if generation else []
+    names = [name for name in generation.files if name.endswith(f"/{STATE_FILE}")] if generation else []
     for name in names:
         assert generation is not None
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from framework.checkpoint.manifest import Generation, generation_paths
+from framework.checkpoint.manifest import MANIFEST, Generation, generation_paths
 from framework.errors import CheckpointError, DamagedError
 from framework.records import build, read_record
 from framework.rundir.attempts import AttemptRecord, Attempts, read_attempts
@@ -45,7 +45,7 @@ class SavedFacts:
     def of(cls, generation: Generation) -> "SavedFacts":
         """Return what a checkpoint says; raises `DamagedError`."""
         content = generation.manifest.get("run")
-        return build(cls, content if isinstance(content, dict) else {}, generation.path / "manifest.json")
+        return build(cls, content if isinstance(content, dict) else {}, generation.path / MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _saved(generation: Generation) -> _Saved:
     try:
         seconds_of(facts.saved_at)
     except ValueError as error:
-        raise DamagedError(f"{generation.path / 'manifest.json'}: damaged ({error})") from error
+        raise DamagedError(f"{generation.path / MANIFEST}: damaged ({error})") from error
     return _Saved(generation, facts, config)
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from framework.checkpoint.manifest import generation_paths, newest_generation
+from framework.checkpoint.manifest import MANIFEST, generation_paths, newest_generation
 from framework.errors import CheckpointError
 
 
@@ -21,7 +21,7 @@ def shards(run_dir: Path) -> list[Path]:
 
 def last_checkpoint(run_dir: Path) -> float | None:
     """Return when the newest checkpoint was committed, in Unix seconds."""
-    times = [_modified(path / "manifest.json") for path in generation_paths(run_dir / "checkpoints")]
+    times = [_modified(path / MANIFEST) for path in generation_paths(run_dir / "checkpoints")]
     return max((t for t in times if t is not None), default=None)
 
 

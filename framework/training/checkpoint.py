@@ -18,6 +18,7 @@ from framework.checkpoint.manifest import MANIFEST
 from framework.errors import CheckpointError
 from framework.estimators import Estimator
 from framework.estimators.files import INIT_FILE, init_parameters, read_weights, weight_files
+from framework.rundir.metrics import STATE_FILE
 from framework.training.data import TrainingData
 from framework.training.expected import (
     Check,
@@ -31,7 +32,7 @@ from framework.training.expected import (
 )
 from framework.training.progress import check_progress
 
-_STATE, _OPTIMIZER, _SIMULATIONS = "checkpoint.json", "optimizer.pth", "simulations.pth"
+_OPTIMIZER, _SIMULATIONS = "optimizer.pth", "simulations.pth"
 _FACTS = "run"
 _IN_OPTIMIZER = ("optimizer", "scheduler")
 
@@ -63,7 +64,7 @@ class NodeFiles:
         files[INIT_FILE], files[_SIMULATIONS] = self.initial, self.simulations
         files[_OPTIMIZER] = {name: states.pop(name) for name in _IN_OPTIMIZER}
         ranks = {"ranks": states.pop("ranks")} if "ranks" in states else {}
-        files[_STATE] = {**states, **about, _FACTS: dict(facts), **ranks}
+        files[STATE_FILE] = {**states, **about, _FACTS: dict(facts), **ranks}
         return {f"{estimator.spec.node}/{name}": content for name, content in files.items()}
 
 
@@ -123,11 +124,11 @@ def nodes_in(generation: Generation | None) -> list[str]:
 
 def file_of(generation: Generation, node: str, entry: str) -> Path:
     """Return the file that has an entry of a node's state, for errors."""
-    return generation.path / node / (_OPTIMIZER if entry in _IN_OPTIMIZER else _STATE)
+    return generation.path / node / (_OPTIMIZER if entry in _IN_OPTIMIZER else STATE_FILE)
 
 
 def _read_json(generation: Generation, node: str) -> dict[str, Any]:
-    path, content = generation.path / node / _STATE, generation.load(f"{node}/{_STATE}")
+    path, content = generation.path / node / STATE_FILE, generation.load(f"{node}/{STATE_FILE}")
     try:
         check_entries(content, _CHECKS, optional={"ranks"})
         progress = content["progress"]
