@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from framework.checkpoint.manifest import Generation
     from framework.checkpoint.rng import RandomState
     from framework.checkpoint.snapshot import Snapshot
-    from framework.checkpoint.stateful import EntryError, Stateful, check_classes, class_paths, load_all, state_of
+    from framework.checkpoint.stateful import Stateful, check_classes, class_paths, load_all, state_of
     from framework.checkpoint.store import CheckpointStore
     from framework.checkpoint.writer import CheckpointWriter
 
 __all__ = [
     "CheckpointStore",
     "CheckpointWriter",
-    "EntryError",
     "Generation",
     "RandomState",
     "SaveError",
@@ -47,7 +46,7 @@ __all__ = [
 
 _MODULE_OF = {
     **dict.fromkeys(("SaveError", "StateError"), "errors"),
-    **dict.fromkeys(("EntryError", "Stateful", "check_classes", "class_paths", "load_all", "state_of"), "stateful"),
+    **dict.fromkeys(("Stateful", "check_classes", "class_paths", "load_all", "state_of"), "stateful"),
     "Generation": "manifest",
     "RandomState": "rng",
     "Snapshot": "snapshot",

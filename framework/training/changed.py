@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from framework.checkpoint import EntryError, check_classes, class_paths
+from framework.checkpoint import check_classes, class_paths
+from framework.checkpoint.stateful import EntryError
 from framework.config.target import build, targets_of
 from framework.errors import CheckpointError
 from framework.training.trainer import Trainer

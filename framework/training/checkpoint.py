@@ -1,6 +1,6 @@
 """The files of one node in a checkpoint: what they are made of, and what they say.
 
-They may have been written by anybody: what training could not have saved is a `CheckpointError` that names the file.
+They may have been written by anybody: what training could not have saved is a `DamagedError` that names the file.
 """
 
 import reprlib
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from framework.checkpoint import Generation
 from framework.checkpoint.manifest import MANIFEST
-from framework.errors import CheckpointError
+from framework.errors import CheckpointError, DamagedError
 from framework.estimators import Estimator
 from framework.estimators.files import INIT_FILE, init_parameters, read_weights, weight_files
 from framework.rundir.metrics import STATE_FILE
@@ -118,13 +118,20 @@ def nodes_in(generation: Generation | None) -> list[str]:
         return []
     nodes: Any = generation.manifest.get("nodes")
     if not is_list(nodes, is_word):
-        raise _not_ours(generation.path / MANIFEST, f"nodes: expected a list of names, found {reprlib.repr(nodes)}")
+        raise not_ours(generation.path / MANIFEST, f"nodes: expected a list of names, found {reprlib.repr(nodes)}")
     return list(nodes)
 
 
 def file_of(generation: Generation, node: str, entry: str) -> Path:
     """Return the file that has an entry of a node's state, for errors."""
     return generation.path / node / (_OPTIMIZER if entry in _IN_OPTIMIZER else STATE_FILE)
+
+
+def not_ours(path: Path, reason: object) -> DamagedError:
+    """Return the error for a file that training has not saved, whatever its digest."""
+    return DamagedError(
+        f"{path}: {reason}; training has not saved this: go on from another checkpoint, with name=... resume_from=..."
+    )
 
 
 def _read_json(generation: Generation, node: str) -> dict[str, Any]:
@@ -137,21 +144,15 @@ def _read_json(generation: Generation, node: str) -> dict[str, Any]:
             progress = {**progress, "datasets": [{"epoch": 0, **before}]}
         check_progress(progress)
     except CheckpointError as error:
-        raise _not_ours(path, error) from error
+        raise not_ours(path, error) from error
     return {**content, "progress": progress}
 
 
 def _read_torch(generation: Generation, name: str, is_right: Callable[[Any], bool], expected: str) -> dict[str, Any]:
     content = generation.load(name)
     if not is_right(content):
-        raise _not_ours(generation.path / name, f"expected {expected}")
+        raise not_ours(generation.path / name, f"expected {expected}")
     return dict(content)
-
-
-def _not_ours(path: Path, reason: object) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: {reason}; training has not saved this: go on from another checkpoint, with name=... resume_from=..."
-    )
 
 
 def _are_ids(value: Any) -> bool:

@@ -11,16 +11,15 @@ import torch
 from framework.checkpoint import (
     CheckpointStore,
     CheckpointWriter,
-    EntryError,
     Generation,
     SaveError,
     Snapshot,
     class_paths,
 )
-from framework.errors import CheckpointError
+from framework.checkpoint.stateful import EntryError
 from framework.runtime import Guard, StopReason
 from framework.training.changed import adapted, with_new_schedule
-from framework.training.checkpoint import NodeFiles, file_of, nodes_in, read_initial, read_state, trained_on
+from framework.training.checkpoint import NodeFiles, file_of, nodes_in, not_ours, read_initial, read_state, trained_on
 from framework.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ class Checkpointer:
             states = adapted(states, about["classes"], trainer, **about["settings"])
             trainer.load_state(with_new_schedule(states, trainer) if starts_again else states)
         except EntryError as error:
-            raise CheckpointError(f"{file_of(generation, node, error.entry)}: {error}") from error
+            raise not_ours(file_of(generation, node, error.entry), error) from error
         if starts_again:
             trainer.begin_dataset()
             log.info("%s", _dataset_change(trainer))
