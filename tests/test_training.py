@@ -154,6 +154,7 @@ def test_batches_are_the_data_of_their_rows_however_many_are_gathered_at_once(nu
 
 def test_time_is_that_of_all_attempts_and_only_what_has_ended_is_finished():
     trainer = make_trainer()
+    assert trainer.progress.state_dict()["train_seconds"] == 0.0  # to build it, and to compile, is no training
     trainer.progress.train_seconds = 1000.0
     fit(trainer, StopAfter(3))
     trainer.state.state_dict()

@@ -97,6 +97,7 @@ OTHERS = [
     (("rng", "torch"), "00"),
     (("classes",), []),
     (("classes", "rng"), 5),
+    (("classes", "rng"), KeyError),
     (("classes", "rng"), "\x1b[2J"),
     (("settings",), None),
     (("settings", "more"), 1),

@@ -4,7 +4,8 @@ They may have been written by anybody: what training could not have saved is a `
 """
 
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +36,7 @@ from framework.training.progress import check_progress
 _OPTIMIZER, _SIMULATIONS = "optimizer.pth", "simulations.pth"
 _FACTS = "run"
 _IN_OPTIMIZER = ("optimizer", "scheduler")
+_PARTS = ("estimator", *_IN_OPTIMIZER, "progress", "rng")
 
 
 @dataclass(frozen=True)
@@ -136,16 +138,23 @@ def not_ours(path: Path, reason: object) -> DamagedError:
 
 def _read_json(generation: Generation, node: str) -> dict[str, Any]:
     path, content = generation.path / node / STATE_FILE, generation.load(f"{node}/{STATE_FILE}")
-    try:
+    with _naming(path):
         check_entries(content, _CHECKS, optional={"ranks"})
-        progress = content["progress"]
-        if "datasets" not in progress:  # of a checkpoint from before there were any
-            before = {name: len(ids) for name, ids in trained_on(generation, node).items()}
-            progress = {**progress, "datasets": [{"epoch": 0, **before}]}
+    progress = content["progress"]
+    if "datasets" not in progress:  # of a checkpoint from before there were any
+        before = {name: len(ids) for name, ids in trained_on(generation, node).items()}
+        progress = {**progress, "datasets": [{"epoch": 0, **before}]}
+    with _naming(path):
         check_progress(progress)
+    return {**content, "progress": progress}
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
     except CheckpointError as error:
         raise not_ours(path, error) from error
-    return {**content, "progress": progress}
 
 
 def _read_torch(generation: Generation, name: str, is_right: Callable[[Any], bool], expected: str) -> dict[str, Any]:
@@ -157,6 +166,10 @@ def _read_torch(generation: Generation, name: str, is_right: Callable[[Any], boo
 
 def _are_ids(value: Any) -> bool:
     return isinstance(value, Tensor) and value.dim() == 1 and value.dtype == torch.int64
+
+
+def _are_classes(value: Any) -> bool:
+    return is_mapping(value, is_word) and value.keys() == set(_PARTS)
 
 
 def _is_block(value: Any) -> bool:
@@ -184,7 +197,7 @@ def _is_rank(value: Any) -> bool:
 _CHECKS: dict[str, Check] = {
     "progress": (is_mapping, "counters and history"),
     "rng": (is_mapping, "the states of random generators"),
-    "classes": (lambda value: is_mapping(value, is_word), "the names of classes"),
+    "classes": (_are_classes, f"the names of the classes of {', '.join(_PARTS)}"),
     "settings": (_are_settings, "the optimizer's block, with a scheduler, and the batch_size"),
     _FACTS: (lambda value: has_entries(value, saved_at=is_word), "what is told of the run, with saved_at"),
     "ranks": (lambda value: is_list(value, _is_rank), "of each process rng, loss_sum and weight"),
