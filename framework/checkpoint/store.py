@@ -201,6 +201,8 @@ class CheckpointStore:
         with suppress(OSError):
             temporary.symlink_to(final.name)
             temporary.replace(self.root / "latest")
+        with suppress(OSError):  # if something else has that name
+            temporary.unlink()
 
     def _prune(self, kind: str) -> None:
         """Delete what is older than the `keep` newest that are whole by themselves, as far as is known."""

@@ -1,6 +1,5 @@
 """Files of a checkpoint opened to be read: through no link, and hashed once while they stay as they are."""
 
-import errno
 import os
 import stat
 import time
@@ -78,11 +77,11 @@ def digest(descriptor: int) -> str:
 
 
 def require_directories(directory: Path, name: str) -> None:
-    """Raise `OSError` unless all on the way to a file, `directory` included, are directories and not links to one."""
+    """Raise `DamagedError` unless all on the way to a file, `directory` included, are directories and not links."""
     for parent in reversed(Path(name).parents):
         path = directory / parent
-        if not stat.S_ISDIR(path.lstat().st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "is not a directory", str(path))
+        if not stat.S_ISDIR(mode := path.lstat().st_mode):
+            raise DamagedError(f"{path}: is {'a link' if stat.S_ISLNK(mode) else 'a file'}, expected a directory")
 
 
 def link(source: Path, target: Path, stamp: Stamp) -> bool:
