@@ -4,6 +4,9 @@ import os
 import shutil
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,17 @@ from omegaconf import flag_override
 
 from framework.cli import exit_codes, run_command
 from framework.config.options import prefer_command_line
-from framework.config.overrides import Override, is_override
+from framework.config.overrides import Override, is_override, quoted, recorded
+from framework.config.parse import resolve
 from framework.config.resume_class import INSTRUCTIONS
-from framework.errors import ResumeRefusedError
+from framework.config.target import reason_of
+from framework.config.trust import check_targets
+from framework.errors import ConfigError, ResumeRefusedError, printable
 from framework.paths import CONF_DIR, register_bundle
 from framework.rundir.attempts import AttemptRecord, read_attempts
+
+_MAX_SHOWN = 200
+_NOT_KEPT = INSTRUCTIONS | {"hydra"}  # said to one attempt; a run records nothing of Hydra's own part
 
 
 def main() -> None:
@@ -45,13 +54,18 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
     parser.add_argument("--format", default="text", choices=("text", "json", "markdown"), help="default: text")
     arguments = parser.parse_intermixed_args()
     others = arguments.others
-    composed = None
+    composed = own_targets = None
     if len(others) != 1 or not _is_run(others[0]):
-        last = read_attempts(Path(arguments.run_dir)).last or AttemptRecord()
-        config_dirs = [arguments.config_dir] if arguments.config_dir else last.config_dirs
-        composed = _compose([*kept_beside(others, last.overrides), *others], config_dirs)
+        run_dir = Path(arguments.run_dir)
+        typed_dirs = [arguments.config_dir] if arguments.config_dir else []
+        last = read_attempts(run_dir).last or AttemptRecord()
+        before = kept_beside(others, recorded(last.overrides))
+        dirs = typed_dirs or [path for path in recorded(last.config_dirs) if Path(path).is_dir()]  # those still there
+        with _explained(run_dir, before, dirs):
+            composed = _compose([*before, *others], dirs)
+        own_targets = partial(_composed_alone, others, typed_dirs)
     with exit_codes():
-        _compare(arguments, composed)
+        _compare(arguments, composed, own_targets)
 
 
 def _is_run(argument: str) -> bool:
@@ -63,24 +77,55 @@ def kept_beside(typed: list[str], recorded: list[str]) -> list[str]:
     """Return the recorded overrides without what was said to one attempt, or would not compose with those typed."""
     now, before = [Override.parse(o) for o in typed], [Override.parse(o) for o in recorded]
     set_now, added = {o.path for o in now}, {o.path for o in now if o.prefix == "+"}
-    kept = (o for o in before if o.path not in added and o.top not in INSTRUCTIONS)
+    kept = (o for o in before if o.path not in added and not {o.top, o.key.partition("/")[0]} & _NOT_KEPT)
     return [o.text for o in kept if o.prefix != "~" or o.path not in set_now]
+
+
+@contextmanager
+def _explained(run_dir: Path, before: list[str], config_dirs: list[str]) -> Iterator[None]:
+    """Say so where it is the overrides of the run's last command that do not compose, whatever was typed now."""
+    try:
+        yield
+    except Exception:
+        try:
+            _compose(before, config_dirs)
+        except Exception as error:
+            what, reason = printable(" ".join(before))[:_MAX_SHOWN], printable(reason_of(error))[:_MAX_SHOWN]
+            with exit_codes():
+                raise ConfigError(
+                    f"{run_dir}: what its last command was told ({what}) does not compose: {reason}"
+                ) from error
+        raise
+
+
+def _composed_alone(typed: list[str], config_dirs: list[str]) -> dict[str, Any]:
+    """Return what is composed of the user's own words, nothing where they need those of the run."""
+    try:
+        return resolve(_compose(typed, config_dirs))
+    except Exception:  # whatever Hydra raises
+        return {}
 
 
 def _compose(overrides: list[str], config_dirs: list[str]) -> Any:
     """Compose as framework.train does, Hydra's own part included."""
-    places = (str(Path(path).resolve()).replace("'", r"\'") for path in config_dirs)
-    search = ["hydra.searchpath=[" + ",".join(f"'file://{place}'" for place in places) + "]"] if config_dirs else []
+    places = [quoted(f"file://{Path(path).resolve()}") for path in config_dirs]
+    search = [f"hydra.searchpath=[{','.join(places)}]"] if places else []
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return compose("config", overrides=[*overrides, *search], return_hydra_config=True)
 
 
-def _compare(arguments: Namespace, composed: Any) -> None:
+def _compare(arguments: Namespace, composed: Any, own_targets: Callable[[], dict[str, Any]] | None) -> None:
     from framework.resume import compare_runs, plan_resume, report
     from framework.rundir.directory import RunDirectory
 
     directory, refusal = RunDirectory(Path(arguments.run_dir)), None
     directory.refuse_links()
+
+    def check(config: Mapping[str, Any]) -> None:
+        own = own_targets() if own_targets else {}
+        if own.get("trust") is not True:  # what the run says of itself counts for nothing
+            check_targets(config, own, directory.path)
+
     if composed is None:
         result = compare_runs(directory, RunDirectory(Path(arguments.others[0])))
         is_refused = any(change.verdict == "refused" for change in result[1])
@@ -89,7 +134,7 @@ def _compare(arguments: Namespace, composed: Any) -> None:
         with flag_override(composed, ["struct", "readonly"], False):
             del composed["hydra"]
         composed.resume, composed.overwrite = True, False
-        plan = plan_resume(directory, composed, hydra)
+        plan = plan_resume(directory, composed, hydra, check)
         if plan.source is None:
             raise ResumeRefusedError(f"{directory.path}: holds no run yet, so that nothing can be compared")
         result, refusal = (plan.title, plan.changes, plan.notes), plan.refusal

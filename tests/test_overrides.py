@@ -123,6 +123,14 @@ def test_a_record_may_hold_anything_in_place_of_overrides(value):
     last_to_set(overrides, ["network", "hidden_dim"])
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["hydra.searchpath=[pkg://this]", "++hydra.callbacks.a=1", "hydra/launcher=b", "network@hydra.x=maf", "trust=true"],
+)
+def test_what_a_run_cannot_have_recorded_is_not_composed_again(override):
+    assert kept_beside([], ["seed=1", override]) == ["seed=1"]
+
+
 def test_the_overrides_of_a_sound_record_are_all_kept():
     overrides = ["name=mine", "graph.x.labels=['a b','c']", "+priors.z={_target_: a.B}", "~network"]
     assert recorded(overrides) == recorded(tuple(overrides)) == overrides

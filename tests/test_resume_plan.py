@@ -1,6 +1,7 @@
 """How an attempt begins: refused, consented to, requeued, rebuilt; without building a model."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from framework.checkpoint.manifest import newest_generation
+from framework.config.overrides import Override, may_be_typed
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.resume import compare_runs, report
 from framework.resume.code import code_digests
@@ -67,10 +69,60 @@ def test_a_refusal_says_where_values_come_from_and_what_to_type(tmp_path):
         "  embedding.hidden_dim: — → 128  (embedding=mlp)",
         "  embedding.num_layers: — → 2  (embedding=mlp)",
         "  optimizer.lr: 0.0005 → 0.001  (config.yaml → optimizer.lr=1e-3)",
-        "put back: network.hidden_dim=32 embedding._target_=torch.nn.Flatten ~embedding.output_dim "
-        "~embedding.hidden_dim ~embedding.num_layers · or start another run: name=...",
+        "put back: network.hidden_dim=32 ~embedding.output_dim ~embedding.hidden_dim ~embedding.num_layers "
+        "and the embedding._target_ that it had, torch.nn.Flatten · or start another run: name=...",
         "consent: 'resume_allow=[optimizer.lr]' · or put back: optimizer.lr=0.0005",
     ]
+
+
+def test_a_refusal_gives_back_the_command_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = new_run(tmp_path / "outputs/two_moons", "network.hidden_dim=32", "tracking=[jsonl]", "+priors.z.low=[-1,-1]")
+    line = "as it was: python -m framework.train network.hidden_dim=32 'tracking=[jsonl]' '+priors.z.low=[-1,-1]'"
+    assert refusal(run).splitlines()[-1] == f"{line} +resume=true"
+    elsewhere = new_run(tmp_path / "seed=1,it's", "seed=1", "experiment=slcp")
+    words = shlex.split(refusal(elsewhere).splitlines()[-1])
+    assert words[-4:] == [r"hydra.run.dir='seed=1,it\'s'", "seed=1", "experiment=slcp", "+resume=true"]
+
+
+STRANGE = [
+    "++network._target_=subprocess.Popen",
+    "~priors.z",
+    "+priors.z={_target_: subprocess.Popen, args: [ls]}",
+    "experiment=two_moons",
+]
+
+
+def test_a_refusal_says_in_words_what_a_directory_names_as_code(tmp_path):
+    message = refusal(new_run(tmp_path / "run", *STRANGE))
+    assert "network._target_: subprocess.Popen → framework.estimators.Flow  (attempt 1 → " in message
+    assert "and the network._target_ that it had, subprocess.Popen" in message
+    last = message.splitlines()[-1]
+    assert last.startswith("as it was: with another network._target_, priors.z, which chooses code or files; look at ")
+    assert "_target_=" not in message and "framework.train" not in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "network._target_=os.system",
+        "network={_target_: os.system}",
+        "network=../../outputs/theirs/network",
+        "+experiment=/tmp/theirs",
+        "optimizer/scheduler=../theirs",
+        "tracking=[jsonl,../theirs]",
+        "network@priors.z=theirs",
+        "hydra.searchpath=[pkg://this]",
+        "hydra/launcher=theirs",
+        "name=${oc.env:SECRET}",
+        "name=a\nput back: b",
+        "--config-dir=theirs",
+        "--experimental-rerun=theirs.pickle",
+        "theirs",
+    ],
+)
+def test_an_override_that_may_choose_code_is_never_one_to_type(override):
+    assert not may_be_typed(Override.parse(override))
 
 
 @pytest.mark.parametrize(

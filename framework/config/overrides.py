@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 _PARTS = re.compile(r"(\+\+|\+|~)?([^=@]*)(?:@([^=]*))?(?:=(.*))?", re.DOTALL)
 _TYPED_KEY = re.compile(r"[\w$]\S*")
-_OPTION = re.compile(r"[\w-]+(?:\.[\w-]+)*")
+_OPTIONS = re.compile(r"\[?[\w-]+(,[\w-]+)*\]?")  # names of a group's options, which are no paths
+_PLAIN = ("name", "seed", "device")  # keys of the top level that are no groups
 _MAX_LENGTH = 131_072  # bytes of one argument of a command line on Linux
 
 
@@ -72,11 +73,6 @@ class Override:
         named = not self.prefix and self.package is None and "." not in self.key
         return named and re.fullmatch(r"\w+", self.value or "") is not None
 
-    @property
-    def names_option(self) -> bool:
-        """Whether the value can be the name of a group's option, and not the path of a file elsewhere."""
-        return self.value is not None and _OPTION.fullmatch(self.value) is not None
-
     def sets(self, path: Sequence[str | int]) -> bool:
         """Tell whether it sets the key at `path`, a group around it, or something below it."""
         key, place = ".".join(map(str, path)), self.place
@@ -86,6 +82,20 @@ class Override:
 def is_override(argument: str) -> bool:
     """Tell whether an argument of a command line reads like an override."""
     return Override.parse(argument).is_typed
+
+
+def may_be_typed(override: Override) -> bool:
+    """Tell whether an override that a stranger has recorded may be shown as one to type.
+
+    It must not choose code: by a `_target_`, by an option that is the path of a file, or in Hydra's own part.
+    """
+    text = override.text
+    if not override.is_typed or not text.isprintable() or "_target_" in text or "${" in text:
+        return False
+    if override.top == "hydra" or override.package is not None:
+        return False
+    is_group = "/" in override.key or ("." not in override.key and override.key not in _PLAIN)
+    return not is_group or override.value is None or _OPTIONS.fullmatch(override.value) is not None
 
 
 def last_of(overrides: Iterable[str], key: str) -> str | None:

@@ -227,8 +227,10 @@ def _check_texts(value: Any, key: str, depth: int = 0) -> None:
     if depth > MAX_DEPTH:
         raise ConfigError(f"{key.partition('.')[0]}: nested more than {MAX_DEPTH} deep")
     for name, item in value.items() if isinstance(value, Mapping) else ():
-        if not isinstance(name, str):
-            raise ConfigError(f"{_join(key, name)}={item}: a key must be text; write it in quotes")
+        if not isinstance(name, str) or not name.isprintable():
+            raise ConfigError(
+                f"{_join(key, name)}={item}: a key must be text without control characters; write it in quotes"
+            )
         _check_texts(item, _join(key, name), depth + 1)
     for index, item in enumerate(value) if isinstance(value, list) else ():
         _check_texts(item, _join(key, index), depth + 1)

@@ -157,7 +157,7 @@ def _import(name: str, where: Path, only_own: bool) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:  # whatever the module raises
-        raise ImportError(f"{type(error).__name__}: {error}") from error
+        raise ImportError(f"{type(error).__name__}: {error}") from None
 
 
 def _check_owner(spec: ModuleSpec | None, name: str, where: Path, only_own: bool) -> None:

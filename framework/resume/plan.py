@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Plan:
         refused = [change for change in self.changes if change.verdict == "refused"]
         if not refused or self.source is None or self.old is None:
             return None
-        return ResumeRefusedError(describe(self.source.path, refused, self.old, self.overrides))
+        return ResumeRefusedError(describe(self.source.path, refused, self.old, self.overrides, self.config_dirs))
 
     @property
     def beginning(self) -> dict[str, Any]:
@@ -127,8 +127,13 @@ def _state_of(directory: RunDirectory) -> tuple[list[int], str]:
     return directory.attempts().numbers, paths[-1].name if paths else ""
 
 
-def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Plan:
-    """Plan an attempt that was not requeued, and judge what it changes."""
+def plan_resume(
+    directory: RunDirectory,
+    composed: DictConfig,
+    hydra: Any,
+    check: Callable[[Mapping[str, Any]], None] = lambda config: None,
+) -> Plan:
+    """Plan an attempt that was not requeued, and judge what it changes; `check` is called before any of it is built."""
     container = resolve(composed)
     config = from_container(container)
     overrides = list(hydra.overrides.task)
@@ -154,7 +159,7 @@ def plan_resume(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Pl
         f"↻ Resuming {source.path}{position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
     )
     plan.notes = [*hints, *_lost(old), *torch_note(old, record)]
-    _add_tensors(plan, generation)
+    _add_tensors(plan, generation, check)
     return plan
 
 
@@ -217,13 +222,14 @@ def _origin_of_old(old: RunRecord, change: Change) -> str:
     return "config.yaml"
 
 
-def _add_tensors(plan: Plan, generation: Generation | None) -> None:
+def _add_tensors(plan: Plan, generation: Generation | None, check: Callable[[Mapping[str, Any]], None]) -> None:
     """Attach to the last change of shape which weights do not fit; without torch where no shape changes."""
     shapes = [change for change in plan.changes if change.kind == SHAPE]
     if not shapes or generation is None or plan.source is None:
         return
     try:
         with uncollected():  # some networks make torch load more of itself
+            check(plan.record.config)
             from framework.resume.tensors import changed_tensors
 
             shapes[-1].tensors = changed_tensors(plan.config, generation, plan.source.simulations_dir)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from framework.config.overrides import Override
+from framework.config.overrides import Override, may_be_typed, quoted, recorded
+from framework.config.resume_class import INSTRUCTIONS
 from framework.config.schema import SHAPE, TRAJECTORY
+from framework.errors import printable
 from framework.resume.diff import ABSENT, Change
 from framework.resume.policy import FOLLOWS_EPOCHS, VERSION
 from framework.resume.report import short
@@ -16,8 +18,10 @@ _VALUE_WIDTH = 48
 _MANY = 3  # keys to consent to one by one
 
 
-def describe(run_dir: Path, refused: Sequence[Change], old: RunRecord, overrides: Sequence[str]) -> str:
-    """Return the message; `overrides` are those of the attempt that is refused."""
+def describe(
+    run_dir: Path, refused: Sequence[Change], old: RunRecord, overrides: Sequence[str], config_dirs: Sequence[str]
+) -> str:
+    """Return the message; `overrides` and `config_dirs` are those of the attempt that is refused."""
     lines = [f"{run_dir}: incompatible config; nothing was changed"]
     lines += [f"  {_line(change)}" for change in refused]
     shape = [change for change in refused if change.kind == SHAPE]
@@ -29,22 +33,33 @@ def describe(run_dir: Path, refused: Sequence[Change], old: RunRecord, overrides
         allow = f"resume_allow=[{TRAJECTORY if many else ','.join(dict.fromkeys(consent))}]"
         back = _back([change for change in refused if change.kind != SHAPE], old)
         lines.append(f"consent: {shlex.quote(allow)} · or put back: {back}")
-    return "\n".join([*lines, *_as_before(old, overrides)])
+    return "\n".join([*lines, *_as_before(run_dir, old, overrides, config_dirs)])
 
 
 def _line(change: Change) -> str:
-    origins = " → ".join(filter(None, (change.old_origin, change.new_origin)))
+    origins = " → ".join(filter(None, (_shown_origin(change.old_origin), change.new_origin)))
     values = f"{short(change.old, _VALUE_WIDTH)} → {short(change.new, _VALUE_WIDTH)}"
     says = "; ".join(filter(None, (origins, change.reason)))
     return f"{change.key}: {values}" + (f"  ({says})" if says else "")
 
 
+def _shown_origin(origin: str) -> str:
+    """Return where the directory says that a value comes from, without an override that nobody should type."""
+    override, is_attempt, number = origin.rpartition(" in attempt ")
+    return origin if not is_attempt or may_be_typed(Override.parse(override)) else f"attempt {number}"
+
+
 def _back(changes: Sequence[Change], old: RunRecord) -> str:
     """Return what undoes the changes, to be typed as it is where it is a matter of overrides."""
-    return " ".join(dict.fromkeys(_undo(change, old.config) for change in changes))
+    undone = [_undo(change, old.config) for change in changes]
+    typed = [item.text for item in undone if isinstance(item, Override)]
+    line = " ".join(f"~{shlex.quote(t[1:])}" if t[0] == "~" else shlex.quote(t) for t in dict.fromkeys(typed))
+    words = [item for item in undone if isinstance(item, str)]
+    return " and ".join(filter(None, [line, *dict.fromkeys(words)]))
 
 
-def _undo(change: Change, config: dict[str, Any]) -> str:
+def _undo(change: Change, config: dict[str, Any]) -> Override | str:
+    """Return the override that undoes a change, or what to do in words."""
     if change.key == VERSION:
         return f"framework {change.old}"
     if change.path[0] == "code":
@@ -60,14 +75,28 @@ def _undo(change: Change, config: dict[str, Any]) -> str:
         value = value.get(name, ABSENT)
     key = ".".join(names)
     if value is ABSENT:
-        return f"~{key}"
-    return shlex.quote(f"{'++' if change.new is ABSENT else ''}{key}={short(value).replace(', ', ',')}")
+        return Override.parse(f"~{key}")
+    written = f"{'++' if change.new is ABSENT else ''}{key}={short(value).replace(', ', ',')}"
+    override = Override.parse(written)
+    return override if may_be_typed(override) else f"the {key} that it had, {short(value, _VALUE_WIDTH)}"
 
 
-def _as_before(old: RunRecord, overrides: Sequence[str]) -> list[str]:
-    """Return the command that goes on without any change, if overrides of the last attempt were left out."""
+def _as_before(run_dir: Path, old: RunRecord, overrides: Sequence[str], config_dirs: Sequence[str]) -> list[str]:
+    """Return the command that goes on without any change, if overrides of the last attempt were left out.
+
+    What the directory has recorded is given back as a line to type only if it cannot choose what code runs. Where the
+    configuration files lie is as this command says.
+    """
     last = next((a for a in reversed(old.attempts) if not a.requeued), None)
-    if last is None or set(last.overrides) <= {*overrides, "+resume=true"}:
+    before = [Override.parse(text) for text in recorded(last.overrides)] if last else []
+    before = [o for o in before if o.top not in INSTRUCTIONS]
+    if {o.text for o in before} <= set(overrides):
         return []
-    given = [a for a in last.command[2:] if Override.parse(a).key not in ("resume", "overwrite")]
-    return [f"as it was: python -m framework.train {shlex.join(given)} +resume=true"]
+    if odd := [o for o in before if not may_be_typed(o) and o.text not in overrides]:
+        names = ", ".join(dict.fromkeys(printable(o.name)[:_VALUE_WIDTH] for o in odd))
+        return [f"as it was: with another {names}, which chooses code or files; look at {run_dir / 'attempts'} first"]
+    options = [f"--config-dir={path}" for path in config_dirs]
+    if run_dir != Path("outputs", str(old.config.get("name"))):
+        options.append(f"hydra.run.dir={quoted(str(run_dir))}")
+    line = shlex.join([*options, *(o.text for o in before)])
+    return [f"as it was: python -m framework.train {line} +resume=true"]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from framework.errors import printable
 from framework.resume.diff import ABSENT, Change
 
 _TENSORS_SHOWN = 2
@@ -61,7 +62,7 @@ def short(value: Any, width: int = 1000) -> str:
     """Return a value on one line, as people write it in YAML, cut to `width`."""
     if value is ABSENT:
         return repr(ABSENT)
-    shown = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    shown = printable(json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)
     return shown if len(shown) <= width else f"…{shown[1 - width :]}" if "/" in shown else f"{shown[: width - 1]}…"
 
 
