@@ -16,7 +16,10 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from omegaconf import DictConfig
+
 from framework.config.owner import Owner, owner_of
+from framework.config.parse import resolve
 from framework.config.target import targets_of, unimportable
 from framework.errors import ConfigError, printable
 from framework.loading import uncollected
@@ -91,6 +94,16 @@ def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | Non
                 ) from error
             except ImportError as error:
                 raise ConfigError(printable(f"{where}: {unimportable(key, target, error)}")) from error
+
+
+def check_pinned(container: Mapping[str, Any], composed: DictConfig, where: Path) -> None:
+    """Check the config that `where` has for this attempt, unless what the user has composed now says trust=true."""
+    try:
+        own = resolve(composed)
+    except ConfigError:  # what it says is ignored
+        own = {}
+    if composed.get("trust") is not True:
+        check_targets(container, own, where)
 
 
 def _place_of(path: tuple[str | int, ...], is_argument: bool) -> _Place:

@@ -14,7 +14,7 @@ from framework.checkpoint.manifest import Generation, generation_paths, newest_g
 from framework.config.overrides import last_to_set
 from framework.config.parse import from_container, resolve
 from framework.config.schema import SHAPE, Config
-from framework.config.trust import check_targets
+from framework.config.trust import check_pinned
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
 from framework.loading import uncollected
 from framework.resume import report
@@ -171,17 +171,17 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
             f"{old.doubt}: no checkpoint tells the config that this attempt went on with, so that its job cannot be "
             "resumed by itself; resume it by hand, with +resume=true and what was typed for it"
         )
+    check_pinned(old.config, composed, directory.path)
     pinned = parsed(directory, old.config)
-    now, problem = _composed_now(composed)
-    if not (now and now["trust"]):
-        check_targets(pinned, now, directory.path)
     config = dataclasses.replace(from_container(pinned), resume=True)
     record = _record(pinned, config)
     overrides = old.attempts[-1].overrides if old.attempts else []
     plan = Plan(config, pinned, record, overrides, source=directory, old=old, requeued=True)
-    if problem:
-        plan.notes.append(f"the files as they are now would not run ({problem}); ignored")
-    edits = differences(pinned, now) if now else []
+    try:
+        edits = differences(pinned, dataclasses.asdict(from_container(resolve(composed))))
+    except ConfigError as error:
+        plan.notes.append(f"the files as they are now would not run ({error}); ignored")
+        edits = []
     for change in edits:
         change.verdict = "ignored"
     changed = code_changes(old, record)
@@ -195,14 +195,6 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
     plan.title = f"↻ Resuming {directory.path}{where}: requeued, with the config that it had"
     plan.notes += [*_lost(old), *torch_note(old, record)]
     return plan
-
-
-def _composed_now(composed: DictConfig) -> tuple[dict[str, Any] | None, ConfigError | None]:
-    """Return what the user's own command line and files compose to, or why they do not."""
-    try:
-        return dataclasses.asdict(from_container(resolve(composed))), None
-    except ConfigError as error:
-        return None, error
 
 
 def _record(container: Mapping[str, Any], config: Config) -> RunRecord:

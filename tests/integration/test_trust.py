@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from framework.rundir.directory import RunDirectory
-from tests.integration.command import TINY, run, train
+from tests.integration.command import TINY, run, train, warm_start
 from tests.toy_run import begin
 
 PLANTED = ["~priors.z", "+priors.z={_target_: subprocess.check_call, args: [touch, called]}"]
@@ -48,6 +48,24 @@ def test_sample_calls_nothing_that_is_no_prior(hostile, kind):
 def test_sample_calls_it_if_the_user_trusts_the_directory(hostile):
     result = run("framework.sample", "outputs/two_moons", "prior", "trust=true", cwd=hostile)
     assert result.returncode == 2 and "expected a prior of framework.priors" in result.stderr
+    assert (hostile / "called").exists()
+
+
+def requeued(cwd, *overrides):
+    return warm_start("framework.train", *TINY, *overrides, cwd=cwd, FRAMEWORK_REQUEUED="1").wait()
+
+
+def test_a_requeued_attempt_calls_nothing_that_the_user_has_not_composed(hostile):
+    result = requeued(hostile)
+    assert result.returncode == 2, result.stderr
+    assert "outputs/two_moons: priors.z._target_=subprocess.check_call is a part of Python" in result.stderr
+    assert not (hostile / "called").exists()
+
+
+@pytest.mark.parametrize("own", [["trust=true"], PLANTED], ids=["trusted", "composed"])
+def test_a_requeued_attempt_calls_what_the_user_has_said(hostile, own):
+    result = requeued(hostile, *own)
+    assert "expected a prior of framework.priors" in result.stderr
     assert (hostile / "called").exists()
 
 
