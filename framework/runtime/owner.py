@@ -1,0 +1,211 @@
+"""Who owns a directory, as the files of its lease say; they may be damaged, or be no such files at all."""
+
+import errno
+import os
+import re
+import secrets
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from framework.errors import DamagedError, UnreadableError
+from framework.files import create, open_to_read, retry
+from framework.records import decode, encode
+from framework.runtime.job import job_id, start_number
+from framework.runtime.process import birth, machine
+
+EXPIRY_SECONDS = 120.0  # of silence, after which an owner that cannot be looked at counts as dead
+
+NAME = re.compile(r"(\d{6,15})\.json")
+_MAX_BYTES = 2**16
+_MAX_TEXT = 1000
+_MAX_PID = 2**31
+_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL}  # what file systems answer without it
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that holds a directory, or held it."""
+
+    host: str = field(default_factory=socket.gethostname)
+    machine: str = field(default_factory=machine)
+    pid: int = field(default_factory=os.getpid)
+    birth: str | None = field(default_factory=lambda: birth(os.getpid()))
+    job_id: str | None = field(default_factory=job_id)
+    start_number: int = field(default_factory=start_number)
+    since: float = field(default_factory=time.time)
+    nonce: str = field(default_factory=lambda: uuid.uuid4().hex)
+    released: bool = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can be looked at from here."""
+        return self.machine == machine()
+
+    def is_alive(self, now: float, last_sign: float) -> bool:
+        """Tell whether the process still holds its directory, as far as can be known from here."""
+        if self.released:
+            return False
+        if self.is_here:
+            return birth(self.pid) in (self.birth, "unknown")
+        return now - last_sign < EXPIRY_SECONDS
+
+    def was_restarted_as(self, other: "Owner") -> bool:
+        """Tell whether `other` is the same job after a requeue: its scheduler has ended this one."""
+        return self.job_id is not None and self.job_id == other.job_id and self.start_number < other.start_number
+
+    def __str__(self) -> str:
+        return f"host {self.host}, pid {self.pid}" + (f", job {self.job_id}" if self.job_id else "")
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What the newest file of a lease says; `owner` is None while that is being written, or where it is damaged."""
+
+    number: int
+    owner: Owner | None
+    last_sign: float  # Unix seconds, by the clock of the file system
+
+    def is_alive(self, now: float) -> bool:
+        """Tell whether the directory is held, `now` being the time by that clock."""
+        if self.owner is None:
+            return abs(now - self.last_sign) < EXPIRY_SECONDS
+        return self.owner.is_alive(now, self.last_sign)
+
+
+def read_lease(lease_dir: Path) -> Holding | None:
+    """Return who holds the lease, or held it last; None if nobody ever did.
+
+    Raises `UnreadableError` where the file system does not tell: then nobody must take it over.
+    """
+    for _ in range(100):
+        try:
+            numbers = sorted(_numbers(lease_dir), reverse=True)
+            if not numbers:
+                return None
+            for number in numbers:  # what is no regular file is no lease, but its number is taken
+                with suppress(FileNotFoundError):  # overtaken and removed
+                    if (found := _read(path_of(lease_dir, number))) is not None:
+                        return Holding(numbers[0], *found)
+            if highest(lease_dir) == numbers[0]:
+                return Holding(numbers[0], None, 0.0)
+        except OSError as error:
+            raise UnreadableError.of(lease_dir, error) from error
+    raise UnreadableError(f"{lease_dir}: its files come and go; look at what other processes do there, then try again")
+
+
+def is_held(lease_dir: Path, holding: Holding | None) -> bool:
+    """Tell whether a directory is held, for those who only look; `holding` is what `read_lease` has returned.
+
+    How long an owner elsewhere has been silent is told by the clock of the file system, which this host need not share.
+    """
+    if holding is None or (holding.owner and (holding.owner.released or holding.owner.is_here)):
+        return holding is not None and holding.is_alive(0.0)
+    return holding.is_alive(file_system_now(lease_dir))
+
+
+def file_system_now(directory: Path) -> float:
+    """Return the time by the clock that dates the files in `directory`, or this host's where it may not be asked."""
+    try:
+        try:
+            descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+            path = directory / f".{secrets.token_hex(16)}.tmp"
+            descriptor = create(path)
+            path.unlink()
+        try:
+            return os.fstat(descriptor).st_mtime
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return time.time()
+
+
+def encode_owner(owner: Owner) -> bytes:
+    """Return what the owner's file holds: all of it twice, so that one wrong byte does not hide who it is."""
+    return 2 * (encode(asdict(owner)).replace(b"\n", b" ") + b"\n")
+
+
+def highest(lease_dir: Path) -> int:
+    """Return the highest number there, or 0; raises `OSError`."""
+    return max(_numbers(lease_dir), default=0)
+
+
+def path_of(lease_dir: Path, number: int) -> Path:
+    """Return the file of an owner."""
+    return lease_dir / f"{number:06d}.json"
+
+
+def _numbers(lease_dir: Path) -> list[int]:
+    try:
+        names = retry(lambda: _names(lease_dir))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [int(match[1]) for match in map(NAME.fullmatch, names) if match]
+
+
+def _names(lease_dir: Path) -> list[str]:
+    descriptor = os.open(lease_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.listdir(descriptor)  # noqa: PTH208
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> tuple[Owner | None, float] | None:
+    """Return the owner in a file and its time of modification, None for what is no regular file."""
+    try:
+        data, last_sign = retry(lambda: _read_once(path))
+        return _decode(path, data), last_sign
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO):
+            return None
+        raise
+
+
+def _read_once(path: Path) -> tuple[bytes, float]:
+    descriptor = open_to_read(path)  # to open it refreshes NFS's cache
+    try:
+        return os.read(descriptor, _MAX_BYTES), os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def _decode(path: Path, data: bytes) -> Owner | None:
+    """Return the owner that one of the copies names, or that version 0.2 has written, once and without a digest."""
+    half = len(data) // 2
+    for part in (data[:half], data[half:], *data.split(b"\n"), data):
+        with suppress(DamagedError, TypeError):
+            facts = decode(path, part, of_version_02=_TYPES)
+            if facts.keys() == _TYPES.keys() and all(is_one(facts[name]) for name, is_one in _TYPES.items()):
+                return Owner(**facts)
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _MAX_TEXT and value.isprintable()
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or _is_text(value)
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "host": _is_text,
+    "machine": _is_text,
+    "pid": lambda value: type(value) is int and 0 < value < _MAX_PID,
+    "birth": _is_text_or_none,
+    "job_id": _is_text_or_none,
+    "start_number": lambda value: type(value) is int,
+    "since": lambda value: isinstance(value, float),
+    "nonce": _is_text,
+    "released": lambda value: isinstance(value, bool),
+}
+assert _TYPES.keys() == {f.name for f in fields(Owner)}
