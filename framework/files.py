@@ -6,6 +6,7 @@ there as a whole or not at all. Knows nothing of what the files hold.
 
 import errno
 import itertools
+import logging
 import os
 import re
 import secrets
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -138,6 +141,13 @@ def make_directory(path: Path) -> None:
         sync_directory(path.parent)
 
 
+def make_own_directory(path: Path) -> None:
+    """Create a directory as `make_directory` does; a file or a link that is in its place is renamed, and told of."""
+    if os.path.lexists(path) and not is_real_directory(path):
+        log.warning("⚠ %s: is no directory, or a link to one; it is %s now", path, set_aside(path).name)
+    make_directory(path)
+
+
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -188,7 +198,11 @@ def _commit(temporary: Path, path: Path, durable: bool) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    temporary.replace(path)
+    try:
+        temporary.replace(path)
+    except IsADirectoryError:  # nobody but a stranger makes one there
+        log.warning("⚠ %s: is a directory, expected a file; it is %s now", path, set_aside(path).name)
+        temporary.replace(path)
     if durable:
         sync_directory(path.parent)
 

@@ -7,18 +7,20 @@ import dataclasses
 import errno
 import json
 import math
+import os
 import reprlib
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import xxhash
 
 from framework.errors import CheckpointError, DamagedError, UnreadableError
-from framework.files import read_file, replace_file
+from framework.files import open_to_read, read_file, replace_file, retry
 
 T = TypeVar("T")
 
@@ -52,12 +54,8 @@ def read_record(path: Path, of_version_02: Collection[str] = ()) -> dict[str, An
 
 def read_bytes(path: Path, max_bytes: int | None = _MAX_BYTES) -> bytes:
     """Return what a file of a run holds; raises as `read_record` does."""
-    try:
+    with _explained(path):
         return read_file(path, max_bytes)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(errno.ENOENT, "missing", str(path)) from None
-    except OSError as error:
-        raise read_error(path, error) from error
 
 
 def read_error(path: Path, error: OSError) -> CheckpointError:
@@ -65,6 +63,13 @@ def read_error(path: Path, error: OSError) -> CheckpointError:
     if error.errno in _DAMAGE:
         return DamagedError(f"{path}: {_DAMAGE[error.errno]}")
     return UnreadableError.of(path, error)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file of a run for libraries that read it; raises as `read_record` does, also in the block."""
+    with _explained(path), os.fdopen(retry(lambda: open_to_read(path)), "rb") as file:
+        yield file
 
 
 def encode(content: Mapping[str, Any]) -> bytes:
@@ -92,6 +97,16 @@ def parse_json(path: Path, data: bytes) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise DamagedError(f"{path}: damaged ({reason})") from error
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(errno.ENOENT, "missing", str(path)) from None
+    except OSError as error:
+        raise read_error(path, error) from error
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 from framework.errors import DamagedError, UnreadableError
-from framework.files import create, open_to_append, read_file, remove_unfinished, replace_file, replacing, retry
-from framework.records import read_error, read_record, write_record
+from framework.files import (
+    create,
+    is_real_directory,
+    make_own_directory,
+    open_to_append,
+    read_file,
+    remove_unfinished,
+    replace_file,
+    replacing,
+    retry,
+)
+from framework.records import opened, read_error, read_record, write_record
 
 
 def names(directory):
@@ -140,3 +150,45 @@ def test_an_error_is_damage_only_where_the_file_is_to_blame(number, kind, reason
     error = read_error(Path("a.pth"), OSError(number, os.strerror(number)))
     assert type(error) is kind
     assert re.match(rf"a\.pth: {reason}", str(error))
+
+
+def test_a_directory_in_place_of_a_file_is_renamed_and_told_of(tmp_path, caplog):
+    path = tmp_path / "a.json"
+    for number in ("", "-2"):
+        path.mkdir()
+        (path / "precious").touch()
+        replace_file(path, "mine")
+        assert path.read_text() == "mine" and (tmp_path / f"a.json.damaged{number}/precious").exists()
+        assert f"is a directory, expected a file; it is a.json.damaged{number} now" in caplog.text
+        path.unlink()
+
+
+def test_a_file_or_a_link_in_place_of_a_directory_is_renamed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file").write_text("precious")
+    for name in ("link", "file", "none"):
+        make_own_directory(tmp_path / name)
+        assert is_real_directory(tmp_path / name)
+    assert (tmp_path / "file.damaged").read_text() == "precious" and (tmp_path / "link.damaged").is_symlink()
+
+
+def test_what_libraries_read_is_opened_as_records_are(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with opened(tmp_path / "a") as file:
+        assert file.read() == b"abc"
+    with pytest.raises(DamagedError, match="link: is a link"), opened(tmp_path / "link"):
+        pass
+    with pytest.raises(FileNotFoundError, match="missing"), opened(tmp_path / "none"):
+        pass
+    with pytest.raises(UnreadableError, match="cannot be read now"), opened(tmp_path / "a"):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_file_without_a_digest_is_of_an_older_version_only_with_its_very_keys(tmp_path):
+    (tmp_path / "a.json").write_text('{"lr": 1}')
+    assert read_record(tmp_path / "a.json", of_version_02=("lr",)) == {"lr": 1}
+    for keys in ((), ("lr", "seed"), ("seed",)):
+        with pytest.raises(DamagedError):
+            read_record(tmp_path / "a.json", of_version_02=keys)

@@ -102,9 +102,7 @@ def test_a_file_that_names_nobody_is_held_until_it_has_expired(tmp_path, text):
     path = tmp_path / "000001.json"
     path.write_bytes(text.encode(errors="surrogatepass"))
     os.utime(path, (time.time() - 20, time.time() - 20))
-    with pytest.raises(
-        ResumeRefusedError, match=r"000001\.json: is being written or is damaged.*come back in \d+ s"
-    ):
+    with pytest.raises(ResumeRefusedError, match=r"000001\.json: is being written or is damaged.*come back in \d+ s"):
         Lease(tmp_path).__enter__()
     os.utime(path, (1, 1))
     assert can_be_taken(tmp_path)
