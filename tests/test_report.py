@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -287,3 +288,23 @@ def test_equal_and_missing_predictions_have_a_figure(tmp_path, event_shape, valu
     report_of(tmp_path, predictive=[predictive])
     assert (tmp_path / "x_predictive_0.png").exists()
     assert "NaN" not in (tmp_path / "summary.json").read_text()
+
+
+def test_nothing_is_written_through_a_link_and_no_rest_of_a_killed_write_stays(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "report").mkdir()
+    for name in ("report.html.tmp", "report.html", "summary.json.tmp", "summary.json", "z_loss.png"):
+        (tmp_path / "report" / name).symlink_to(precious)
+    (tmp_path / "report/.report.html.0123456789abcdef.tmp").write_text("half")
+    page = report_of(tmp_path / "report", node_report())
+    assert precious.read_text() == "precious"
+    assert page.read_text().startswith("<!") and summary_of(tmp_path / "report")["title"] == "a title"
+    assert not list((tmp_path / "report").glob(".*"))
+
+
+def test_a_report_is_durable(tmp_path, monkeypatch):
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    report_of(tmp_path / "report", node_report())
+    assert {path.stat().st_ino for path in [tmp_path, *tmp_path.rglob("*")]} <= synced

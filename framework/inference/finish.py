@@ -14,6 +14,7 @@ from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
 from framework.config.schema import Config
 from framework.estimators.files import blocks_of, load_estimator
+from framework.files import make_own_directory
 from framework.graph import Graph
 from framework.inference.draw import Arrays, draw_calibration, draw_posterior, draw_predictive
 from framework.inference.information import information_gain
@@ -54,7 +55,7 @@ class Finish:
 
     def go(self, console: Console) -> None:
         """Write `samples/` and `report/`, and say where they are."""
-        self.directory.samples_dir.mkdir(parents=True, exist_ok=True)
+        make_own_directory(self.directory.samples_dir)
         samples = self._sample(console) if self.graph.is_observed else {}
         log.info(
             "samples: %s",

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from framework.files import make_own_directory, remove_unfinished, replace_file
 from framework.inference.figures import loss_figure
 from framework.inference.figures_calibration import recovery_figure, sbc_figure, tarp_figure
 from framework.inference.figures_corner import MAX_INTERVALS, corner_figure
@@ -41,11 +42,12 @@ def write_report(
     predictive: Sequence[PredictiveReport] = (),
     seed: int = 0,
 ) -> Path:
-    """Write figures, `summary.json` and `report.html` to `report_dir`, each atomically; return the HTML's path.
+    """Write figures, `summary.json` and `report.html` to `report_dir`, each whole and durable; return the HTML's path.
 
     The HTML needs no other file and no network. `seed` is that of the calibration tests' random choices.
     """
-    report_dir.mkdir(parents=True, exist_ok=True)
+    make_own_directory(report_dir)
+    remove_unfinished(report_dir)
     sections, numbers = [], {}
     for node in nodes:
         calibration = calibrate(node, seed)
@@ -53,9 +55,9 @@ def write_report(
         sections.append((node, numbers[node.name], _node_figures(report_dir, node, calibration)))
     predictions = [(entry, summarise_predictive(entry), _predictive_figures(report_dir, entry)) for entry in predictive]
     summary = {"title": title, "facts": facts, "nodes": numbers, "predictive": {p.name: s for p, s, _ in predictions}}
-    _write(report_dir / "summary.json", json.dumps(_without_nan(summary), indent=2, allow_nan=False).encode())
+    replace_file(report_dir / "summary.json", json.dumps(_without_nan(summary), indent=2, allow_nan=False).encode())
     page = _template().render(title=title, facts=facts, sections=sections, predictions=predictions)
-    _write(report_dir / "report.html", page.encode())
+    replace_file(report_dir / "report.html", page.encode())
     return report_dir / "report.html"
 
 
@@ -108,18 +110,11 @@ def _save(report_dir: Path, name: str, figure: Figure) -> _Image:
     file_name = re.sub(r"[^\w-]+", "_", name) + ".png"
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=FIGURE_DPI, facecolor="white")
-    _write(report_dir / file_name, buffer.getvalue())
+    replace_file(report_dir / file_name, buffer.getvalue())
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     # CSS has 96 pixels per inch, so that text has the same size in all figures.
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     return _Image(file_name, source, width, height)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace the file, so that a reader or a crash never sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 def _without_nan(value: Any) -> Any:

@@ -5,15 +5,17 @@ import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from framework.config.schema import Config
-from framework.errors import ConfigError
-from framework.files import replace_file
+from framework.errors import ConfigError, DamagedError
+from framework.files import is_real_directory, make_own_directory, remove_unfinished, replace_file, replacing
 from framework.graph import parameter_names
+from framework.records import opened
 from framework.rundir.times import now
 
 SOURCE_FILE = "source.json"
@@ -26,20 +28,20 @@ def write_samples(
     labels: Mapping[str, Sequence[str]],
     source: Mapping[str, Any],
 ) -> None:
-    """Write {node: {array name: array}} to `directory/<node>.npz`, each file replaced as a whole.
+    """Write {node: {array name: array}} to `directory/<node>.npz`, each file replaced as a whole, and durable.
 
-    The labels of a node, if it has any, are one more array; `source` says which data the samples are of.
+    The labels of a node, if it has any, are one more array; `source` says which data the samples are of, and is there
+    once all of them are.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    replace_file(directory / SOURCE_FILE, json.dumps(source, indent=1))
+    make_own_directory(directory)
+    remove_unfinished(directory)
+    with suppress(OSError):
+        (directory / SOURCE_FILE).unlink()
     for node, content in arrays.items():
         named = {**content, "labels": np.array(labels[node], dtype=np.str_)} if labels.get(node) else content
-        temporary = directory / f".{node}.tmp.npz"
-        with temporary.open("wb") as file:
+        with replacing(directory / f"{node}.npz") as temporary, temporary.open("wb") as file:
             np.savez(file, **named)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(directory / f"{node}.npz")
+    replace_file(directory / SOURCE_FILE, json.dumps(source, indent=1))
 
 
 def names_of_parameters(arrays: Mapping[str, Mapping[str, np.ndarray]], config: Config) -> dict[str, list[str]]:
@@ -51,22 +53,29 @@ def names_of_parameters(arrays: Mapping[str, Mapping[str, np.ndarray]], config: 
 
 
 def read_samples(directory: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Read what `write_samples` has written."""
-    if not directory.is_dir():
+    """Read what `write_samples` has written; raises `CheckpointError` naming a file that is damaged."""
+    if not is_real_directory(directory):
         there = ", ".join(sorted(path.name for path in directory.parent.glob("[!.]*"))) or "nothing"
         raise ConfigError(f"{directory}: no samples here; there is {there} in {directory.parent}")
-    found = {}
-    for path in sorted(directory.glob("[!.]*.npz")):
-        with np.load(path) as file:
-            found[path.stem] = {name: file[name] for name in file.files}
-    return found
+    return {path.stem: _read_arrays(path) for path in sorted(directory.glob("[!.]*.npz"))}
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with opened(path) as opened_file:
+        try:
+            with np.load(opened_file, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except OSError:
+            raise
+        except Exception as error:  # a damaged file makes NumPy raise nearly anything
+            raise DamagedError(f"{path}: damaged ({error}); draw the samples again") from error
 
 
 def next_directory(samples_dir: Path, kind: str) -> Path:
     """Return the first free of `samples/<kind>`, unless that is for the run itself to write, `<kind>-2`, `-3`, ..."""
     numbered = (f"{kind}-{number}" for number in itertools.count(2))
     names = numbered if kind in OWN_KINDS else itertools.chain([kind], numbered)
-    return next(directory for name in names if not (directory := samples_dir / name).exists())
+    return next(directory for name in names if not os.path.lexists(directory := samples_dir / name))
 
 
 def source_of_samples(
