@@ -21,7 +21,7 @@ from framework.config.directory import check_directory
 from framework.config.overrides import Override, is_override, last_of
 from framework.config.target import suggest
 from framework.errors import ConfigError, FrameworkError, disk_advice, printable
-from framework.new_directories import NewDirectories
+from framework.new_directories import NewDirectories, refuse_links
 from framework.paths import CONF_DIR, work_in
 from framework.streams import outlive_terminal
 
@@ -44,6 +44,7 @@ class Preflight(Callback):
     def _begin(self, config: DictConfig, key: str) -> None:
         with exit_codes():  # Hydra would only warn of what a callback raises
             path = check_directory(config, key)
+            refuse_links(path, config.hydra.job.name, config.hydra.output_subdir)
             _new_directories.append(NewDirectories(path, config.hydra.output_subdir))
 
 

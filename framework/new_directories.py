@@ -1,9 +1,24 @@
-"""Directories that a command makes before it knows whether anything will come of it, and how they go again."""
+"""Directories that a command makes before it knows whether anything will come of it, and how they go again.
+
+And what must not be in one that is there already: files that are links, through which Hydra would write.
+"""
 
 from contextlib import suppress
 from pathlib import Path
 
-_HYDRA_FILES = {"config.yaml", "hydra.yaml", "overrides.yaml"}  # in hydra.output_subdir
+from framework.errors import ConfigError
+
+_HYDRA_FILES = ("config.yaml", "hydra.yaml", "overrides.yaml")  # in hydra.output_subdir
+_RUN_FILES = ("config.yaml", "run.json", "metrics.jsonl", "observed.npz", "truth.npz", "job.json", "exit.json")
+_SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv", "sweep.html", "study.journal", "jobs")
+
+
+def refuse_links(directory: Path, job_name: str, hydra_subdir: str | None) -> None:
+    """Raise `ConfigError` where a file that Hydra, a run or a sweep writes into `directory` is a link."""
+    of_hydra = [hydra_subdir, *(f"{hydra_subdir}/{name}" for name in _HYDRA_FILES)] if hydra_subdir else []
+    for name in (f"{job_name}.log", *of_hydra, *_RUN_FILES, *_SWEEP_FILES):
+        if (path := directory / name).is_symlink():
+            raise ConfigError(f"{path}: is a link, and would have the run write elsewhere; remove it")
 
 
 class NewDirectories:

@@ -1,10 +1,14 @@
-"""Standard output and standard error that a run outlives."""
+"""Standard output, standard error and a log file that a run outlives."""
 
 import errno
 import logging
 import os
 import sys
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, TextIO, cast
+
+from framework.files import open_to_append, retry
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -42,6 +46,30 @@ class SteadyStream:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+
+
+class LogFile(logging.FileHandler):
+    """Appends to a regular file and to nothing else: through a link it would write into somebody's else.
+
+    Where that cannot be, it says so once on standard error, and logging goes on without the file.
+    """
+
+    _has_failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, if the file could be opened."""
+        if self.stream is None and not self._has_failed:
+            try:
+                self.stream = self._open()
+            except OSError as error:
+                self._has_failed = True
+                print(f"⚠ {self.baseFilename}: nothing is logged there ({error.strerror})", file=sys.stderr)
+        if not self._has_failed:
+            super().emit(record)
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = retry(lambda: open_to_append(Path(self.baseFilename)))
+        return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
 
 def outlive_terminal() -> None:

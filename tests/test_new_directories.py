@@ -2,7 +2,8 @@
 
 import pytest
 
-from framework.new_directories import NewDirectories
+from framework.errors import ConfigError
+from framework.new_directories import NewDirectories, refuse_links
 
 
 @pytest.fixture
@@ -39,3 +40,21 @@ def test_what_was_there_before_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     NewDirectories(tmp_path / "outputs").remove_if_unused()
     assert (tmp_path / "outputs").is_dir()
+
+
+@pytest.mark.parametrize(
+    "name", ["train.log", ".hydra", ".hydra/hydra.yaml", "config.yaml", "metrics.jsonl", "multirun.yaml", "jobs"]
+)
+def test_a_file_that_would_be_written_through_a_link_is_refused(tmp_path, name):
+    refuse_links(tmp_path / "new", "train", ".hydra")
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=f"{path}: is a link, .*remove it"):
+        refuse_links(tmp_path, "train", ".hydra")
+
+
+def test_the_way_to_a_directory_may_have_links(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    refuse_links(tmp_path / "link", "train", None)

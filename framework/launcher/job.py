@@ -17,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from submitit import JobEnvironment
 from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
+from framework.errors import ConfigError
+from framework.new_directories import refuse_links
 from framework.paths import register_bundle
 from framework.rundir.jobs import record_exit
 from framework.rundir.saved import holds_work
@@ -79,6 +81,11 @@ class Job:
         sys.argv[1:] = self.arguments  # submitit's say nothing of the run
         config = copy.deepcopy(self.config)  # the one that is pickled for the next attempt stays as it is
         JobRuntime.instance().set("name", config.hydra.job.name)
+        try:
+            refuse_links(self.run_dir, config.hydra.job.name, config.hydra.output_subdir)
+        except ConfigError as error:
+            print(f"✗ {error}", file=sys.stderr, flush=True)
+            sys.exit(error.exit_code)
         if holds_work(self.run_dir):
             with read_write(config), open_dict(config):
                 config.resume = True
