@@ -11,6 +11,7 @@ import pytest
 
 from framework.errors import SweepError
 from framework.launcher.controller import Controller
+from framework.records import read_record
 from tests.integration.command import environment
 from tests.toy_sweep import launcher, leave_attempt, seeds, slow_to_begin, task, until_stopped, wait_for  # noqa: F401
 
@@ -71,7 +72,7 @@ def test_interrupted_the_launcher_has_its_jobs_save_and_ends_resumably(tmp_path)
 def test_a_job_that_is_interrupted_before_it_listens_ends_resumably(tmp_path):
     run_dir = tmp_path / "multirun/two_moons/seed=1"
     assert interrupt("slow_to_begin", run_dir / "early") == 130
-    assert json.loads((run_dir / "exit.json").read_text()) == {"code": 99, "is_failure": False, "num_attempts": 0}
+    assert read_record(run_dir / "exit.json") == {"code": 99, "is_failure": False, "num_attempts": 0}
 
 
 def interrupt(function, path):

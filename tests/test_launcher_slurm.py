@@ -216,7 +216,7 @@ def test_a_job_that_was_killed_is_told_with_the_word_of_slurm(tmp_path):
     leave_attempt(tmp_path, None, [])
     ticket = Ticket(tmp_path, "1", state="ended", detail="OUT_OF_MEMORY")
     row = Row.of(Planned(job, RunStatus(str(job.run_dir)), ticket=ticket))
-    assert (row.status, row.reason) == ("stopped", "lost, OUT_OF_MEMORY")
+    assert (row.state, row.reason) == ("lost", "OUT_OF_MEMORY")
 
 
 def test_a_cluster_that_does_not_answer_is_asked_again(slurm):

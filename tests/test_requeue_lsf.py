@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from framework.errors import StuckError
-from framework.resume.requeue import is_requeued
+from framework.resume.requeue import is_restarted
 from framework.runtime import Requeue, StopReason
 from framework.runtime.job import job_id, start_number
 from framework.runtime.schedulers import lsf_job
@@ -149,17 +149,17 @@ def test_two_attempts_in_a_row_without_anything_new_end_the_job(commands, stop):
 def test_a_job_that_is_started_again_is_known_by_its_start(commands, job, form):
     began = int(time.time()) - 3600
     commands("bjobs", shown(began, form=form))
-    last = {"job_id": job_id(job), "start_number": start_number(job)}
-    assert last == {"job_id": "12", "start_number": began}
-    assert not is_requeued(last, job)
+    last = job_id(job), start_number(job)
+    assert last == ("12", began)
+    assert not is_restarted(*last, job)
     lsf_job._start.cache_clear()
     commands("bjobs", shown(began + 3000, form=form))
-    assert is_requeued(last, job)
+    assert is_restarted(*last, job)
 
 
 def test_without_bjobs_a_job_whose_host_has_failed_is_known_by_the_environment(commands, job):
-    assert is_requeued({"job_id": "12", "start_number": 0}, {**job, "LSB_RESTART": "Y"})
-    assert not is_requeued({"job_id": "12", "start_number": 0}, job)
+    assert is_restarted("12", 0, {**job, "LSB_RESTART": "Y"})
+    assert not is_restarted("12", 0, job)
 
 
 def test_a_start_in_december_is_not_in_the_future_of_january(commands, job):

@@ -5,11 +5,13 @@ import os
 import subprocess
 import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from framework.errors import StuckError
-from framework.resume.requeue import is_requeued
+from framework.resume.requeue import is_requeued, is_restarted
+from framework.rundir.attempts import AttemptRecord, Attempts
 from framework.runtime import Requeue, StopReason
 from framework.runtime.job import job_id, start_number
 from framework.runtime.lease import Owner
@@ -200,12 +202,12 @@ def test_two_attempts_in_a_row_without_anything_new_end_the_chain(commands, stop
 
 def test_a_job_that_is_started_again_is_known_by_its_start(commands, job):
     commands("qstat", shown(started=-HOUR))
-    last = {"job_id": job_id(job), "start_number": start_number(job)}
-    assert not is_requeued(last, job)
+    last = job_id(job), start_number(job)
+    assert not is_restarted(*last, job)
     pbs_job._start.cache_clear()
     commands("qstat", shown(started=-5))
-    assert is_requeued(last, job)
-    assert not is_requeued(last, {**job, "PBS_JOBID": "13.head"})
+    assert is_restarted(*last, job)
+    assert not is_restarted(*last, {**job, "PBS_JOBID": "13.head"})
 
 
 def test_the_directory_of_a_rerun_job_is_taken_over_at_once(commands, monkeypatch):
@@ -219,4 +221,7 @@ def test_the_directory_of_a_rerun_job_is_taken_over_at_once(commands, monkeypatc
 
 
 def test_a_job_that_follows_is_told_that_it_goes_on():
-    assert is_requeued({"job_id": "12.head"}, {"PBS_JOBID": "13.head", "FRAMEWORK_REQUEUED": "1"})
+    before = Attempts([AttemptRecord(job_id="12.head")], [1], {})
+    environment = {"PBS_JOBID": "13.head", "FRAMEWORK_REQUEUED": "1"}
+    assert is_requeued(Path("run"), before, environment)
+    assert not is_requeued(Path("run"), Attempts([], [], {}), environment)

@@ -9,12 +9,13 @@ import pytest
 
 from framework.launcher.parallel import parallel_figure
 from framework.launcher.summary import Row, best_run, varied_keys, write_summary
+from framework.rundir.status import RunState
 
 
 def row(status="finished", loss=-1.0, reason="", by_node=None, **values):
     values = {key.replace("__", "."): str(value) for key, value in values.items()}
     name = ",".join(f"{k}={v}" for k, v in values.items())
-    return Row(name, values, status, reason, 10, loss, by_node or {"z": loss}, 61.0, Path("multirun") / name)
+    return Row(name, values, RunState(status), reason, 10, loss, by_node or {"z": loss}, 61.0, Path("multirun") / name)
 
 
 ROWS = [row(loss=-1.0, seed=0, network="maf", n=5), row(loss=-2.5, seed=1, network="nsf", n=5)]

@@ -13,9 +13,13 @@ import pytest
 
 from framework.errors import ConfigError
 from framework.inference.report import NodeReport, write_report
+from framework.records import write_record
+from framework.rundir.directory import RunDirectory
+from framework.rundir.run_config import write_config
 from framework.tracking import JsonlTracker, WandbTracker
 from framework.tracking.wandb_ledger import Ledger
 from tests.fake_wandb import FakeWandb
+from tests.toy_run import start_attempt
 
 RUN_ID = "0123456789abcdef"
 
@@ -33,11 +37,9 @@ def server(monkeypatch):
 
 @pytest.fixture
 def run_dir(tmp_path):
-    (tmp_path / "config.yaml").write_text("name: moons\nnetwork: {hidden_dim: 64}\n")
-    (tmp_path / "run.json").write_text(json.dumps({"run_id": RUN_ID}))
-    (tmp_path / "attempts").mkdir()
-    start = {"host": "node07", "job_id": "812", "start": "2026-01-01T00:00:00+00:00", "end": None, "stop_reason": None}
-    (tmp_path / "attempts/001.json").write_text(json.dumps(start))
+    write_config(tmp_path / "config.yaml", {"name": "moons", "network": {"hidden_dim": 64}})
+    write_record(tmp_path / "run.json", {"run_id": RUN_ID})
+    start_attempt(RunDirectory(tmp_path), host="node07", job_id="812")
     return tmp_path
 
 

@@ -1,14 +1,13 @@
 """Launching sweeps inside the test's process: the real launcher and composition, a task that only leaves records."""
 
-import json
 import os
 import re
 import signal
 import time
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
+import xxhash
 from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
@@ -16,9 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 
+from framework.checkpoint.files import DIGEST, json_bytes
 from framework.cli import exit_codes
 from framework.launcher.names import register_folder_names
 from framework.paths import CONF_DIR, register_bundle
+from framework.records import write_record
+from framework.rundir.attempts import AttemptRecord, Outcome, start_attempt
 from framework.runtime import Guard, Requeue
 
 
@@ -74,18 +76,16 @@ def leave_attempt(run_dir, stop_reason, overrides=None, num_committed=1, **facts
     """Write what an attempt leaves: its record, and a checkpoint whose loss is -1."""
     if overrides is None:
         overrides = list(HydraConfig.get().overrides.task)
-    now = datetime.now().astimezone().isoformat()
-    number = len(list((run_dir / "attempts").glob("*.json"))) + 1
-    facts = {"host": "elsewhere", "pid": 1, "overrides": overrides, "start": now, "num_epochs": {"z": 2}, **facts}
-    write(run_dir / f"attempts/{number:03d}.json", facts | {"end": now, "stop_reason": stop_reason})
+    record = AttemptRecord(host="elsewhere", pid=1, overrides=overrides, num_epochs={"z": 2}, **facts)
+    record.end, record.stop_reason = record.start, stop_reason and Outcome(stop_reason)
+    (run_dir / "attempts").mkdir(parents=True, exist_ok=True)
+    start_attempt(run_dir, record)
+    content = json_bytes({"progress": {"epoch": 2, "step": 20, "best_loss": -1.0}})
+    entry = {"size": len(content), DIGEST: xxhash.xxh3_128(content).hexdigest()}
     generation = run_dir / f"checkpoints/{num_committed:08d}"
-    write(generation / "manifest.json", {})
-    write(generation / "z/checkpoint.json", {"progress": {"epoch": 2, "step": 20, "best_loss": -1.0}})
-
-
-def write(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    (generation / "z").mkdir(parents=True, exist_ok=True)
+    (generation / "z/checkpoint.json").write_bytes(content)
+    write_record(generation / "manifest.json", {"files": {"z/checkpoint.json": entry}})
 
 
 @contextmanager

@@ -17,11 +17,13 @@ def is_requeued(run_dir: Path, attempts: Attempts, environment: Mapping[str, str
         return False
     if environment.get(REQUEUED) == "1":
         return True
+    return is_restarted(*_last_job(run_dir, attempts), environment)
+
+
+def is_restarted(last_job: str | None, last_start: int, environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this is the job that an attempt had, started again since."""
     job = job_id(environment)
-    if job is None:
-        return False
-    last_job, last_start = _last_job(run_dir, attempts)
-    return job == last_job and start_number(environment) > last_start
+    return job is not None and job == last_job and start_number(environment) > last_start
 
 
 def _last_job(run_dir: Path, attempts: Attempts) -> tuple[str | None, int]:

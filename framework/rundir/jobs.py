@@ -28,7 +28,7 @@ class JobRecord:
 class ExitRecord:
     """How a job's process ended, when the run had so many attempts."""
 
-    code: str
+    code: int
     is_failure: bool
     num_attempts: int
 
@@ -49,8 +49,9 @@ def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
     attempts = read_attempts(run_dir)
     if code == ResumeRefusedError.exit_code and attempts.last and attempts.last.stop_reason is Outcome.FINISHED:
         return  # the run is what it was
+    number = code if isinstance(code, int) else int(code is not None)  # as Python ends a process
     make_directory(run_dir)
-    write_record(run_dir / EXIT_FILE, asdict(ExitRecord(str(code), is_failure, len(attempts.numbers))))
+    write_record(run_dir / EXIT_FILE, asdict(ExitRecord(number, is_failure, len(attempts.numbers))))
 
 
 def read_exit(run_dir: Path) -> ExitRecord | None:

@@ -13,7 +13,7 @@ from framework.rundir.attempts import AttemptRecord, Attempts, Outcome, last_sig
 from framework.rundir.jobs import JOB_FILE, read_exit, read_job
 from framework.rundir.metrics import read_progress
 from framework.rundir.saved import last_checkpoint
-from framework.runtime.lease import Holding, read_lease
+from framework.runtime.lease import Holding, is_held, read_lease
 
 
 class RunState(StrEnum):
@@ -82,7 +82,7 @@ def read_run(run_dir: Path) -> RunStatus:
 
 def _read_run(run_dir: Path, status: RunStatus) -> None:
     now, holding = time.time(), read_lease(run_dir / "lease")
-    status.is_held = holding is not None and holding.is_alive(now)
+    status.is_held = is_held(run_dir / "lease", holding)
     attempts = read_attempts(run_dir)
     status.attempts = len(attempts.numbers)
     status.problems += map(str, attempts.problems.values())

@@ -110,7 +110,7 @@ def test_parameters_without_labels_are_counted(cwd):
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
-        (["outputs/two_mons"], 4, "outputs/two_mons/config.yaml: cannot be read"),
+        (["outputs/two_mons"], 4, "outputs/two_mons/config.yaml: missing"),
         (
             ["outputs/two_moons", "posterior", "loop.num_epochs=3"],
             2,

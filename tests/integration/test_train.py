@@ -88,7 +88,7 @@ def test_the_metrics_are_one_record_per_epoch(finished):
     lines = (finished[0] / "outputs/two_moons/metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert [(r["node"], r["epoch"]) for r in records] == [("z", 1), ("z", 2)]
-    assert records[0].keys() == {"node", "epoch", "step", "train_loss", "val_loss", "best_loss", "lr"}
+    assert records[0].keys() == {"node", "epoch", "step", "train_loss", "val_loss", "best_loss", "lr", "check"}
 
 
 def test_the_same_command_gives_the_same_numbers_with_any_number_of_workers(finished, tmp_path):
