@@ -12,6 +12,7 @@ from framework.config.schema import LoopConfig
 from framework.runtime import BudgetReader, Guard, Policy
 from framework.tracking import Console, JsonlTracker
 from framework.training import Trainer, TrainingData
+from framework.training.data import held_out_rows
 
 NUM_SIMULATIONS, BATCH_SIZE, VALIDATION_FRACTION = 10_000, 200, 0.1
 NUM_EPOCHS = 40  # in each turn
@@ -47,7 +48,8 @@ def make_data() -> TrainingData:
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(NUM_SIMULATIONS, 2, generator=generator)
     x = u + 0.1 * torch.randn(NUM_SIMULATIONS, 2, generator=generator)
-    return TrainingData.split(u, {"x": x}, VALIDATION_FRACTION, 0, "z", torch.device("cpu"))
+    held_out = held_out_rows(torch.arange(NUM_SIMULATIONS), VALIDATION_FRACTION, 0, "z")
+    return TrainingData.split(u, {"x": x}, held_out, torch.device("cpu"))
 
 
 class Ours:
