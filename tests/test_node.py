@@ -181,7 +181,7 @@ def test_what_is_saved_is_looked_at_once_in_an_attempt(tmp_path):
 def test_facts_of_the_run_that_cannot_be_saved_are_refused_by_name(tmp_path):
     node = dataclasses.replace(training(CheckpointStore(tmp_path)), facts=lambda: {"saved_at": Path("noon")})
     with pytest.raises(StateError, match=r"run\.saved_at is a pathlib\.PosixPath"):
-        node.run(SIMULATIONS, (), Console(Terminal(quiet=True)))
+        node.run(SIMULATIONS, (), Console(Terminal(quiet=True)), None)
     assert not any(tmp_path.iterdir())
 
 

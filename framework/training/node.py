@@ -46,11 +46,11 @@ class NodeTraining:
         simulations: Mapping[str, np.ndarray],
         trackers: Sequence[Tracker],
         console: Console,
-        newest: Generation | None = None,
+        newest: Generation | None,
     ) -> tuple[Trainer, StopReason | None, Generation]:
         """Train, from the run's `newest` checkpoint on if that has the node.
 
-        Return the trainer, why it stopped early, if it did, and the then newest checkpoint, which has its state.
+        Return the trainer, why it stopped early, if it did, and the checkpoint that now is the newest.
         """
         node = self.spec.node
         saved = newest if newest and node in nodes_in(newest) else None

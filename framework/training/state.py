@@ -55,7 +55,7 @@ class TrainState:
         self._of_ranks: list[dict[str, Any]] = []  # in the state that was loaded
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as it is now; tensors are not copied."""
+        """Return the state as it is now; nothing is copied."""
         return state_of(self._all)
 
     def gather(self) -> dict[str, Any]:
