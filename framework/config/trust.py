@@ -79,7 +79,7 @@ def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | Non
     try:
         targets = targets_of(container)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}; that is no config of a run") from error
+        raise ConfigError(f"{where}: {error}, which no config of a run is") from error
     for path, target in targets.items():
         if known.get(path, _MISSING) != target:
             place = _place_of(path, path[:-1] in targets)
@@ -144,7 +144,10 @@ def _follow(target: object, where: Path, only_own: bool) -> object:
     found: object = None
     for depth in range(1, len(parts) + 1):
         name = ".".join(parts[:depth])
-        value = getattr(found, parts[depth - 1], _MISSING) if depth > 1 else _MISSING
+        try:
+            value = getattr(found, parts[depth - 1], _MISSING) if depth > 1 else _MISSING
+        except Exception as error:  # what a module's own __getattr__ raises
+            raise ImportError(f"{type(error).__name__}: {error}") from None
         if value is _MISSING and (depth == 1 or isinstance(found, ModuleType)):
             value = _import(name, where, only_own)
         elif isinstance(value, ModuleType):
