@@ -43,8 +43,8 @@ def write_record(path: Path, content: Mapping[str, Any], durable: bool = True) -
     replace_file(path, encode(content), durable)
 
 
-def read_record(path: Path, of_version_02: Collection[str] = ()) -> dict[str, Any]:
-    """Return a record without its digest; version 0.2 wrote none, and a file of exactly those keys may be of it.
+def read_record(path: Path, of_version_02: Collection[Collection[str]] = ()) -> dict[str, Any]:
+    """Return a record without its digest; version 0.2 wrote none, and a file of just such keys is of it.
 
     Raises `FileNotFoundError`; `DamagedError` where it is not what was written; `UnreadableError` where the file
     system does not give it now.
@@ -78,12 +78,12 @@ def encode(content: Mapping[str, Any]) -> bytes:
     return ("{\n" + ",\n".join(json.dumps({key: value})[1:-1] for key, value in entries.items()) + "\n}\n").encode()
 
 
-def decode(path: Path, data: bytes, of_version_02: Collection[str] = ()) -> dict[str, Any]:
+def decode(path: Path, data: bytes, of_version_02: Collection[Collection[str]] = ()) -> dict[str, Any]:
     """Return what `encode` has encoded; raises `DamagedError`, which names the `path` that it was read from."""
     content = parse_json(path, data)
     if not isinstance(content, dict):
         raise DamagedError(f"{path}: damaged (not a mapping)")
-    if of_version_02 and content.keys() == set(of_version_02):
+    if any(content.keys() == set(keys) for keys in of_version_02):
         return content
     if content.pop(DIGEST, None) != _digest(content):
         raise DamagedError(f"{path}: damaged (its digest is not its own)")

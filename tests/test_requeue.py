@@ -242,6 +242,31 @@ def test_a_count_that_a_full_disk_has_left_empty_is_none(commands, stop, tmp_pat
     assert (tmp_path / "stuck").read_text() == "1"
 
 
+@pytest.mark.parametrize("text", ["many", "²", "-1", "9" * 5000, "1\n1", "\0"])
+def test_a_count_that_is_damaged_is_none(commands, stop, tmp_path, text):
+    commands("scontrol", TAKEN)
+    (tmp_path / "stuck").write_text(text)
+    stop(has_progressed=False)
+    assert (tmp_path / "stuck").read_text() == "1"
+
+
+def test_a_count_is_neither_read_nor_written_through_a_link(commands, stop, tmp_path):
+    commands("scontrol", TAKEN)
+    (tmp_path / "precious").write_text("1")
+    (tmp_path / "stuck").symlink_to(tmp_path / "precious")
+    stop(has_progressed=False)
+    assert (tmp_path / "stuck").read_text() == "1" and not (tmp_path / "stuck").is_symlink()
+    assert (tmp_path / "precious").read_text() == "1"
+
+
+def test_where_the_job_script_cannot_be_told_the_scheduler_is_asked(commands, stop, tmp_path, caplog):
+    commands("scontrol", TAKEN)
+    (tmp_path / "ask").symlink_to(tmp_path / "elsewhere")
+    stop(environment={**JOB, "FRAMEWORK_REQUEUE_FILE": str(tmp_path / "ask")})
+    assert not (tmp_path / "elsewhere").exists() and "ask: cannot be created" in caplog.text
+    assert asked(commands) == ["scontrol requeue 7"]
+
+
 def test_a_local_job_is_not_started_again_in_an_allocation_that_is_over(commands, stop):
     commands("scontrol", TAKEN)
     calls = []

@@ -16,7 +16,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from framework.attempt import Attempt
-from framework.errors import ConfigError, ResumeRefusedError, SweepError
+from framework.errors import CheckpointError, ConfigError, ResumeRefusedError, SweepError
 from framework.launcher.space import Space
 from framework.rundir.directory import RunDirectory
 from framework.runtime import Guard, Ranks
@@ -130,6 +130,22 @@ def test_a_line_of_the_journal_that_a_crash_has_cut_off_is_done_without():
         file.write('{"op_code": 4, "work')
     study(*SEEDS, "hydra.sweeper.n_trials=1")
     assert states() == ["COMPLETE"] * 2
+
+
+def test_a_damaged_line_of_the_journal_is_told_and_nothing_is_changed():
+    study(*SEEDS, "hydra.sweeper.n_trials=1")
+    journal = SWEEP / "study.journal"
+    lines = journal.read_text().splitlines()
+    for line in ["{}", "5", "null", "[1]", "[" * 100_000, '{"op_code": "1"}', "\0", '{"op_code": 4}']:
+        journal.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n")
+        before = journal.read_bytes()
+        with pytest.raises(CheckpointError, match=r"study\.journal: damaged \(.*put it back, or begin another study"):
+            study(*SEEDS, "hydra.sweeper.n_trials=1")
+        assert journal.read_bytes() == before
+    journal.rename(SWEEP / "elsewhere")
+    journal.symlink_to("elsewhere")
+    with pytest.raises(CheckpointError, match=r"study\.journal: is a link"):
+        study(*SEEDS, "hydra.sweeper.n_trials=1")
 
 
 def test_a_trial_that_was_killed_before_it_had_its_values_is_given_up_and_replaced():

@@ -1,6 +1,7 @@
 """What is left of a sweep: table, best run, CSV and the page."""
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from framework.launcher.parallel import parallel_figure
-from framework.launcher.summary import Row, best_run, varied_keys, write_summary
+from framework.launcher.summary import Row, _last_words, best_run, varied_keys, write_summary
 from framework.rundir.status import RunState
 
 
@@ -87,3 +88,23 @@ def test_a_launcher_waits_for_its_jobs_without_torch():
     modules = ("sweep", "slurm", "local", "report", "summary")
     imports = "; ".join(f"import framework.launcher.{module}" for module in modules)
     subprocess.run([sys.executable, "-c", f"{imports}; import sys; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_the_files_of_a_sweep_are_not_written_through_links(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    for name in ("sweep.tmp", "sweep.csv", "sweep.html"):
+        (tmp_path / name).symlink_to(precious)
+    write_summary(tmp_path, ROWS)
+    assert precious.read_text() == "precious" and "<html" in (tmp_path / "sweep.html").read_text()
+    assert len(list(csv.DictReader((tmp_path / "sweep.csv").open()))) == 2
+
+
+def test_of_a_log_only_the_end_is_read_and_nothing_through_a_link(tmp_path):
+    log = tmp_path / "7.out"
+    log.write_text("x" * 10**6 + "\n✗ early\n" + "y" * 30_000 + "\n✗ late\nsubmitit INFO\n")
+    assert _last_words(log) == "late"
+    (tmp_path / "link").symlink_to(log)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "link", tmp_path / "pipe", tmp_path, tmp_path / "none", Path("a\0b"), Path("/dev/zero")):
+        assert _last_words(path) == ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from framework.files import replace_file
 from framework.launcher.parallel import parallel_figure
 
 if TYPE_CHECKING:
@@ -32,7 +33,5 @@ def write_report(path: Path, title: str, rows: Sequence["Row"], keys: Sequence[s
     page = environment.get_template("sweep.html.jinja").render(
         title=title, rows=rows, keys=keys, by_node=by_node, picture=picture, best=best
     )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, page)
     return path

@@ -19,9 +19,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from framework.config.target import build
-from framework.errors import ConfigError, SweepError
+from framework.errors import CheckpointError, ConfigError, DamagedError, SweepError
+from framework.files import make_directory, replace_file
 from framework.launcher.config import StudyConfig
 from framework.launcher.space import Space
+from framework.records import parse_json, read_bytes
 from framework.rundir.status import RunState, read_run
 from framework.runtime.lease import Lease
 
@@ -51,7 +53,7 @@ class Study:
 
         So it does as soon as some have stopped that can be resumed; they are left for the next start.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self._directory)
         with Lease(self._directory / "lease"):
             study = self._open()
             begun = self._begun(study, space)
@@ -74,8 +76,11 @@ class Study:
         optuna.logging.disable_default_handler()  # what it would say, the sweep says
         path = self._directory / _JOURNAL
         _mend(path)
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        study = optuna.create_study(storage=storage, sampler=self._sampler, study_name="study", load_if_exists=True)
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path)))
+            study = optuna.create_study(storage=storage, sampler=self._sampler, study_name="study", load_if_exists=True)
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+            raise _damaged(path, f"{type(error).__name__} {error}") from error
         if study.trials:
             study.sampler.reseed_rng()  # one with a seed would propose once more what it has begun with
         return study
@@ -146,11 +151,28 @@ def _show_best(study: optuna.Study) -> None:
 
 
 def _mend(journal: Path) -> None:
-    """Cut off a line that a crash or a full disk has left unfinished: Optuna would not read what follows it."""
-    content = journal.read_bytes() if journal.exists() else b""
-    if not content.endswith(b"\n") and content:
-        with journal.open("rb+") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+    """Cut off a line that a crash or a full disk has left unfinished: Optuna would not read what follows it.
+
+    Raises `CheckpointError` where another line is damaged: trials are counted by the lines, none can be left out.
+    """
+    try:
+        content = read_bytes(journal, max_bytes=None)
+    except FileNotFoundError:
+        return
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            operation = parse_json(journal, line)
+        except DamagedError:
+            operation = None
+        if not isinstance(operation, dict) or type(operation.get("op_code")) is not int:
+            raise _damaged(journal, f"line {number} of {len(lines) - 1}")
+    if lines[-1]:
+        replace_file(journal, content.removesuffix(lines[-1]))
+
+
+def _damaged(journal: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{journal}: damaged ({what}); put it back, or begin another study: name=...")
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """What came of a sweep: the table, the best run, `sweep.csv` and `sweep.html`."""
 
 import csv
+import io
 import logging
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,8 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.config.duration import format_duration
+from framework.errors import CheckpointError
+from framework.files import replace_file
 from framework.launcher.names import values_of
 from framework.launcher.plan import Planned
+from framework.records import opened
 from framework.rundir.metrics import losses_by_node
 from framework.rundir.status import RunState, RunStatus, read_run
 
@@ -125,21 +130,21 @@ def _write_csv(path: Path, rows: Sequence[Row]) -> None:
     keys = sorted({key for row in rows for key in row.values})
     nodes = list(dict.fromkeys(node for row in rows if row.by_node for node in row.best_losses))
     losses = ["best_loss", *(f"best_loss.{node}" for node in nodes)]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["run", *keys, "state", "reason", "epochs", *losses, "seconds", "run_dir"])
-        for row in rows:
-            values = [row.values.get(key, "") for key in keys]
-            numbers = [row.epoch, row.best_loss, *(row.best_losses.get(node) for node in nodes), round(row.seconds, 1)]
-            writer.writerow([row.name, *values, row.state, row.reason, *numbers, row.run_dir])
-    temporary.replace(path)
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["run", *keys, "state", "reason", "epochs", *losses, "seconds", "run_dir"])
+    for row in rows:
+        values = [row.values.get(key, "") for key in keys]
+        numbers = [row.epoch, row.best_loss, *(row.best_losses.get(node) for node in nodes), round(row.seconds, 1)]
+        writer.writerow([row.name, *values, row.state, row.reason, *numbers, row.run_dir])
+    replace_file(path, file.getvalue())
 
 
 def _last_words(log_path: Path) -> str:
-    """Return the error that a job's log ends with."""
-    with suppress(OSError):
-        text = log_path.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+    """Return the error that a job's log ends with; only its end is read, and only of a regular file."""
+    with suppress(CheckpointError, OSError, ValueError), opened(log_path) as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _LOG_BYTES, 0))
+        text = file.read(_LOG_BYTES).decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("submitit ")]
         marked = [line.lstrip("✗ ") for line in lines if line.startswith("✗")]
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b|slurmstepd: error", line)]

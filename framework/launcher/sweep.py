@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from framework.config.parse import parse_config
 from framework.errors import ConfigError, SweepError
+from framework.files import make_directory
 from framework.launcher.compose import compose_jobs, distinct, sweep_dir, task_name
 from framework.launcher.config import LocalConfig, SlurmConfig, parse_launcher
 from framework.launcher.follow import follow
@@ -89,7 +90,7 @@ class Sweep:
 
     def _executor(self) -> Executor:
         folder = self.directory / "jobs"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         if self.kind == "slurm":
             from framework.launcher.slurm import SlurmJobs
 

@@ -1,17 +1,29 @@
 """What a launcher records with a run: the job that was submitted last, and how its process ended."""
 
+import functools
+import logging
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
-from framework.errors import CheckpointError, ResumeRefusedError
+from framework.errors import DamagedError, ResumeRefusedError
 from framework.files import make_directory
 from framework.records import build, read_record, write_record
 from framework.rundir.attempts import Outcome, read_attempts
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 JOB_FILE, EXIT_FILE = "job.json", "exit.json"
+SWEEP_FILE = "sweep.json"  # in a sweep's directory: its jobs
+
+_KEYS_OF_VERSION_02 = [
+    ("launcher", "job_id", "log"),
+    ("launcher", "job_id", "log", "host"),
+    ("code", "is_failure", "num_attempts"),
+]
 
 
 @dataclass(frozen=True)
@@ -40,8 +52,9 @@ def write_job(run_dir: Path, job: JobRecord) -> None:
 
 
 def read_job(run_dir: Path) -> JobRecord | None:
-    """Return the job that was submitted last for the run; None where that cannot be read."""
-    return _read(JobRecord, run_dir / JOB_FILE)
+    """Return the job that was submitted last for the run; None where nothing tells. Raises `UnreadableError`."""
+    job = _read(JobRecord, run_dir / JOB_FILE)
+    return job if job and is_job_id(job.job_id) else None
 
 
 def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
@@ -55,12 +68,26 @@ def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
 
 
 def read_exit(run_dir: Path) -> ExitRecord | None:
-    """Return how the last job's process ended; None where that cannot be read."""
+    """Return how the last job's process ended; None where nothing tells. Raises `UnreadableError`."""
     return _read(ExitRecord, run_dir / EXIT_FILE)
 
 
+def is_job_id(value: object) -> TypeGuard[str]:
+    """Tell whether this is what a scheduler calls a job: it is used in commands and paths."""
+    return isinstance(value, str) and re.fullmatch(r"(\w[\w.\[\]-]{0,100})?", value) is not None
+
+
 def _read(kind: type[T], path: Path) -> T | None:
+    """Return a record, None where there is none or it is damaged, which is told of; raises `UnreadableError`."""
     try:
-        return build(kind, read_record(path), path)
-    except (FileNotFoundError, CheckpointError):
+        return build(kind, read_record(path, of_version_02=_KEYS_OF_VERSION_02), path)
+    except FileNotFoundError:
         return None
+    except DamagedError as error:
+        _warn_once(f"{error}; it is left out")
+        return None
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    log.warning("⚠ %s", text)

@@ -183,7 +183,7 @@ def _decode(path: Path, data: bytes) -> Owner | None:
     half = len(data) // 2
     for part in (data[:half], data[half:], *data.split(b"\n"), data):
         with suppress(DamagedError, TypeError):
-            facts = decode(path, part, of_version_02=_TYPES)
+            facts = decode(path, part, of_version_02=[_TYPES])
             if facts.keys() == _TYPES.keys() and all(is_one(facts[name]) for name, is_one in _TYPES.items()):
                 return Owner(**facts)
     return None

@@ -7,15 +7,19 @@ PBS and LSF differ in who may ask and in what is sent when: see `schedulers/pbs_
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import sleep
 
-from framework.errors import StuckError
+from framework.errors import CheckpointError, StuckError
+from framework.files import open_to_append, replace_file, retry
+from framework.records import read_bytes
 from framework.runtime.ending import Handler
 from framework.runtime.policy import StopReason
 from framework.runtime.schedulers import BatchSystem, batch_job
@@ -76,8 +80,7 @@ class Requeue:
         script_file = self.environment.get(SCRIPT_FILE)
         if facts.is_requeued:
             log.warning("↻ The scheduler requeues job %s without being asked: the run goes on by itself", job)
-        elif script_file and self.mode in ("auto", "exit_code"):
-            Path(script_file).touch()
+        elif script_file and self.mode in ("auto", "exit_code") and _is_created(Path(script_file)):
             log.warning("↻ The job script requeues the job: the run goes on by itself")
         elif facts.is_interactive:
             log.warning("⚠ An interactive allocation ends for good: go on with +resume=true in another")
@@ -115,12 +118,14 @@ class Requeue:
 
     def _count(self, has_progressed: bool) -> None:
         """Keep the number of attempts in a row that brought nothing new."""
-        text = self.record_path.read_text() if self.record_path.exists() else ""
-        before = int(text) if text.isdigit() else 0  # a full disk may have left it empty
+        before = 0
+        with suppress(FileNotFoundError, CheckpointError):  # damaged, or not to be read: nothing is known of it
+            text = read_bytes(self.record_path, max_bytes=100)
+            before = int(text) if re.fullmatch(rb"\d{1,9}", text) else 0
         num_stuck = 0 if has_progressed else before + 1
         is_stuck = num_stuck >= _MAX_STUCK
         try:
-            self.record_path.write_text(str(0 if is_stuck else num_stuck))
+            replace_file(self.record_path, str(0 if is_stuck else num_stuck))
         except OSError as error:
             log.warning("⚠ %s: cannot be written (%s)", self.record_path, error.strerror)
         if is_stuck:
@@ -129,3 +134,15 @@ class Requeue:
                 "so the job is not requeued; give it more time (sbatch --time, qsub -l walltime, bsub -W), "
                 "then go on with +resume=true"
             )
+
+
+def _is_created(script_file: Path) -> bool:
+    """Create the file that tells the job script to requeue, and tell whether that went well."""
+    try:
+        os.close(retry(lambda: open_to_append(script_file)))
+        return True
+    except OSError as error:
+        log.warning(
+            "⚠ %s: cannot be created (%s), so that the job script does not requeue", script_file, error.strerror
+        )
+        return False

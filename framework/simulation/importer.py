@@ -122,7 +122,7 @@ def _read_origin(directory: Path) -> dict[str, Any]:
     """Return what is known of the file that the stored simulations came from, which may be nothing."""
     path = directory / _ORIGIN
     try:
-        return _parse(path, read_record(path, of_version_02=("num_rows", "digest")))
+        return _parse(path, read_record(path, of_version_02=[("num_rows", "digest")]))
     except FileNotFoundError:  # earlier versions wrote nothing
         return {}
     except DamagedError as error:

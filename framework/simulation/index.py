@@ -47,7 +47,7 @@ def read_index(directory: Path) -> Index | None:
 def stored_index(directory: Path) -> Index:
     """Return what the file holds; raises `FileNotFoundError`, `DamagedError` and `UnreadableError`."""
     path = directory / INDEX_FILE
-    return _parse(path, read_record(path, of_version_02=("seed", "event_shapes")))
+    return _parse(path, read_record(path, of_version_02=[("seed", "event_shapes")]))
 
 
 def write_index(directory: Path, index: Index) -> None:

@@ -1,0 +1,107 @@
+"""What launchers record with runs and sweeps: checked when it is read, and never obeyed where it is damaged."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from framework.launcher.state import read_state
+
+from framework.errors import UnreadableError
+from framework.launcher.manifest import known_jobs, write_manifest
+from framework.launcher.ticket import Ticket, read_ticket, write_ticket
+from framework.records import write_record
+from framework.rundir.jobs import EXIT_FILE, JOB_FILE, SWEEP_FILE, failed_since, read_json, record_exit, write_json
+from framework.rundir.status import read_run
+
+NONSENSE = ["", "{}", "5", "null", "[1]", "[" * 100_000, '{"a": 1e999}', "\0"]
+
+
+def test_a_record_is_read_as_it_was_written_and_is_durable(tmp_path, monkeypatch):
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    write_json(tmp_path / "run" / JOB_FILE, {"launcher": "slurm"})
+    assert read_json(tmp_path / "run" / JOB_FILE) == {"launcher": "slurm"}
+    assert {path.stat().st_ino for path in [tmp_path, *tmp_path.rglob("*")]} <= synced
+
+
+@pytest.mark.parametrize("name", [JOB_FILE, EXIT_FILE, SWEEP_FILE])
+@pytest.mark.parametrize("text", NONSENSE)
+def test_a_damaged_record_is_told_of_and_left_out(tmp_path, name, text, caplog):
+    (tmp_path / name).write_text(text)
+    assert read_json(tmp_path / name) is None and f"{name}: damaged" in caplog.text
+    assert read_ticket(tmp_path, "slurm") is None and known_jobs(tmp_path) == []
+    assert read_state(tmp_path).status == "new" and read_run(tmp_path).state == "waiting"
+    record_exit(tmp_path, 1, is_failure=True)
+    assert failed_since(read_json(tmp_path / EXIT_FILE), 0)
+
+
+def test_one_changed_digit_is_damage(tmp_path):
+    record_exit(tmp_path, 1, is_failure=True)
+    path = tmp_path / EXIT_FILE
+    path.write_text(path.read_text().replace('"num_attempts": 0', '"num_attempts": 7'))
+    assert read_json(path) is None
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"launcher": "slurm", "job_id": "7", "log": "a.out"},
+        {"launcher": "slurm_local", "job_id": "7", "log": "a.out", "host": "here"},
+        {"code": 1, "is_failure": True, "num_attempts": 2},
+        {"launcher": "slurm", "command": [], "submitted": "", "jobs": []},
+    ],
+)
+def test_records_of_version_02_are_read(tmp_path, facts):
+    (tmp_path / "a.json").write_text(json.dumps(facts, indent=1))
+    assert read_json(tmp_path / "a.json") == facts
+
+
+def test_what_cannot_be_read_now_is_not_taken_for_missing(tmp_path, monkeypatch):
+    write_ticket(Ticket(tmp_path, "7", "a.out"), "slurm")
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(UnreadableError, match=r"job\.json: cannot be read now"):
+        read_ticket(tmp_path, "slurm")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"job_id": 7}, {"job_id": "../../etc"}, {"job_id": "--all"}, {"job_id": None}, {"log": 3}, {"launcher": []}],
+)
+def test_a_job_of_wrong_types_was_not_submitted(tmp_path, change):
+    facts = {"launcher": "slurm", "job_id": "7_1", "log": "a.out"}
+    write_record(tmp_path / JOB_FILE, facts)
+    assert read_ticket(tmp_path, "slurm") == Ticket(tmp_path, "7_1", "a.out")
+    write_record(tmp_path / JOB_FILE, facts | change)
+    assert read_ticket(tmp_path, "slurm") is None
+
+
+def planned(directory, name):
+    job = SimpleNamespace(run_dir=directory / name, overrides=["seed=1"])
+    return SimpleNamespace(job=job, ticket=Ticket(directory / name, "7", "a.out"))
+
+
+def test_the_jobs_of_all_commands_are_known(tmp_path):
+    write_manifest(tmp_path, "slurm", [planned(tmp_path, "seed=1")])
+    write_manifest(tmp_path, "slurm", [planned(tmp_path, "seed=2")])
+    assert [Path(job["run_dir"]).name for job in known_jobs(tmp_path)] == ["seed=1", "seed=2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"run_dir": "/etc"}, {"run_dir": "{sweep}/../other"}, {"run_dir": "{sweep}"}, {"run_dir": 5}, {"job_id": []},
+     {"log": None}, {"overrides": "seed=1"}, {"overrides": [1]}],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_job_in_the_sweeps_directory_is_left_out(tmp_path, change, caplog):
+    change = {key: v.replace("{sweep}", str(tmp_path)) if isinstance(v, str) else v for key, v in change.items()}
+    job = {"run_dir": str(tmp_path / "seed=1"), "overrides": ["seed=1"], "job_id": "7", "log": "a.out"}
+    for jobs in ([job, job | change], 5, [5], {"a": 1}):
+        write_record(tmp_path / SWEEP_FILE, {"jobs": jobs})
+        assert known_jobs(tmp_path) == ([job] if isinstance(jobs, list) and jobs[0] == job else [])
+    assert "lists what is no job in its directory" in caplog.text
