@@ -1,5 +1,6 @@
 """What many tests share: programs of a scheduler that replay recorded answers, and how properties are tested."""
 
+import collections
 import shutil
 
 import hypothesis
@@ -33,3 +34,14 @@ def commands(tmp_path, monkeypatch):
 
     put.calls = lambda: (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
     return put
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tell how many points of each kind the tests have tried that count them."""
+    tried = collections.Counter()
+    for reports in terminalreporter.stats.values():
+        for name, value in (p for report in reports for p in getattr(report, "user_properties", ())):
+            if name == "tried":
+                tried[value[0]] += value[1]
+    if tried:
+        terminalreporter.write_line("tried: " + ", ".join(f"{number} {what}" for what, number in sorted(tried.items())))

@@ -1,0 +1,39 @@
+"""Each call of each piece of work on a run directory: killed there, failed, and the power cut."""
+
+import pytest
+
+from tests.faults import sections_light, sections_stores
+from tests.faults.section import Bench, problems_of
+
+SECTIONS = [*sections_light.SECTIONS, *sections_stores.SECTIONS]
+SUITE, CAMPAIGN = 4, 250  # points of each kind of each section
+
+pytestmark = pytest.mark.usefixtures("ptrace")
+
+all_sections = pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name.replace(" ", "-"))
+
+
+def every_point(section, directory, limit, counted):
+    bench = Bench(section, directory)
+    number = limit(SUITE, CAMPAIGN)
+    problems = []
+    for what, points, do in [
+        ("kill points", bench.kills(), bench.kill),
+        ("failed calls", bench.failures(), bench.fail),
+        ("power cuts", bench.cut_power(), bench.start_after),
+    ]:
+        chosen = bench.sample(points, number)
+        problems += problems_of(bench, chosen, do)
+        counted(what, len(chosen))
+    assert not problems, f"{len(problems)} problems:\n" + "\n".join(problems[:20])
+
+
+@all_sections
+def test_whatever_ends_it_the_next_start_goes_on(section, memory_path, limit, counted):
+    every_point(section, memory_path / "bench", limit, counted)
+
+
+@pytest.mark.campaign
+@all_sections
+def test_whatever_ends_it_at_any_call_the_next_start_goes_on(section, memory_path, limit, counted):
+    every_point(section, memory_path / "bench", limit, counted)
