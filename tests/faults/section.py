@@ -5,6 +5,7 @@ import itertools
 import os
 import random
 import shutil
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,8 +46,9 @@ class PowerCut:
     acknowledged: list[Any]
 
     def __str__(self) -> str:
-        sizes = {name: len(c) if isinstance(c, bytes) else c or kind for name, (kind, c) in self.state.items()}
-        return f"power cut before call {self.number}, which leaves {sizes}"
+        files = {name: content for name, (_, content) in self.state.items() if isinstance(content, bytes)}
+        blank = [name for name, content in files.items() if not content.strip(b"\0")]
+        return f"power cut before call {self.number}, {len(files)} files, blank {blank}, {self.acknowledged} told"
 
 
 @dataclass(frozen=True)
@@ -169,5 +171,7 @@ def problems_of(bench: Bench, points: Iterable[Point], do: Callable[[Point], Non
         try:
             do(fault)
         except Exception as error:
-            found.append(f"{bench.at(fault)}\n    {type(error).__name__}: {error}")
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(line.filename).name}:{line.lineno}: {line.line}"
+            found.append(f"{bench.at(fault)}\n    {type(error).__name__}: {error}\n    {where}")
     return found

@@ -1,0 +1,171 @@
+"""Work on the run directory itself: first start, resume, a copy of another run, overwrite, records of attempts."""
+
+import copy
+import functools
+
+import numpy as np
+import torch
+
+from framework.checkpoint import CheckpointStore
+from framework.resume import plan_attempt
+from framework.resume.pinned import mend_config
+from framework.rundir.directory import RunDirectory
+from framework.simulation import SimulationStore, simulate_block
+from tests import toy_simulators as toy
+from tests.faults.section import Section
+from tests.toy_run import composed as compose
+
+_SETTINGS = ("simulation.num_simulations=40", "loop.num_epochs=9")
+_RAISED = "loop.num_epochs=12"
+
+composed = functools.cache(compose)
+
+
+def _start(path, *overrides):
+    """Do what `framework.train` does before the first simulation; return the directory, the plan and the attempt."""
+    directory = RunDirectory(path)
+    config, hydra = composed(*_SETTINGS, *overrides)
+    planned = plan_attempt(directory, copy.deepcopy(config), hydra)
+    planned.open(directory)
+    mend_config(directory)
+    attempt = directory.start_attempt({**planned.facts("cpu"), "num_epochs": {"z": planned.config.loop.num_epochs}})
+    directory.run_id()
+    return directory, planned, attempt
+
+
+def _trained(path, *overrides):
+    """Start, and leave simulations and two checkpoints, by an attempt that was lost."""
+    directory, planned, attempt = _start(path, *overrides)
+    directory.write_arrays(observed={"x": np.ones((1, 2))}, truth={})
+    store = SimulationStore(directory.simulations_dir, toy.SEED, {"theta": (2,), "x": (2,)})
+    store.commit(0, 40, simulate_block(toy.theta_to_x(toy.add_noise), toy.SEED, 0, 40))
+    attempt.begin("training")
+    checkpoints = CheckpointStore(directory.checkpoints_dir, constant={"config.json": planned.record.config})
+    for epoch in (1, 2):
+        progress = {"epoch": epoch, "step": epoch, "batch": 0, "finished": False, "best_loss": 1.0}
+        files = {"z/model.pth": {"w": torch.full((9,), float(epoch))}, "z/checkpoint.json": {"progress": progress}}
+        run = {"run_id": directory.run_id(), "saved_at": attempt.facts["start"], "elapsed_seconds": 1.0}
+        checkpoints.commit(files, {"nodes": ["z"], "run": run})
+
+
+def _epoch_of(path):
+    newest = CheckpointStore(path / "checkpoints").latest()
+    return newest.load("z/checkpoint.json")["progress"]["epoch"] if newest else None
+
+
+def _config_of(directory):
+    return directory.record().config["loop"]["num_epochs"]
+
+
+def _run(attempt, acknowledge):
+    for phase in ("starting", "simulating", "training", "sampling and reporting"):
+        attempt.begin(phase)
+    attempt.end("finished")
+    acknowledge("ended")
+
+
+# --- first start ---
+
+
+def _begin(root, acknowledge):
+    directory, _, attempt = _start(root / "run")
+    acknowledge(("run id", directory.run_id()))
+    directory.write_arrays(observed={"x": np.ones((1, 2))}, truth={"z": np.zeros((1, 2))})
+    acknowledge("arrays")
+    _run(attempt, acknowledge)
+
+
+def _begins_again(root, acknowledged, is_cut):
+    """There is nothing to lose yet: the same command starts it."""
+    before = RunDirectory(root / "run")
+    if "arrays" in acknowledged:
+        np.testing.assert_array_equal(before.read_arrays("observed")["x"], np.ones((1, 2)))
+    if "ended" in acknowledged and not is_cut:
+        assert [attempt["stop_reason"] for attempt in before.attempts()] == ["finished"]
+    directory, _, attempt = _start(root / "run")
+    directory.write_arrays(observed={"x": np.ones((1, 2))}, truth={})
+    assert directory.pinned_config()["loop"]["num_epochs"] == 9 == _config_of(directory)
+    assert len(directory.attempts()) >= 1 + bool(acknowledged)
+    attempt.end("finished")
+
+
+# --- resume ---
+
+
+def _a_run(root):
+    _trained(root / "run")
+
+
+def _resume(root, acknowledge):
+    _, planned, attempt = _start(root / "run", "+resume=true", _RAISED)
+    acknowledge("started")
+    _run(attempt, acknowledge)
+    return planned.title.replace(str(root), ""), [change.path for change in planned.changes]
+
+
+def _resumes_again(root, acknowledged, is_cut):
+    directory = RunDirectory(root / "run")
+    assert _epoch_of(root / "run") == 2
+    assert _config_of(directory) in ([12] if acknowledged else [9, 12])
+    run_id = CheckpointStore(directory.checkpoints_dir).generations()[-1].manifest["run"]["run_id"]
+    directory, planned, attempt = _start(root / "run", "+resume=true", _RAISED)
+    assert "from epoch 2/" in planned.title, planned.title
+    assert directory.run_id() == run_id and _config_of(directory) == 12
+    assert directory.pinned_config()["loop"]["num_epochs"] == 9, "config.yaml is of the first start"
+    assert len(directory.attempts()) >= 2 + bool(acknowledged)
+    assert [a["stop_reason"] for a in directory.attempts()].count("lost") >= 1
+    attempt.end("finished")
+
+
+# --- a copy of another run ---
+
+
+def _another(root):
+    _trained(root / "first")
+
+
+def _copy(root, acknowledge):
+    _, planned, attempt = _start(root / "run", f"resume_from={root / 'first'}")
+    acknowledge("copied")
+    attempt.end("finished")
+    return planned.config.loop.num_epochs
+
+
+def _copies_again(root, acknowledged, is_cut):
+    assert _epoch_of(root / "first") == 2
+    if acknowledged:
+        assert _epoch_of(root / "run") == 2
+    directory, _, attempt = _start(root / "run", f"resume_from={root / 'first'}")
+    assert _epoch_of(root / "run") == 2 and _config_of(directory) == 9
+    assert SimulationStore.open(directory.simulations_dir).missing(40) == []
+    assert directory.run_id() != RunDirectory(root / "first").run_id()
+    assert not list((root / "run").glob("*.tmp"))
+    attempt.end("finished")
+
+
+# --- overwrite ---
+
+
+def _overwrite(root, acknowledge):
+    _, _, attempt = _start(root / "run", "overwrite=true")
+    acknowledge("begun")
+    attempt.end("finished")
+
+
+def _old_run_is_kept(root, acknowledged, is_cut):
+    (kept,) = (path for path in root.iterdir() if (path / "checkpoints").is_dir())
+    assert _epoch_of(kept) == 2
+    if acknowledged:
+        assert kept.name == "run.old-1"
+    directory, _, attempt = _start(root / "run", "overwrite=true")
+    assert _epoch_of(root / "run.old-1") == 2
+    assert not directory.holds_work() and _config_of(directory) == 9
+    attempt.end("finished")
+
+
+SECTIONS = [
+    Section("first start", lambda root: None, _begin, _begins_again),
+    Section("resume", _a_run, _resume, _resumes_again),
+    Section("copy of another run", _another, _copy, _copies_again),
+    Section("overwrite", _a_run, _overwrite, _old_run_is_kept),
+]
