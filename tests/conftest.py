@@ -40,8 +40,9 @@ def pytest_terminal_summary(terminalreporter):
     """Tell how many points of each kind the tests have tried that count them."""
     tried = collections.Counter()
     for reports in terminalreporter.stats.values():
-        for name, value in (p for report in reports for p in getattr(report, "user_properties", ())):
-            if name == "tried":
-                tried[value[0]] += value[1]
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()) if getattr(report, "when", "") == "call" else ():
+                if name == "tried":
+                    tried[value[0]] += value[1]
     if tried:
         terminalreporter.write_line("tried: " + ", ".join(f"{number} {what}" for what, number in sorted(tried.items())))

@@ -8,6 +8,7 @@ import errno
 import os
 import pickle
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -182,6 +183,7 @@ class _Tracer:
             return
         self.outcome.was_hit = True
         if fault.meanwhile:
+            time.sleep(0.02)  # the calls end that other threads are in; they stop before their next ones
             fault.meanwhile()
             self._let(registers, False)
         elif fault.when == BEFORE and fault.error:
