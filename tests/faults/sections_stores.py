@@ -15,7 +15,7 @@ FACTS = {"nodes": ["z"], "run": {"run_id": "a", "saved_at": "2026-01-01T00:00:00
 _CONSTANT = {"config.json": {"name": "run", "loop": {"num_epochs": 3}}}
 
 
-def _files(value):
+def files(value):
     """Two files that change with every save, one that does not, and one that changes with every other."""
     return {
         "z/model.pth": {"w": torch.full((300,), float(value))},
@@ -29,20 +29,19 @@ def _store(root):
     return CheckpointStore(root / "checkpoints", constant=_CONSTANT)
 
 
-def _value_of(generation):
+def value_of(generation):
     value = generation.load("z/checkpoint.json")["progress"]["epoch"]
-    for name, content in _files(value).items():
+    for name, content in files(value).items():
         found = generation.load(name)
         same = torch.equal(found["w"], content["w"]) if name.endswith(".pth") else found == content
         assert same, f"{generation.path.name}: {name} is of another save"
-    assert generation.load("config.json") == _CONSTANT["config.json"]
     return value
 
 
 def _save(root, values, acknowledge=lambda value: None):
     store = _store(root)
     for value in values:
-        store.commit(_files(value), FACTS)
+        store.commit(files(value), FACTS)
         acknowledge(value)
 
 
@@ -58,31 +57,32 @@ def _save_one_more(root, acknowledge):
     acknowledge(3)  # from the start
     store = _store(root)
     newest = store.latest()
-    assert newest is not None and _value_of(newest) == 3
-    store.commit(_files(4), FACTS)
+    assert newest is not None and value_of(newest) == 3
+    store.commit(files(4), FACTS)
     acknowledge(4)
 
 
 def _save_emergency(root, acknowledge):
     acknowledge(3)
-    _store(root).commit({**_files(9)}, FACTS, emergency=True)
+    _store(root).commit({**files(9)}, FACTS, emergency=True)
     acknowledge(-9)  # not among the others
 
 
 def _newest_is_whole(root, acknowledged, is_cut):
     store = _store(root)
     newest = store.latest()
-    value = _value_of(newest) if newest else 0
+    value = value_of(newest) if newest else 0
+    assert newest is None or newest.load("config.json") == _CONSTANT["config.json"]
     assert value in {max(acknowledged, default=0), max(acknowledged, default=0) + 1}, (value, acknowledged)
     for path in (root / "checkpoints").glob("[0-9]" * 8):
         if not is_cut:  # the names of what was being deleted may have come back
-            _value_of(store.named(path.name))
+            value_of(store.named(path.name))
     if -9 in acknowledged:
         (emergency,) = (root / "checkpoints").glob("emergency-*")
-        assert _value_of(store.named(emergency.name)) == 9
-    store.commit(_files(value + 1), FACTS)
+        assert value_of(store.named(emergency.name)) == 9
+    store.commit(files(value + 1), FACTS)
     again = _store(root).latest()
-    assert again is not None and _value_of(again) == value + 1
+    assert again is not None and value_of(again) == value + 1
     assert not list((root / "checkpoints").glob("*.tmp"))
 
 

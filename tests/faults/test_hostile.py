@@ -45,8 +45,8 @@ def try_plant(runs, name, commands):
         variables = {"FRAMEWORK_REQUEUED": "1"} if command == "requeued" else {}
         result = runs.do(*COMMANDS[command], **variables)
         after, output = snapshot(runs.project.parent), result.stdout + result.stderr
-        own = [str(runs.project / "outputs")] + ([] if command != "overwrite" else [str(run_dir)])
-        changed = [p for p in {**before, **after} if before.get(p) != after.get(p) and not p.startswith(f"{own[0]}/")]
+        own = f"{runs.project / 'outputs'}/"
+        changed = [p for p in {**before, **after} if before.get(p) != after.get(p) and not p.startswith(own)]
         if changed:
             problems.append(f"{command} of '{name}' changes {changed[:3]}")
         if any(path.endswith("/ran") for path in after):
