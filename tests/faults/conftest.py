@@ -1,6 +1,7 @@
 """How much of what can go wrong is tried: a seeded sample in the suite, more in the campaign, all on request."""
 
 import os
+import random
 import shutil
 import tempfile
 from pathlib import Path
@@ -44,3 +45,9 @@ def ptrace(_ptrace):
     """What needs to trace processes fails where that is forbidden in CI, and is skipped elsewhere."""
     if _ptrace:
         pytest.fail(_ptrace) if os.environ.get("CI") else pytest.skip(_ptrace)
+
+
+@pytest.fixture
+def rng(request):
+    """Random choices, the same each time the test runs."""
+    return random.Random(request.node.name)
