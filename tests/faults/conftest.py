@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import shim
+from tests.faults.project import Runs
 
 ALL = os.environ.get("FRAMEWORK_FAULTS") == "all"
 
@@ -51,3 +52,9 @@ def ptrace(_ptrace):
 def rng(request):
     """Random choices, the same each time the test runs."""
     return random.Random(request.node.name)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """A project with a run that has finished and one that was interrupted."""
+    return Runs(tmp_path_factory.mktemp("faults"))

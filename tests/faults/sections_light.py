@@ -6,6 +6,7 @@ import numpy as np
 
 from framework.inference.report import write_report
 from framework.inference.samples import read_samples, write_samples
+from framework.rundir.metric_lines import METRICS_FILE, read_metrics
 from framework.runtime.lease import Lease
 from framework.tracking import JsonlTracker
 from tests.faults.section import Section
@@ -88,13 +89,13 @@ def _half_a_line(root):
 def _metrics_are_there(root, acknowledged, is_cut):
     """After a power cut the last ones may be missing; none is another's."""
     tracker = JsonlTracker(root)
-    steps = [record["step"] for record in tracker.read()]
+    steps = [record["step"] for record in read_metrics(root / METRICS_FILE).records]
     assert steps == list(range(1, len(steps) + 1)), steps
     if acknowledged and not is_cut:
         assert len(steps) >= min(acknowledged[-1], 5), (steps, acknowledged)
     tracker.log(_records(first=len(steps) + 1, last=len(steps) + 1)[0])
     tracker.close()
-    assert JsonlTracker(root).read()[-1]["step"] == len(steps) + 1
+    assert read_metrics(root / METRICS_FILE).records[-1]["step"] == len(steps) + 1
 
 
 # --- samples and report ---

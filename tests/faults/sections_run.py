@@ -4,16 +4,17 @@ import copy
 import functools
 
 import numpy as np
-import torch
 
 from framework.checkpoint import CheckpointStore
 from framework.resume import plan_attempt
-from framework.resume.pinned import mend_config
+from framework.rundir.attempts import Outcome
 from framework.rundir.directory import RunDirectory
+from framework.rundir.run_config import read_config
 from framework.simulation import SimulationStore, simulate_block
 from tests import toy_simulators as toy
 from tests.faults.section import Section
 from tests.toy_run import composed as compose
+from tests.toy_run import open_directory, save_checkpoint
 
 _SETTINGS = ("simulation.num_simulations=40", "loop.num_epochs=9")
 _RAISED = "loop.num_epochs=12"
@@ -26,10 +27,8 @@ def _start(path, *overrides):
     directory = RunDirectory(path)
     config, hydra = composed(*_SETTINGS, *overrides)
     planned = plan_attempt(directory, copy.deepcopy(config), hydra)
-    planned.open(directory)
-    mend_config(directory)
-    attempt = directory.start_attempt({**planned.facts("cpu"), "num_epochs": {"z": planned.config.loop.num_epochs}})
-    directory.run_id()
+    open_directory(planned, directory)
+    attempt = directory.start_attempt(planned.attempt_record("cpu", {"z": planned.config.loop.num_epochs}, 1))
     return directory, planned, attempt
 
 
@@ -40,12 +39,9 @@ def _trained(path, *overrides):
     store = SimulationStore(directory.simulations_dir, toy.SEED, {"theta": (2,), "x": (2,)})
     store.commit(0, 40, simulate_block(toy.theta_to_x(toy.add_noise), toy.SEED, 0, 40))
     attempt.begin("training")
-    checkpoints = CheckpointStore(directory.checkpoints_dir, constant={"config.json": planned.record.config})
     for epoch in (1, 2):
         progress = {"epoch": epoch, "step": epoch, "batch": 0, "finished": False, "best_loss": 1.0}
-        files = {"z/model.pth": {"w": torch.full((9,), float(epoch))}, "z/checkpoint.json": {"progress": progress}}
-        run = {"run_id": directory.run_id(), "saved_at": attempt.facts["start"], "elapsed_seconds": 1.0}
-        checkpoints.commit(files, {"nodes": ["z"], "run": run})
+        save_checkpoint(directory, {"z": progress}, planned.record.config)
 
 
 def _epoch_of(path):
@@ -60,7 +56,7 @@ def _config_of(directory):
 def _run(attempt, acknowledge):
     for phase in ("starting", "simulating", "training", "sampling and reporting"):
         attempt.begin(phase)
-    attempt.end("finished")
+    attempt.end(Outcome.FINISHED)
     acknowledge("ended")
 
 
@@ -69,7 +65,7 @@ def _run(attempt, acknowledge):
 
 def _begin(root, acknowledge):
     directory, _, attempt = _start(root / "run")
-    acknowledge(("run id", directory.run_id()))
+    acknowledge("started")
     directory.write_arrays(observed={"x": np.ones((1, 2))}, truth={"z": np.zeros((1, 2))})
     acknowledge("arrays")
     _run(attempt, acknowledge)
@@ -81,12 +77,12 @@ def _begins_again(root, acknowledged, is_cut):
     if "arrays" in acknowledged:
         np.testing.assert_array_equal(before.read_arrays("observed")["x"], np.ones((1, 2)))
     if "ended" in acknowledged and not is_cut:
-        assert [attempt["stop_reason"] for attempt in before.attempts()] == ["finished"]
+        assert [record.stop_reason for record in before.attempts().records] == [Outcome.FINISHED]
     directory, _, attempt = _start(root / "run")
     directory.write_arrays(observed={"x": np.ones((1, 2))}, truth={})
-    assert directory.pinned_config()["loop"]["num_epochs"] == 9 == _config_of(directory)
-    assert len(directory.attempts()) >= 1 + bool(acknowledged)
-    attempt.end("finished")
+    assert read_config(directory.config_path)["loop"]["num_epochs"] == 9 == _config_of(directory)
+    assert len(directory.attempts().numbers) >= 1 + bool(acknowledged)
+    attempt.end(Outcome.FINISHED)
 
 
 # --- resume ---
@@ -110,11 +106,11 @@ def _resumes_again(root, acknowledged, is_cut):
     run_id = CheckpointStore(directory.checkpoints_dir).generations()[-1].manifest["run"]["run_id"]
     directory, planned, attempt = _start(root / "run", "+resume=true", _RAISED)
     assert "from epoch 2/" in planned.title, planned.title
-    assert directory.run_id() == run_id and _config_of(directory) == 12
-    assert directory.pinned_config()["loop"]["num_epochs"] == 9, "config.yaml is of the first start"
-    assert len(directory.attempts()) >= 2 + bool(acknowledged)
-    assert [a["stop_reason"] for a in directory.attempts()].count("lost") >= 1
-    attempt.end("finished")
+    assert directory.facts().run_id == run_id and _config_of(directory) == 12
+    assert read_config(directory.config_path)["loop"]["num_epochs"] == 9, "config.yaml is of the first start"
+    assert len(directory.attempts().numbers) >= 2 + bool(acknowledged)
+    assert Outcome.LOST in [record.stop_reason for record in directory.attempts().records]
+    attempt.end(Outcome.FINISHED)
 
 
 # --- a copy of another run ---
@@ -127,7 +123,7 @@ def _another(root):
 def _copy(root, acknowledge):
     _, planned, attempt = _start(root / "run", f"resume_from={root / 'first'}")
     acknowledge("copied")
-    attempt.end("finished")
+    attempt.end(Outcome.FINISHED)
     return planned.config.loop.num_epochs
 
 
@@ -138,9 +134,9 @@ def _copies_again(root, acknowledged, is_cut):
     directory, _, attempt = _start(root / "run", f"resume_from={root / 'first'}")
     assert _epoch_of(root / "run") == 2 and _config_of(directory) == 9
     assert SimulationStore.open(directory.simulations_dir).missing(40) == []
-    assert directory.run_id() != RunDirectory(root / "first").run_id()
+    assert directory.facts().run_id != RunDirectory(root / "first").facts().run_id
     assert not list((root / "run").glob("*.tmp"))
-    attempt.end("finished")
+    attempt.end(Outcome.FINISHED)
 
 
 # --- overwrite ---
@@ -149,7 +145,7 @@ def _copies_again(root, acknowledged, is_cut):
 def _overwrite(root, acknowledge):
     _, _, attempt = _start(root / "run", "overwrite=true")
     acknowledge("begun")
-    attempt.end("finished")
+    attempt.end(Outcome.FINISHED)
 
 
 def _old_run_is_kept(root, acknowledged, is_cut):
@@ -160,7 +156,7 @@ def _old_run_is_kept(root, acknowledged, is_cut):
     directory, _, attempt = _start(root / "run", "overwrite=true")
     assert _epoch_of(root / "run.old-1") == 2
     assert not directory.holds_work() and _config_of(directory) == 9
-    attempt.end("finished")
+    attempt.end(Outcome.FINISHED)
 
 
 SECTIONS = [

@@ -57,7 +57,7 @@ def _save_one_more(root, acknowledge):
     acknowledge(3)  # from the start
     store = _store(root)
     newest = store.latest()
-    assert newest is not None and value_of(newest) == 3
+    assert newest is not None and value_of(newest) in (2, 3)  # the one before, where the newest cannot be read
     store.commit(files(4), FACTS)
     acknowledge(4)
 

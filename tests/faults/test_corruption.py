@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tests.faults.damage import DAMAGES, damages_of
-from tests.faults.project import POWERLESS, TRAIN, Runs, numbers
+from tests.faults.project import POWERLESS, TRAIN, numbers
 
 RESUME = [*TRAIN, "+resume=true"]
 SAMPLE = ["framework.sample", "outputs/run", "posterior", "inference.num_samples=7"]
@@ -18,11 +18,6 @@ COMMANDS = {
 }
 DOCUMENTED = {"status": {0}, "resume": {0, 2, 3, 4}, "requeued": {0, 2, 3, 4}, "sample": {0, 2, 3, 4}}
 SUITE, CAMPAIGN = 5, 120
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return Runs(tmp_path_factory.mktemp("corruption"))
 
 
 @pytest.fixture(scope="module")

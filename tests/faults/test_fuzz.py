@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from tests.faults import fuzz
-from tests.faults.project import POWERLESS, Runs, clear, snapshot
+from tests.faults.project import POWERLESS, clear, snapshot
 
 GOOD = "good"
 AT_ONCE = 10  # damaged directories under one status
@@ -15,11 +15,6 @@ LIMIT_SECONDS = 60
 DIFF = ["framework.diff", "outputs/bad-0", f"outputs/{GOOD}"]
 DIFF_ITSELF = ["framework.diff", "outputs/bad-0"]
 SAMPLE = ["framework.sample", "outputs/bad-0", "posterior", "inference.num_samples=3"]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return Runs(tmp_path_factory.mktemp("fuzz"))
 
 
 def place(runs, seeds):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.hostile import PLANTS
-from tests.faults.project import TRAIN, Runs, clear, snapshot
+from tests.faults.project import TRAIN, clear, snapshot
 
 DOCUMENTED = {0, 2, 3, 4}
 COMMANDS = {
@@ -24,11 +24,6 @@ SHORT = {
     "graph.x.simulator is subprocess.Popen": ["requeued", "predict"],
     "weights that are a pickle": ["sample"],
 }
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return Runs(tmp_path_factory.mktemp("hostile"))
 
 
 def try_plant(runs, name, commands):
@@ -54,7 +49,7 @@ def try_plant(runs, name, commands):
             (runs.project / "ran").unlink(missing_ok=True)
         if "Traceback" in output or result.returncode not in DOCUMENTED:
             problems.append(f"{command} of '{name}' ends with {result.returncode}: {output[-300:]}")
-        typed = [line for line in output.splitlines() if "_target_=" in line and "Popen" in line]
+        typed = [line for line in output.splitlines() if "Popen" in line and line.startswith(("put back", "consent"))]
         if typed:
             problems.append(f"{command} of '{name}' tells what to type: {typed[0]}")
     return problems
