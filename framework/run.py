@@ -49,11 +49,11 @@ class Run:
         check_owner: Callable[[], None],
         results_of: str | None,
     ) -> None:
-        self.setup, self.config, self.graph = setup, setup.config, setup.graph
+        self.setup, self.config, self.graph, runtime = setup, setup.config, setup.graph, setup.config.runtime
         self.directory, self.guard, self.ranks, self.attempt = directory, guard, ranks, attempt
-        self._facts, self._check_owner, self._results_of = facts, check_owner, results_of
-        runtime, constant = self.config.runtime, {CONFIG_FILE: dataclasses.asdict(self.config)}
-        self.checkpoints = CheckpointStore(directory.checkpoints_dir, runtime.keep, runtime.compress, constant)
+        self._facts, self._results_of = facts, results_of
+        keep, compress, constant = runtime.keep, runtime.compress, {CONFIG_FILE: dataclasses.asdict(self.config)}
+        self.checkpoints = CheckpointStore(directory.checkpoints_dir, keep, compress, constant, check_owner)
         self.console = Console()
         self._compiled_dir = directory.path.resolve() / "compile_cache"
         self._elapsed_before = 0.0  # in earlier attempts
@@ -167,7 +167,6 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """Return what every checkpoint tells of the run and the moment; the wall time is that of all attempts."""
-        self._check_owner()
         elapsed = self._elapsed_before + time.time() - process_start()
         return {**self._facts, "saved_at": now(), "elapsed_seconds": elapsed}
 

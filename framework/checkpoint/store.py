@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,23 @@ class CheckpointStore:
 
     `keep` generations are kept, two at least: the newest, and the one to fall back on if it is damaged.
     With `compress`, files are about a tenth smaller and take several times longer to write.
-    `constant` files are part of every generation.
+    `constant` files are part of every generation. `check_owner` is called when a generation is about to get its name,
+    and ends the process if the directory has become another's while this one stood still.
     """
 
     def __init__(
-        self, root: Path | str, keep: int = 2, compress: bool = False, constant: Mapping[str, Any] | None = None
+        self,
+        root: Path | str,
+        keep: int = 2,
+        compress: bool = False,
+        constant: Mapping[str, Any] | None = None,
+        check_owner: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = Path(root)
         self.constant, _ = _uncopied(constant or {}, {})
         self.keep = max(keep, 2)
         self.compress = compress
+        self._check_owner = check_owner
         self._newest: Generation | None = None  # committed or verified by this object
         self._before: Generation | None = None  # the one before it, once that is known
         self._refused: dict[str, CheckpointError] = {}  # why, by name: those newer than what this object goes on with
@@ -134,6 +141,7 @@ class CheckpointStore:
         try:
             carried = Carried(newest, self._one_before(newest), temporary)
             manifest = self._write(temporary, files, facts, carried)
+            self._check_owner()
             _rename(temporary, final)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
