@@ -1,4 +1,7 @@
-"""Whatever dies while a checkpoint is written, the older or the newer one is whole."""
+"""Whatever fails while a checkpoint is written, the older or the newer one is whole, and it is said which.
+
+That it is killed, or the power is cut: `tests/faults`.
+"""
 
 import errno
 import os
@@ -11,7 +14,7 @@ import pytest
 import torch
 
 from framework.checkpoint import CheckpointStore, SaveError
-from tests.toy_disk import Crash, Disk
+from tests.toy_disk import Disk
 
 FACTS = {"nodes": ["z"]}
 
@@ -50,74 +53,35 @@ def start(root):
     return store
 
 
-def commit_until(tmp_path, stop_at, **kind):
+def commit(tmp_path, fail_at=None, error=errno.EIO, after=False):
     """Commit the fourth save over a failing disk; return the disk and what was raised."""
     store, raised = start(tmp_path), None
     with pytest.MonkeyPatch.context() as patch:
-        disk = Disk(patch, stop_at, **kind)
+        disk = Disk(patch, fail_at, error, after)
         try:
             store.commit(files(4), FACTS)
-        except (Crash, OSError) as error:
+        except OSError as error:
             raised = error
     return disk, raised
 
 
 def index_of_rename(tmp_path):
-    disk, _ = commit_until(tmp_path, None)
+    disk, _ = commit(tmp_path)
     return disk.done.index(("rename", "00000004.tmp"))
 
 
 def count_operations(tmp_path):
-    disk, _ = commit_until(tmp_path, None)
+    disk, _ = commit(tmp_path)
     assert {"write", "fsync", "rename", "unlink", "link", "symlink", "mkdir"} <= {name for name, _ in disk.done}
     return len(disk.done)
-
-
-def test_killed_at_any_operation_one_whole_checkpoint_is_there_and_saving_goes_on(tmp_path):
-    num_operations = count_operations(tmp_path / "all")
-    values = []
-    for stop_at in range(num_operations):
-        root = tmp_path / str(stop_at)
-        _, raised = commit_until(root, stop_at)
-        assert isinstance(raised, Crash)
-        values.append(saved(root))
-        for path in root.glob("[0-9]" * 8):  # those that were about to go, too
-            CheckpointStore(root).named(path.name)
-        CheckpointStore(root).commit(files(5), FACTS)
-        assert saved(root) == 5
-        assert not list(root.glob("*.tmp"))
-    assert values == sorted(values), "once the new checkpoint is there, it stays"
-    assert set(values) == {3, 4}
-
-
-@pytest.mark.parametrize("keep_names", [True, False])
-def test_a_power_cut_at_any_operation_leaves_a_whole_checkpoint(tmp_path, keep_names):
-    num_operations = count_operations(tmp_path / "all")
-    for stop_at in range(num_operations):
-        root = tmp_path / str(stop_at)
-        disk, _ = commit_until(root, stop_at)
-        disk.lose_unsynced(keep_names)
-        assert saved(root) in (3, 4)
-
-
-def test_after_commit_returned_a_power_cut_loses_nothing(tmp_path):
-    root = tmp_path / "deep" / "checkpoints"
-    root.parent.parent.mkdir(exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        disk = Disk(patch)
-        CheckpointStore(root).commit(files(1), FACTS)
-    disk.new_names.get(root, set()).discard(root / "latest")  # a convenience
-    disk.new_names.get(root, set()).discard(root / "latest.tmp")
-    disk.lose_unsynced(keep_names=False)
-    assert saved(root) == 1
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_an_error_at_any_operation_is_told_or_harmless(tmp_path, number):
     num_operations = count_operations(tmp_path / "all")
-    for stop_at in range(num_operations):
-        root = tmp_path / str(stop_at)
-        _, raised = commit_until(root, stop_at, error=number)
+    for fail_at in range(num_operations):
+        root = tmp_path / str(fail_at)
+        _, raised = commit(root, fail_at, error=number)
         assert isinstance(raised, SaveError | None)
         if raised is None or "durability unknown" in str(raised):
             assert saved(root) == 4
@@ -130,16 +94,16 @@ def test_an_error_at_any_operation_is_told_or_harmless(tmp_path, number):
 
 def test_a_failed_fsync_is_never_tried_again_on_the_same_file(tmp_path):
     num_operations = count_operations(tmp_path / "all")
-    for stop_at in range(num_operations):
-        disk, raised = commit_until(tmp_path / str(stop_at), stop_at, error=errno.EIO)
+    for fail_at in range(num_operations):
+        disk, raised = commit(tmp_path / str(fail_at), fail_at, error=errno.EIO)
         if ("fsync", "failed") in disk.done and "not saved" in str(raised):
-            later = [name for name, _ in disk.done[stop_at + 1 :]]
+            later = [name for name, _ in disk.done[fail_at + 1 :]]
             assert "fsync" not in later and "rename" not in later
 
 
 def test_an_unsynced_rename_is_called_committed_with_durability_unknown(tmp_path):
     fsync = index_of_rename(tmp_path / "all") + 1
-    _, raised = commit_until(tmp_path / "it", fsync, error=errno.EIO)
+    _, raised = commit(tmp_path / "it", fsync, error=errno.EIO)
     assert "00000004: checkpoint committed, durability unknown" in str(raised)
     assert saved(tmp_path / "it") == 4
     assert (tmp_path / "it" / "00000002").exists(), "nothing older goes before the newer one is certain"
@@ -147,7 +111,7 @@ def test_an_unsynced_rename_is_called_committed_with_durability_unknown(tmp_path
 
 def test_a_rename_that_reports_failure_but_was_done_counts(tmp_path):
     """Over NFS an answer may be lost."""
-    _, raised = commit_until(tmp_path / "it", index_of_rename(tmp_path / "all"), error=errno.EIO, after=True)
+    _, raised = commit(tmp_path / "it", index_of_rename(tmp_path / "all"), error=errno.EIO, after=True)
     assert raised is None
     assert saved(tmp_path / "it") == 4
 

@@ -50,7 +50,10 @@ def _save_four(root, acknowledge):
 
 
 def _save_three(root):
+    """Save, and leave what an attempt that was killed has begun."""
     _save(root, [1, 2, 3])
+    (root / "checkpoints/00000009.tmp/z").mkdir(parents=True)
+    (root / "checkpoints/00000009.tmp/z/model.pth").write_bytes(b"half")
 
 
 def _save_one_more(root, acknowledge):
@@ -163,9 +166,10 @@ def _import_goes_on(root, acknowledged, is_cut):
         np.testing.assert_array_equal(found[name], values)
 
 
+RESUMED = Section("checkpoint of a resumed run", _save_three, _save_one_more, _newest_is_whole)
 SECTIONS = [
     Section("checkpoints", lambda root: None, _save_four, _newest_is_whole),
-    Section("checkpoint of a resumed run", _save_three, _save_one_more, _newest_is_whole),
+    RESUMED,
     Section("emergency checkpoint", _save_three, _save_emergency, _newest_is_whole),
     Section("simulations", lambda root: None, _simulate, _simulations_go_on),
     Section("simulations of a resumed run", _first_simulations, _simulate, _simulations_go_on),

@@ -4,9 +4,10 @@ import pytest
 
 from tests.faults import sections_light, sections_run, sections_stores
 from tests.faults.section import Bench, problems_of
+from tests.faults.shim import BEFORE
 
 SECTIONS = [*sections_light.SECTIONS, *sections_stores.SECTIONS, *sections_run.SECTIONS]
-SUITE, CAMPAIGN = 3, 150  # points of each kind of each section
+SUITE, CAMPAIGN = 2, 150  # points of each kind of each section
 
 pytestmark = pytest.mark.usefixtures("ptrace")
 
@@ -37,6 +38,17 @@ def every_point(section, directory, limit, counted):
 @all_sections
 def test_whatever_ends_it_the_next_start_goes_on(section, memory_path, limit, counted):
     every_point(section, memory_path / "bench", limit, counted)
+
+
+def test_a_save_that_is_killed_before_a_change_leaves_a_whole_checkpoint(memory_path, counted):
+    bench = Bench(sections_stores.RESUMED, memory_path / "bench")
+    changes = [fault for fault in bench.kills() if fault.when == BEFORE and bench.calls[fault.number].changes]
+    points = bench.sample(changes, 60)
+    cuts = bench.sample(bench.cut_power(), 40)
+    counted("kill points", len(points))
+    counted("power cuts", len(cuts))
+    problems = problems_of(bench, points, bench.kill) + problems_of(bench, cuts, bench.start_after)
+    assert not problems, "\n".join(problems[:20])
 
 
 @pytest.mark.campaign
