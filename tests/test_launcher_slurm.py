@@ -14,8 +14,8 @@ from framework.errors import ConfigError, FrameworkError, SweepError
 from framework.launcher.config import SlurmConfig, parse_launcher
 from framework.launcher.job import Job
 from framework.launcher.plan import Planned
+from framework.launcher.row import Row
 from framework.launcher.slurm import SlurmJobs
-from framework.launcher.summary import Row
 from framework.launcher.ticket import Ticket
 from framework.rundir.status import RunStatus
 from framework.runtime.lease import Lease

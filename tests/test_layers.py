@@ -69,3 +69,24 @@ def test_runtime_and_checkpoint_import_nothing_of_the_rest(part):
 
 def test_nothing_imports_the_experiments():
     assert not [path for path in MODULES if "experiments." in path.read_text().replace("experiments.*", "")]
+
+
+def imported_files(path):
+    """Return the files of the framework that one imports, anywhere in it, by the names that it takes from them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("framework"):
+            base = ROOT.parent.joinpath(*node.module.split("."))
+            for target in [base, *(base / alias.name for alias in node.names)]:
+                yield from (file for file in (target.with_suffix(".py"), target / "__init__.py") if file.is_file())
+
+
+def test_no_files_import_each_other_in_a_circle():
+    imports = {path: {file for file in imported_files(path) if file.name != "__init__.py"} for path in MODULES}
+    while imports:  # what imports nothing that is left cannot be part of a circle
+        free = {path for path, needed in imports.items() if not needed & imports.keys()}
+        assert free, sorted(str(path.relative_to(ROOT)) for path in imports)
+        imports = {path: needed for path, needed in imports.items() if path not in free}
+
+
+def test_no_file_is_longer_than_a_reader_keeps_in_mind():
+    assert not [path for path in MODULES if len(path.read_text().splitlines()) > 250]

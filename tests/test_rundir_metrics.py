@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from framework.launcher.summary import Row
+from framework.launcher.row import Row
 from framework.rundir.attempts import Outcome
 from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from framework.launcher.parallel import parallel_figure
-from framework.launcher.summary import Row, _last_words, best_run, varied_keys, write_summary
+from framework.launcher.row import Row, _last_words
+from framework.launcher.summary import best_run, varied_keys, write_summary
 from framework.rundir.status import RunState
 
 

@@ -5,18 +5,15 @@ import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 
 from framework.files import replace_file
 from framework.launcher.parallel import parallel_figure
-
-if TYPE_CHECKING:
-    from framework.launcher.summary import Row
+from framework.launcher.row import Row
 
 
-def write_report(path: Path, title: str, rows: Sequence["Row"], keys: Sequence[str]) -> Path:
+def write_report(path: Path, title: str, rows: Sequence[Row], keys: Sequence[str]) -> Path:
     """Write the page; `keys` are those that differ between the runs, and the rows are in order of their loss."""
     finished = [row for row in rows if row.state == "finished" and math.isfinite(row.best_loss)]
     picture = None

@@ -20,7 +20,8 @@ from framework.launcher.job import Job
 from framework.launcher.loader import SweepLoader
 from framework.launcher.manifest import known_jobs, write_manifest
 from framework.launcher.plan import Planned, plan_jobs
-from framework.launcher.summary import Row, write_summary
+from framework.launcher.row import Row
+from framework.launcher.summary import write_summary
 from framework.launcher.ticket import Executor
 from framework.rundir.status import RunState
 

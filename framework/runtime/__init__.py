@@ -1,10 +1,11 @@
 """Stopping in time: signals and the wall clock. Knows nothing of simulation-based inference."""
 
 from framework.runtime.budget import Budget, BudgetReader
+from framework.runtime.connect import connected
 from framework.runtime.guard import Guard
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
 from framework.runtime.process import process_start
-from framework.runtime.ranks import Ranks, connected
+from framework.runtime.ranks import Ranks
 from framework.runtime.requeue import Requeue
 from framework.runtime.schedulers.slurm_job import deaf
 
