@@ -88,6 +88,12 @@ def test_best_weights_that_are_others_are_an_error():
         make_trainer().load_state({**state, "best": {**state["best"], "more": torch.zeros(1)}})
 
 
+def test_progress_that_is_none_is_an_error():
+    state = trained().state.state_dict()
+    with pytest.raises(CheckpointError, match=r"progress\.epoch: expected a whole number of at least 0, found 'three'"):
+        make_trainer().load_state({**state, "progress": {**state["progress"], "epoch": "three"}})
+
+
 def test_what_each_rank_has_of_its_own_is_gathered_on_the_first():
     leader, other = state_of_rank(OneOf(0, 3, [own(1, 2.0), own(2, 3.0)])), state_of_rank(OneOf(1, 3))
     assert [rank["loss_sum"] for rank in leader.gather()["ranks"]] == [0.0, 2.0, 3.0]
