@@ -1,6 +1,8 @@
 """One node's training in a run: what is left when it ends well, is stopped, or fails."""
 
 import dataclasses
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from framework.checkpoint import CheckpointStore, SaveError, StateError
 from framework.config.parse import NodeSettings
 from framework.config.schema import InferenceConfig, LoopConfig
 from framework.estimators import EstimatorSpec
-from framework.runtime import Guard, StopReason
+from framework.runtime import Guard, Save, StopReason
 from framework.tracking import Console
 from framework.training.node import NodeTraining
 from framework.training.trainer import Trainer
@@ -159,6 +161,35 @@ def test_an_unexpected_error_leaves_an_emergency_checkpoint_that_is_not_resumed_
     emergency = store.named("emergency-00000002").load("z/checkpoint.json")["progress"]
     assert (emergency["epoch"], emergency["batch"], emergency["step"], emergency["loss_sum"]) == (2, 0, 18, 0.0)
     assert f"Emergency checkpoint of epoch 2/3, step 18: {tmp_path}/emergency-00000002" in caplog.text
+
+
+def test_an_emergency_waits_for_the_save_under_way_and_is_not_taken_for_a_training_that_is_stuck(tmp_path):
+    class Watched(AtStep):
+        is_saving = False
+
+        @contextmanager
+        def saving(self):
+            self.is_saving = True
+            yield
+            self.is_saving = False
+
+    class Slow(CheckpointStore):
+        num_at_once = most_at_once = 0
+
+        def commit(self, files, facts, emergency=False):
+            self.num_at_once += 1
+            self.most_at_once = max(self.most_at_once, self.num_at_once)
+            self.was_watched = guard.is_saving
+            time.sleep(0.0 if emergency else 0.2)
+            generation = super().commit(files, facts, emergency)
+            self.num_at_once -= 1
+            return generation
+
+    store, guard = Slow(tmp_path), Watched(9, lambda: Save.NOW)  # before the last step of the epoch
+    with pytest.raises(ZeroDivisionError):
+        run(store, guard, trackers=[FailingTracker()])
+    assert (tmp_path / "00000001").is_dir() and (tmp_path / "emergency-00000002").is_dir()
+    assert store.most_at_once == 1 and store.was_watched
 
 
 def test_an_optimizer_that_cannot_be_saved_is_refused_after_its_first_step(tmp_path, caplog):

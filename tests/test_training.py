@@ -17,6 +17,7 @@ from tests.toy_training import (
     NETWORKS,
     NoisyEmbedding,
     StopAfter,
+    checkpointer,
     make_trainer,
     restore,
     save,
@@ -229,6 +230,17 @@ def test_with_other_simulations_the_epoch_begins_anew(tmp_path, caplog):
     assert (other.progress.epoch, other.progress.batch) == (1, 0)
     fit(other)
     assert other.progress.step == 13 + 4 * 9
+
+
+def test_the_first_weights_that_are_kept_are_those_of_the_first_attempt(tmp_path):
+    first = make_trainer()
+    generation = save(first, tmp_path)
+    other = make_trainer(seed=5)
+    with checkpointer(other, tmp_path) as saving:
+        saving.restore(generation)
+        again = saving.save_last(other.state.gather(), None)
+    weights = [g.load("z/init_parameters.pth")["weights"] for g in (generation, again)]
+    assert same(*weights) and same(weights[0], first.estimator.state_dict())
 
 
 def early_stopped(tmp_path, **loop):
