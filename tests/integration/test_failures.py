@@ -140,10 +140,15 @@ def test_an_unreadable_observation_is_named(project, tmp_path):
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     assert train(cwd=tmp_path).returncode == 0
-    for path in (tmp_path / "outputs/two_moons/checkpoints").glob("0*/z/optimizer.pth"):
-        path.write_bytes(path.read_bytes()[:-1])
+    (path,) = (tmp_path / "outputs/two_moons/checkpoints").glob("0*/z")
+    damaged = path / "embedding_best.pth"  # of two moons the same as embedding.pth: there is nothing to train
+    damaged.write_bytes(damaged.read_bytes()[:-1])
     result = run("framework.sample", "outputs/two_moons", cwd=tmp_path)
-    assert fails_with(result, 4, "optimizer.pth: damaged")
+    assert fails_with(result, 0, "embedding_best.pth: damaged", "embedding.pth, which holds the same")
+    damaged = path / "optimizer.pth"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    result = run("framework.sample", "outputs/two_moons", cwd=tmp_path)
+    assert fails_with(result, 4, "optimizer.pth: damaged", "no checkpoint is whole")
 
 
 def test_a_full_store_ends_the_run_and_keeps_what_is_there(tmp_path):
