@@ -93,10 +93,10 @@ def test_a_file_that_has_changed_since_is_hashed_again(tmp_path, hashed, change)
         generation.load("z/model.pth")
 
 
-def test_a_file_written_within_the_last_tick_is_hashed_again(tmp_path, hashed):
+def test_a_file_that_may_still_be_written_within_a_tick_of_the_clock_is_hashed_again(tmp_path, hashed):
     generation = CheckpointStore(tmp_path).commit(files(1), {})
+    path = generation.path / "z/model.pth"
+    os.utime(path, (2**32, 2**32))  # the file server's clock may be ahead, too
     for _ in range(2):
-        path = generation.path / "z/model.pth"
-        os.utime(path)
         generation.load("z/model.pth")
     assert hashed == {str(path): 2}

@@ -167,3 +167,20 @@ def test_what_is_copied_is_hashed_on_the_way(tmp_path, monkeypatch):
     with pytest.raises(SaveError, match=r"model_best\.pth: damaged"):
         store.commit({"y.json": {}}, {})
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith("tmp")] == []
+
+
+def test_what_takes_the_place_of_a_file_while_it_is_linked_is_not_kept(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    for _ in range(2):
+        store.commit(node("z", 1), {})
+    true = os.link
+
+    def swapped(source, target):
+        source.unlink()
+        source.write_bytes(b"something else")
+        true(source, target)
+
+    monkeypatch.setattr(os, "link", swapped)
+    third = store.commit(node("z", 1), {})
+    third.verify()
+    assert all(file.stat().st_nlink == 1 for file in third.path.rglob("*.pth"))
