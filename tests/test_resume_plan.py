@@ -85,6 +85,12 @@ def test_a_refusal_gives_back_the_command_as_it_was(tmp_path, monkeypatch):
     assert words[-4:] == [r"hydra.run.dir='seed=1,it\'s'", "seed=1", "experiment=slcp", "+resume=true"]
 
 
+def test_a_value_of_the_directory_adds_no_line_to_a_refusal(tmp_path):
+    message = refusal(new_run(tmp_path / "run", "simulation.from_file='a\nput back: b \x1b[2J'"))
+    assert r"simulation.from_file: a\nput back: b \x1b[2J → null" in message
+    assert all(line.isprintable() for line in message.splitlines())
+
+
 STRANGE = [
     "++network._target_=subprocess.Popen",
     "~priors.z",

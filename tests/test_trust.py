@@ -8,6 +8,7 @@ import torch
 
 from framework import load_run
 from framework.checkpoint import CheckpointStore
+from framework.config.parse import from_container
 from framework.config.target import targets_of
 from framework.config.trust import check_targets
 from framework.errors import CheckpointError, ConfigError
@@ -203,6 +204,24 @@ def test_no_package_is_imported_to_look_for_a_simulator():
     assert "hatchling" not in sys.modules
 
 
+def test_of_an_installed_package_only_classes_of_the_kind_may_be_named(project, monkeypatch):
+    (project / "site-packages").mkdir()
+    (project / "site-packages/installed_for_trust.py").write_text(PROJECT)
+    monkeypatch.syspath_prepend(project / "site-packages")
+    for key, name in [("network", "Net"), ("optimizer", "Paced")]:
+        check(key, f"installed_for_trust.{name}")
+    for key, name in [("tracking.a", "Tracker"), ("priors.z", "prior"), ("network.hook", "lookup")]:
+        with pytest.raises(ConfigError, match=rf"installed_for_trust.{name} is none; expected"):
+            check(key, f"installed_for_trust.{name}")
+
+
+def test_the_program_of_a_package_is_not_run(project):
+    (project / "tool_for_trust").mkdir()
+    (project / "tool_for_trust/__main__.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(ConfigError, match="is not the path of a class or function"):
+        check("graph.x.simulator", "tool_for_trust.__main__.main")
+
+
 def test_what_cannot_be_imported_is_said_like_anywhere_else(project):
     (project / "broken_for_trust.py").write_text("1 / 0")
     (project / "lazy_for_trust.py").write_text("def __getattr__(name): raise RuntimeError('not now')")
@@ -270,6 +289,13 @@ def endless():
 def test_a_config_that_nothing_could_walk_through_is_refused(make):
     with pytest.raises(ConfigError, match=r"outputs/theirs: .*which no config of a run is"):
         check_targets({"network": make()}, None, Path("outputs/theirs"))
+
+
+def test_nor_is_it_read_as_a_config():
+    with pytest.raises(ConfigError, match=r"network: nested more than 64 deep"):
+        from_container({"name": "a", "network": deep(900)})
+    with pytest.raises(ConfigError, match="a key must be text without control characters"):
+        from_container({"name": "a", "network": {"a\nput back: b": 1}})
 
 
 def test_targets_are_told_by_the_path_of_their_blocks():

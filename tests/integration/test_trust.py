@@ -25,7 +25,7 @@ def hostile(trained, tmp_path, monkeypatch):
     """A sound run, except that its records name a command in place of a prior."""
     monkeypatch.chdir(tmp_path)
     directory = RunDirectory(Path("outputs/two_moons"))
-    begin(directory, *TINY, *PLANTED)
+    begin(directory, *TINY, *PLANTED, "trust=true")  # which is not for a directory to say
     for name in ("simulations", "checkpoints"):
         shutil.copytree(trained / name, directory.path / name, symlinks=True)
     shutil.copy(trained / "observed.npz", directory.path)
