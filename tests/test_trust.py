@@ -176,6 +176,8 @@ def test_nothing_else_may_be_named_at_any_place(project, target):
         ("tracking.a", "mine_for_trust.Simulator", "expected a class of framework.tracking, or your own tracker"),
         ("graph.x.simulator", "torch.nn.Linear", "part of an installed package; expected a function or class of your"),
         ("graph.x.simulator", "numpy.random.default_rng", "part of an installed package; expected a function or class"),
+        ("network", "mine_for_trust.nn.Linear", "leads to the module torch.nn; expected a torch.nn.Module class"),
+        ("graph.x.simulator", "mine_for_trust.noisy.func", "leads through a partial; expected a function or class of"),
         ("graph.x.simulator", "math.sqrt", "is a part of Python; expected a function or class of your own project"),
         ("graph.x.labels", "mine_for_trust.simulate", "expected no _target_ here"),
         ("inference", "mine_for_trust.simulate", "expected no _target_ here"),
