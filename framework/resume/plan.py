@@ -226,4 +226,4 @@ def _add_tensors(plan: Plan, generation: Generation | None, check: Callable[[Map
 
             shapes[-1].tensors = changed_tensors(plan.config, generation, plan.source.simulations_dir)
     except Exception as error:  # what cannot be built is refused all the same
-        plan.notes.append(f"(tensors not compared: {' '.join(str(error).split())[:200]})")
+        plan.notes.append(f"(tensors not compared: {' '.join(str(error).split())[:400]})")
