@@ -96,7 +96,7 @@ def _resume(root, acknowledge):
     _, planned, attempt = _start(root / "run", "+resume=true", _RAISED)
     acknowledge("started")
     _run(attempt, acknowledge)
-    return planned.title.replace(str(root), ""), [change.path for change in planned.changes]
+    return [change.path for change in planned.changes]
 
 
 def _resumes_again(root, acknowledged, is_cut):
