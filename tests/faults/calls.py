@@ -68,10 +68,14 @@ CHANGES = {"open", "write", "truncate", "mkdir", "mknod", "rmdir", "unlink", "re
 
 @dataclass
 class Call:
-    """One call; paths are absolute. What it wrote is known when it has returned."""
+    """One call; paths are absolute. What it wrote is known when it has returned.
+
+    `stop` is its number among all calls of the process that are stopped at, wherever their files are.
+    """
 
     kind: str
     paths: list[str]
+    stop: int = 0
     is_new: bool = False  # it creates the file
     is_cut: bool = False  # it empties the file
     offset: int = 0

@@ -8,14 +8,15 @@ import shutil
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.faults import shim
 from tests.faults.calls import Call
+from tests.faults.fault import AFTER, BEFORE, TORN, Fault
 from tests.faults.power import Disk, State, write_state
-from tests.faults.shim import AFTER, BEFORE, TORN, Acknowledge, Fault
+from tests.faults.shim import Acknowledge
 
 Point = TypeVar("Point")
 
@@ -85,13 +86,8 @@ class Bench:
 
     def kills(self) -> list[Fault]:
         """Return all points at which it can be killed."""
-        points = [Fault(number, when=BEFORE) for number in range(len(self.calls))]
-        for number, call in enumerate(self.calls):
-            if len(call.data) > 1:
-                points.append(Fault(number, when=TORN))
-            if call.changes:
-                points.append(Fault(number, when=AFTER))
-        return points
+        points = [Fault(number, when=when) for number in range(len(self.calls)) for when in (BEFORE, AFTER)]
+        return points + [Fault(number, when=TORN) for number, call in enumerate(self.calls) if len(call.data) > 1]
 
     def failures(self) -> list[Fault]:
         """Return each call with each error that it can have; where an answer is lost, although it was done."""
@@ -153,7 +149,7 @@ class Bench:
 
     def _run(self, fault: Fault) -> shim.Outcome:
         self._fresh()
-        return shim.run(self.section.work, self.root, fault)
+        return shim.run(self.section.work, self.root, replace(fault, recorded=self.calls[fault.number]))
 
     def _fresh(self) -> None:
         self._clear()

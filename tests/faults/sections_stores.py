@@ -25,8 +25,8 @@ def files(value):
     }
 
 
-def _store(root):
-    return CheckpointStore(root / "checkpoints", constant=_CONSTANT)
+def _store(root, **options):
+    return CheckpointStore(root / "checkpoints", constant=_CONSTANT, **options)
 
 
 def value_of(generation):
@@ -63,6 +63,17 @@ def _save_one_more(root, acknowledge):
     assert newest is not None and value_of(newest) in (2, 3)  # the one before, where the newest cannot be read
     store.commit(files(4), FACTS)
     acknowledge(4)
+
+
+def _save_compressed(root, acknowledge):
+    """Save five times, keep three, and have an emergency between them."""
+    store = _store(root, keep=3, compress=True)
+    for value in (1, 2, 3, 4, 5):
+        store.commit(files(value), FACTS)
+        acknowledge(value)
+        if value == 3:
+            store.commit(files(9), FACTS, emergency=True)
+            acknowledge(-9)
 
 
 def _save_emergency(root, acknowledge):
@@ -170,6 +181,7 @@ RESUMED = Section("checkpoint of a resumed run", _save_three, _save_one_more, _n
 SECTIONS = [
     Section("checkpoints", lambda root: None, _save_four, _newest_is_whole),
     RESUMED,
+    Section("checkpoints, compressed and three kept", lambda root: None, _save_compressed, _newest_is_whole),
     Section("emergency checkpoint", _save_three, _save_emergency, _newest_is_whole),
     Section("simulations", lambda root: None, _simulate, _simulations_go_on),
     Section("simulations of a resumed run", _first_simulations, _simulate, _simulations_go_on),

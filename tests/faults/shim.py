@@ -4,7 +4,6 @@ The work runs in a fork of this process, which has imported everything. What lie
 is stopped by the kernel, in whatever thread it is made.
 """
 
-import errno
 import os
 import pickle
 import signal
@@ -19,27 +18,10 @@ from typing import Any
 from framework.errors import FrameworkError
 from tests.faults import tracing
 from tests.faults.calls import Call, note_written, read_call
+from tests.faults.fault import BEFORE, TORN, Fault
 from tests.faults.tracing import ENTERED, NUMBERS, RETURNED, WALL, Registers
 
-BEFORE, TORN, AFTER = "before", "torn", "after"
 _SKIPPED = {NUMBERS.get(name) for name in ("fsync", "fdatasync")}  # they take most of the time, and change nothing
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens at the call of that number, the first is 0: an error, a kill, or `meanwhile` is called.
-
-    A kill or an error comes `before` the call, `after` it, or when half of it is written.
-    """
-
-    number: int
-    error: int = 0
-    when: str = BEFORE
-    meanwhile: Callable[[], None] | None = None
-
-    def __str__(self) -> str:
-        what = errno.errorcode[self.error] if self.error else "meanwhile" if self.meanwhile else "killed"
-        return f"{what} {self.when} call {self.number}"
 
 
 @dataclass
@@ -134,6 +116,8 @@ class _Tracer:
         self.outcome = Outcome()
         self._reader = reader
         self._under_way: dict[int, Call] = {}  # by thread: to be looked at when it has returned
+        self._hit: Call | None = None
+        self._num_stops = 0
         os.set_blocking(reader, False)
 
     def follow(self) -> None:
@@ -160,12 +144,20 @@ class _Tracer:
 
     def _on_stop(self, tid: int, status: int) -> None:
         why, number = tracing.why_stopped(status)
-        if why == ENTERED:
+        if why == ENTERED and self._is_of_no_interest():
+            tracing.resume(tid)
+        elif why == ENTERED:
             self._on_call(Registers(tid))
         elif why == RETURNED and tid in self._under_way:
             self._on_return(Registers(tid), self._under_way.pop(tid))
         else:
             tracing.resume(tid, number=number)
+
+    def _is_of_no_interest(self) -> bool:
+        """Tell whether the call that is entered need not be looked at: the fault's comes later, or has come."""
+        self._num_stops += 1
+        recorded = self.fault.recorded if self.fault else None
+        return bool(recorded) and (self.outcome.was_hit or self._num_stops < recorded.stop)
 
     def _on_call(self, registers: Registers) -> None:
         has_happened = self.outcome.was_hit and not self.record
@@ -174,14 +166,15 @@ class _Tracer:
             self._let(registers, False)
             return
         self._hear()
-        at, fault = len(self.outcome.calls), self.fault
+        call.stop, fault = self._num_stops, self.fault
+        at = len(self.outcome.calls)
         self.outcome.calls.append(call)
-        if fault is None or at != fault.number:
+        if fault is None or not fault.is_at(at, call):
             if self.record:
                 self._under_way[registers.tid] = call
             self._let(registers, self.record)
             return
-        self.outcome.was_hit = True
+        self.outcome.was_hit, self._hit = True, call
         if fault.meanwhile:
             time.sleep(0.02)  # the calls end that other threads are in; they stop before their next ones
             fault.meanwhile()
@@ -204,7 +197,7 @@ class _Tracer:
 
     def _on_return(self, registers: Registers, call: Call) -> None:
         fault = self.fault
-        if fault and self.outcome.was_hit and call is self.outcome.calls[fault.number]:
+        if fault and self.outcome.was_hit and call is self._hit:
             if not fault.error:
                 self._kill()
                 return

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from tests.faults import shim
+from tests.faults.fault import Fault
 from tests.faults.project import TRAIN, numbers
 from tests.faults.section import ERRORS
-from tests.faults.shim import Fault
 from tests.integration import warm
 
 RESUME = [*TRAIN, "+resume=true"]

@@ -9,8 +9,8 @@ from framework.checkpoint import CheckpointStore
 from framework.errors import ResumeRefusedError
 from framework.runtime.lease import Lease, read_lease
 from tests.faults import shim
+from tests.faults.fault import Fault
 from tests.faults.sections_stores import FACTS, files, value_of
-from tests.faults.shim import Fault
 
 SUITE, CAMPAIGN = 8, 150
 OTHERS = 100  # added to the values that the second saves

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.faults import sections_light, sections_run, sections_stores
+from tests.faults.fault import BEFORE
 from tests.faults.section import Bench, problems_of
-from tests.faults.shim import BEFORE
 
 SECTIONS = [*sections_light.SECTIONS, *sections_stores.SECTIONS, *sections_run.SECTIONS]
 SUITE, CAMPAIGN = 2, 150  # points of each kind of each section

@@ -11,7 +11,7 @@ import pytest
 
 from framework.files import replace_file
 from tests.faults import shim
-from tests.faults.shim import AFTER, TORN, Fault
+from tests.faults.fault import AFTER, TORN, Fault
 
 pytestmark = pytest.mark.usefixtures("ptrace")
 
