@@ -192,3 +192,18 @@ def test_a_file_without_a_digest_is_of_an_older_version_only_with_its_very_keys(
     for keys in ((), ("lr", "seed"), ("seed",)):
         with pytest.raises(DamagedError):
             read_record(tmp_path / "a.json", of_version_02=[keys])
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_is_on_disk_with_its_name_before_the_call_returns(tmp_path, monkeypatch, durable):
+    def replacing_it(path):
+        with replacing(path, durable) as temporary:
+            temporary.write_text("mine")
+
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    for write in (lambda path: replace_file(path, "mine", durable), replacing_it):
+        synced.clear()
+        write(tmp_path / "a.json")
+        expected = [(tmp_path / "a.json").stat().st_ino, tmp_path.stat().st_ino]
+        assert synced == (expected if durable else [])

@@ -342,3 +342,11 @@ def test_an_owner_shows_that_it_is_alive(holder, tmp_path):
     while read_lease(tmp_path).last_sign == 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert time.time() - read_lease(tmp_path).last_sign < 60
+
+
+def test_a_heartbeat_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
+    with Lease(tmp_path) as lease:
+        os.utime(tmp_path / "000001.json", (1, 1))
+        failing(monkeypatch, "utime", errno.ESTALE, 2)
+        lease._beat()
+        assert read_lease(tmp_path).last_sign > 1

@@ -92,6 +92,15 @@ def test_a_changed_trajectory_replaces_what_was_there(server, run_dir, supports_
     assert len(steps(server)) == (9 if supports_rewind else 13)
 
 
+def test_lines_after_one_that_was_lost_are_not_sent_again(server, run_dir):
+    server.supports_rewind = False
+    attempt(run_dir, range(1, 6))
+    path = run_dir / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    attempt(run_dir, range(6, 8), resume_at=5)
+    assert steps(server) == list(range(10, 71, 10))
+
+
 @pytest.mark.campaign
 def test_a_server_that_dies_in_the_middle_loses_nothing(server, run_dir):
     def die(tracker):

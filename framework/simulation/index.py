@@ -1,12 +1,12 @@
 """`index.json`: the seed and the event shapes of a store. The shards tell both, too, should it get lost."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from framework.errors import DamagedError, SimulationError
-from framework.files import remove_unfinished, set_aside
 from framework.records import read_record, write_record
 from framework.simulation.shard_file import dtype_of, facts_of, list_shards, warn_once
 
@@ -51,16 +51,11 @@ def stored_index(directory: Path) -> Index:
 
 
 def write_index(directory: Path, index: Index) -> None:
-    """Have the file hold the index; what is there instead and is no whole file of it is set aside."""
+    """Have the file hold the index, whatever is there instead."""
     path = directory / INDEX_FILE
-    try:
+    with suppress(FileNotFoundError, DamagedError):
         if _parse(path, read_record(path)) == index:
             return
-    except FileNotFoundError:
-        pass
-    except DamagedError:
-        set_aside(path)
-    remove_unfinished(directory)
     write_record(path, asdict(index))
 
 
@@ -69,10 +64,8 @@ def _index_of_shards(directory: Path, problem: str) -> Index | None:
     shards = list_shards(directory)
     found = []
     for shard in shards:
-        try:
+        with suppress(DamagedError):  # the store tells of it
             found.append(facts_of(shard))
-        except DamagedError as error:
-            warn_once(str(error))
     seeds = {facts.seed for facts in found if facts.seed is not None}
     shapes = [facts.event_shapes for facts in found]
     if not shards:
