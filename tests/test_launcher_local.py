@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from framework.errors import SweepError
 from framework.launcher.controller import Controller
+from framework.launcher.job import Job
 from framework.records import read_record
 from tests.integration.command import environment
 from tests.toy_sweep import launcher, leave_attempt, seeds, slow_to_begin, task, until_stopped, wait_for  # noqa: F401
@@ -32,6 +34,17 @@ def launch(*overrides, jobs, function=task):
 def attempts(seed):
     paths = sorted(Path(f"multirun/two_moons/seed={seed}/attempts").glob("*.json"))
     return [json.loads(path.read_text())["stop_reason"] for path in paths]
+
+
+def test_a_job_writes_through_no_link_in_its_run_directory(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["job"])
+    (tmp_path / "train.log").symlink_to(tmp_path / "elsewhere")
+    runtime = {"output_dir": str(tmp_path), "config_sources": []}
+    hydra = {"runtime": runtime, "overrides": {"task": []}, "job": {"name": "train"}, "output_subdir": None}
+    with pytest.raises(SystemExit) as end:
+        Job(OmegaConf.create({"hydra": hydra}), "tests.toy_sweep:task")._run()
+    assert end.value.code == 2 and "train.log: is a link" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_job_that_fails_is_named_and_the_others_go_on():

@@ -36,3 +36,18 @@ def test_a_resumed_run_goes_on_after_the_nodes_before(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("z/val_loss")] == [510]
+
+
+def test_nothing_is_written_through_a_link(tmp_path, caplog):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tensorboard").symlink_to(tmp_path / "elsewhere")
+    attempt(tmp_path, range(1, 3))
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert "tensorboard: cannot be written (is a link, expected a directory)" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["{}\n5\n[1]\n", '{"node": "a", "step": "x"}\n', "\0\n"])
+def test_damaged_metrics_are_survived(tmp_path, text):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    attempt(tmp_path, range(1, 3))
+    assert list((tmp_path / "tensorboard").iterdir())
