@@ -1,7 +1,9 @@
 """Simulating once more, for nodes that the stored simulations lack."""
 
 import numpy as np
+import pytest
 
+from framework.errors import SimulationError
 from framework.simulation import SimulationStore, changed_nodes, set_aside
 from framework.simulation.draw import Block
 
@@ -40,3 +42,15 @@ def test_values_are_compared_where_both_have_a_simulation(tmp_path):
     assert changed_nodes(old.directory, store(tmp_path / "same", z=numbers(9), x=numbers(9), w=numbers(9))) == []
     assert changed_nodes(old.directory, store(tmp_path / "other", z=numbers(9), x=numbers(9, start=1))) == ["x"]
     assert changed_nodes(old.directory, store(tmp_path / "apart", first=4, z=numbers(5), x=numbers(5))) == []
+
+
+def test_those_of_before_may_be_damaged_and_those_of_now_may_not(tmp_path, caplog):
+    old, new = store(tmp_path / "old", z=numbers(4)), store(tmp_path / "new", z=numbers(4))
+    (tmp_path / "old/0-4.npy").write_bytes(b"")
+    assert changed_nodes(old.directory, new) == []
+    assert "whether the simulations came out as before is not known" in caplog.text
+    (tmp_path / "old/index.json").write_bytes(b"")
+    assert changed_nodes(old.directory, new) == []
+    (tmp_path / "new/0-4.npy").write_bytes(b"")
+    with pytest.raises(SimulationError, match="new/0-4.npy: damaged"):
+        changed_nodes(store(tmp_path / "older", z=numbers(4)).directory, new)

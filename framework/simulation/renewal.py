@@ -4,12 +4,14 @@ A simulation is a function of the graph, the seed and its index, node by node: t
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from framework.errors import SimulationError
+from framework.errors import SimulationError, UnreadableError
+from framework.files import sync_directory
 from framework.simulation.store import SimulationStore
 
 log = logging.getLogger(__name__)
@@ -36,21 +38,23 @@ def set_aside(directory: Path, nodes: Sequence[str], num_simulations: int | None
     if not changed:
         return None
     number = 1
-    while (aside := directory.with_name(f"{directory.name}.old-{number}")).exists():
+    while os.path.lexists(aside := directory.with_name(f"{directory.name}.old-{number}")):
         number += 1
     directory.rename(aside)
+    sync_directory(aside.parent)
     log.warning("simulating anew, since %s came or went; those so far are kept in %s", ", ".join(changed), aside)
     return aside
 
 
 def changed_nodes(old_dir: Path, new: SimulationStore) -> list[str]:
     """Return the nodes in both stores whose values differ in a simulation that both have."""
-    old = SimulationStore.open(old_dir)
-    names = [name for name in old.event_shapes if name in new.event_shapes]
     try:
-        before, after = old.load(names), new.load(names)
-    except SimulationError as error:  # those of before are damaged: nothing depends on them any more
+        old = SimulationStore.open(old_dir)
+        names = [name for name in old.event_shapes if name in new.event_shapes]
+        before = old.load(names)
+    except (SimulationError, UnreadableError) as error:  # nothing depends on them any more
         log.warning("⚠ %s; whether the simulations came out as before is not known", error)
         return []
+    after = new.load(names)
     _, rows, new_rows = np.intersect1d(before["index"], after["index"], assume_unique=True, return_indices=True)
     return [name for name in names if not np.array_equal(before[name][rows], after[name][new_rows])]
