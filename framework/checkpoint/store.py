@@ -6,7 +6,6 @@ It gets its name by one rename when all of that is on disk; nothing older is del
 
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -18,14 +17,13 @@ from framework.checkpoint.content import TorchCopier, copy_files, is_plain
 from framework.checkpoint.errors import SaveError
 from framework.checkpoint.files import DurableFile
 from framework.checkpoint.manifest import EMERGENCY, MANIFEST, NAME, Generation, generation_paths, listed
+from framework.checkpoint.prune import holds_files, prune, remove_leftovers
 from framework.checkpoint.torch_files import write_content
 from framework.errors import CheckpointError, UnreadableError
-from framework.files import is_real_directory, make_directory, remove_unfinished, sync_directory, temporary_beside
+from framework.files import make_directory, sync_directory, temporary_beside
 from framework.records import encode
 
 log = logging.getLogger(__name__)
-
-_LEFTOVER = re.compile(r"((emergency-)?\d{8}|latest)\.tmp")
 
 
 class CheckpointStore:
@@ -97,7 +95,7 @@ class CheckpointStore:
         refused, self._refused = self._refused, {}
         if any(isinstance(error, UnreadableError) for error in refused.values()):
             raise self._none_readable()
-        if any(_holds_files(path) for path in paths):
+        if any(holds_files(path) for path in paths):
             raise CheckpointError(f"{self.root}: no checkpoint is whole; move the directory away to start afresh")
         return None
 
@@ -132,7 +130,7 @@ class CheckpointStore:
 
     def _commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], kind: str) -> Generation:
         make_directory(self.root)
-        self._remove_leftovers()
+        remove_leftovers(self.root)
         newest = self.latest()
         numbers = [int(match[2]) for path in self.root.iterdir() if (match := NAME.fullmatch(path.name))]
         final = self.root / f"{kind}{max(numbers, default=0) + 1:08d}"
@@ -156,8 +154,7 @@ class CheckpointStore:
             raise SaveError.durability_unknown(final, error) from error
         if not kind:
             self._point_latest(final)
-        with suppress(UnreadableError):
-            self._prune(kind)
+        self._prune(kind)
         return generation
 
     def _write(
@@ -214,21 +211,10 @@ class CheckpointStore:
 
     def _prune(self, kind: str) -> None:
         """Delete what is older than the `keep` newest that are whole by themselves, as far as is known."""
-        weak = {known.path.name for known in (self._newest, self._before) if known and known.borrows}
-        paths = generation_paths(self.root, kind)
-        good = [path for path in paths if path.name not in {*self._refused, *weak} and _holds_files(path)]
-        for path in paths:
-            if len(good) > self.keep and path < good[-self.keep] and not self._is_unreadable(path):
-                with suppress(OSError):  # under its own name it would look damaged while it goes
-                    shutil.rmtree(path.rename(path.with_name(f"{path.name}.tmp")), ignore_errors=True)
-
-    def _is_unreadable(self, path: Path) -> bool:
-        """Tell whether it may be whole, but could not be read, and may be needed once it can."""
-        try:
-            Generation.open(path)
-        except CheckpointError as error:
-            return isinstance(error, UnreadableError)
-        return isinstance(self._refused.get(path.name), UnreadableError)
+        borrowing = {known.path.name for known in (self._newest, self._before) if known and known.borrows}
+        unreadable = {name for name, error in self._refused.items() if isinstance(error, UnreadableError)}
+        with suppress(UnreadableError):  # what was committed stands all the same
+            prune(self.root, kind, self.keep, doubtful={*self._refused, *borrowing}, spared=unreadable)
 
     def _none_readable(self) -> UnreadableError:
         return UnreadableError(
@@ -236,29 +222,11 @@ class CheckpointStore:
             "look at the file system and its permissions, then try again"
         )
 
-    def _remove_leftovers(self) -> None:
-        """Delete what killed attempts had begun to write or to delete."""
-        remove_unfinished(self.root)
-        for path in self.root.iterdir():
-            if _LEFTOVER.fullmatch(path.name):
-                if is_real_directory(path):
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-
 
 def _uncopied(files: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return all as it is but for what Python has attached to tensors; raises `StateError`."""
     copier = TorchCopier(lambda tensor: tensor.detach() if is_plain(tensor) else None, copy_array=lambda array: array)
     return copy_files(files, facts, copier)
-
-
-def _holds_files(path: Path) -> bool:
-    """Tell whether it is anything but an empty directory, which is what a power cut can leave."""
-    try:
-        return not is_real_directory(path) or any(path.iterdir())
-    except OSError:  # as far as anybody knows
-        return True
 
 
 def _rename(source: Path, target: Path) -> None:
