@@ -15,6 +15,7 @@ import yaml
 _DIGEST = "xxh3_128"
 LAYOUT = ["attempts", "checkpoints", "simulations", "samples", "samples/posterior", "report", "lease"]
 FILES = ["train.log", "metrics.jsonl", "config.yaml", "run.json", "attempts/001.json", "observed.npz", "truth.npz"]
+FILES += ["lease/000001.json", "simulations/index.json", "simulations/imported.json", "attempts/stuck"]
 PLACES = ["graph.x.simulator", "priors.a", "network", "embedding", "optimizer", "optimizer.scheduler", "tracking.jsonl"]
 PROGRAMS = [
     {"_target_": "subprocess.Popen", "args": ["touch", "ran"]},
