@@ -1,5 +1,7 @@
 """Whatever a run directory holds, no command writes outside of it, and nothing that it names is run."""
 
+import re
+
 import pytest
 
 from tests.faults.hostile import PLANTS
@@ -49,7 +51,7 @@ def try_plant(runs, name, commands):
             (runs.project / "ran").unlink(missing_ok=True)
         if "Traceback" in output or result.returncode not in DOCUMENTED:
             problems.append(f"{command} of '{name}' ends with {result.returncode}: {output[-300:]}")
-        typed = [line for line in output.splitlines() if "Popen" in line and line.startswith(("put back", "consent"))]
+        typed = re.findall(r"^(?:put back|consent).*_target_=.*", output, re.M)
         if typed:
             problems.append(f"{command} of '{name}' tells what to type: {typed[0]}")
     return problems
