@@ -8,8 +8,10 @@ from framework.launcher.row import Row
 from framework.rundir.attempts import Outcome
 from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
+from framework.rundir.metric_lines import encode_records, read_metrics
 from framework.rundir.metrics import read_progress
 from framework.rundir.status import read_run
+from framework.tracking import JsonlTracker
 from framework.training.progress import Progress
 from tests.toy_run import RECORD, empty_run, save_checkpoint, start_attempt
 
@@ -120,3 +122,26 @@ def test_a_run_begins_with_the_metrics_of_what_it_begins_with(tmp_path, director
     begin_run(whole, RECORD, directory.path, overwrite=False)
     attempt(whole, "a", "b")
     assert progress(whole).best_losses == {"a": -4.0, "b": 0.5}  # the rest was never saved
+
+
+HISTORY = [{"epoch": epoch, "step": 10 * epoch, "val_loss": 1 / epoch} for epoch in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("lines", [[], [0], [2], [0, 1], [0, 1, 2]], ids=str)
+def test_lost_metrics_are_written_again_from_the_newest_checkpoint(directory, lines, caplog):
+    save_checkpoint(directory, {"b": {"epoch": 3, "history": HISTORY}, "a": {"epoch": 3, "history": HISTORY}})
+    text, _ = encode_records({"node": node, **HISTORY[line]} for node in ("b", "a") for line in lines)
+    (directory.path / "metrics.jsonl").write_text(text)
+    JsonlTracker(directory.path).close()
+    found = read_metrics(directory.path / "metrics.jsonl")
+    assert found.records == [{"node": node, **entry} for node in ("b", "a") for entry in HISTORY]
+    assert not found.problems
+    num_lost = 6 - 2 * len(lines)
+    assert f"{num_lost} epochs were lost; written again" in caplog.text if num_lost else not caplog.messages
+
+
+@pytest.mark.parametrize("history", [None, 5, [5], [{}], [{"step": "1"}], [{"step": 2**70}]], ids=str)
+def test_a_history_that_is_none_brings_nothing(directory, history):
+    save_checkpoint(directory, {"a": {"epoch": 3, "history": history}})
+    JsonlTracker(directory.path).close()
+    assert (directory.path / "metrics.jsonl").read_text() == ""

@@ -40,7 +40,7 @@ def read_metrics(path: Path) -> Metrics:
     except FileNotFoundError:
         return Metrics([], [])
     texts, num_unlinked = _linked(lines)
-    records = [record for record in _parse(texts) if _is_record(record)]
+    records = [record for record in _parse(texts) if is_record(record)]
     problems = []
     if num_damaged := len(lines) - num_unlinked - len(records):
         problems.append(f"{path}: damaged in {num_damaged} of {len(lines)} lines")
@@ -62,7 +62,7 @@ def encode_records(records: Iterable[Mapping[str, Any]], before: str = "") -> tu
 def parse_line(line: str) -> dict[str, Any] | None:
     """Return the record of a line without its check, or None where it is none; what is lost does not show here."""
     record = next(iter(_parse([_without_check(line)])), None)
-    return record if _is_record(record) else None
+    return record if is_record(record) else None
 
 
 def _linked(lines: Sequence[str]) -> tuple[list[str], int]:
@@ -95,7 +95,8 @@ def _parse(texts: Sequence[str]) -> list[Any]:
     return values
 
 
-def _is_record(value: Any) -> bool:
+def is_record(value: Any) -> bool:
+    """Tell whether this is what a line holds: a node, a step, and whatever else."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("node"), str)

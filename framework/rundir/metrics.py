@@ -9,7 +9,7 @@ from framework.checkpoint.manifest import Generation, newest_generation
 from framework.errors import CheckpointError
 from framework.files import replace_file
 from framework.rundir.attempts import Attempts
-from framework.rundir.metric_lines import METRICS_FILE, Metrics, encode_records, read_metrics
+from framework.rundir.metric_lines import METRICS_FILE, Metrics, encode_records, is_record, read_metrics
 
 STATE_FILE = "checkpoint.json"  # of a node in a checkpoint
 _LARGE = 2**63
@@ -79,6 +79,28 @@ def copy_metrics(source: Path, run_dir: Path) -> None:
     records = read_metrics(source / METRICS_FILE).records
     kept = [record for record in records if record["step"] <= _number(saved.get(record["node"], {}), "step", -1)]
     replace_file(run_dir / METRICS_FILE, encode_records(kept)[0])
+
+
+def with_lost_records(run_dir: Path, records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Return the records of a run's metrics with those that are lost, and how many these are.
+
+    The newest checkpoint has the history of each node: what training logged of every epoch until then. Raises
+    `CheckpointError` where it does not say which nodes it has.
+    """
+    newest = newest_generation(run_dir / "checkpoints")
+    known = {(record["node"], record["step"]) for record in records}
+    lost = []
+    for node, progress in saved_progress(newest).items():
+        history = progress.get("history")
+        for entry in history if isinstance(history, list) else ():
+            record = {"node": node, **entry} if isinstance(entry, dict) else {}
+            if is_record(record) and (record["node"], record["step"]) not in known:
+                lost.append(record)
+    if not newest or not lost:
+        return records, 0
+    nodes = [*newest.texts("nodes"), *(record["node"] for record in records)]  # one was trained after the other
+    ordered = sorted([*records, *lost], key=lambda record: (nodes.index(record["node"]), record["step"]))
+    return ordered, len(lost)
 
 
 def losses_by_node(best_losses: Mapping[str, float | None]) -> str:

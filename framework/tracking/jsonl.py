@@ -9,24 +9,31 @@ from typing import Any
 
 from framework.errors import DamagedError
 from framework.files import open_to_append, read_file, replace_file, retry, write_all
-from framework.rundir.metric_lines import encode_records, read_metrics
+from framework.rundir.metric_lines import METRICS_FILE, encode_records, read_metrics
+from framework.rundir.metrics import with_lost_records
 
 log = logging.getLogger(__name__)
 
 
 class JsonlTracker:
-    """Appends each record at once; what a killed attempt has left unfinished, or is damaged, is dropped and told of.
+    """Appends each record at once.
+
+    What a killed attempt has left unfinished, or is damaged, is dropped and told of, and what is lost is taken from the
+    newest checkpoint.
 
     Raises `UnreadableError` where the file system does not give the records of earlier attempts.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self.path = run_dir / "metrics.jsonl"
+        self.path = run_dir / METRICS_FILE
         self._has_warned = False
         self._descriptor: int | None = None
-        self._records, problems = _read(self.path)
+        found, problems = _read(self.path)
         for problem in problems:
             log.warning("⚠ %s, which are left out", problem)
+        self._records, num_lost = with_lost_records(run_dir, found)
+        if num_lost:
+            log.warning("⚠ %s: %d epochs were lost; written again from the newest checkpoint", self.path, num_lost)
         text, self._check = encode_records(self._records)
         self._is_behind = True  # the file does not hold the records, and nothing but them
         with suppress(OSError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.errors import CheckpointError, ConfigError
-from framework.rundir.metric_lines import read_metrics
+from framework.rundir.metric_lines import METRICS_FILE, read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class TensorBoardTracker:
         self._has_failed = False
         self._steps: dict[str, int] = {}
         with suppress(CheckpointError):  # the tracker that writes it has told
-            records = read_metrics(run_dir / "metrics.jsonl").records
+            records = read_metrics(run_dir / METRICS_FILE).records
             self._steps = {record["node"]: record["step"] for record in records}
 
     def log(self, record: Mapping[str, Any]) -> None:

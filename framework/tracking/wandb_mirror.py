@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from framework.files import open_to_read
-from framework.rundir.metric_lines import parse_line
+from framework.rundir.metric_lines import METRICS_FILE, parse_line
 from framework.tracking.wandb_ledger import Ledger
 from framework.tracking.wandb_run import WandbRun
 
@@ -31,7 +31,7 @@ class Mirror:
     def __init__(self, run_dir: Path, project: str, entity: str | None, mode: str, finish_seconds: float) -> None:
         self._open = functools.partial(WandbRun, run_dir, project, entity, mode, finish_seconds)
         self._ledger = Ledger(run_dir / "wandb")
-        self._rows = _Tail(run_dir / "metrics.jsonl")
+        self._rows = _Tail(run_dir / METRICS_FILE)
         self._global_steps: dict[str, int] = {}
         self._run: WandbRun | None = None
         self._can_rewind = mode == "online"
