@@ -6,13 +6,23 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from framework.launcher.state import read_state
 
 from framework.errors import UnreadableError
 from framework.launcher.manifest import known_jobs, write_manifest
 from framework.launcher.ticket import Ticket, read_ticket, write_ticket
 from framework.records import write_record
-from framework.rundir.jobs import EXIT_FILE, JOB_FILE, SWEEP_FILE, failed_since, read_json, record_exit, write_json
+from framework.rundir.jobs import (
+    EXIT_FILE,
+    JOB_FILE,
+    SWEEP_FILE,
+    ExitRecord,
+    JobRecord,
+    _warn_once,
+    read_exit,
+    read_job,
+    record_exit,
+    write_job,
+)
 from framework.rundir.status import read_run
 
 NONSENSE = ["", "{}", "5", "null", "[1]", "[" * 100_000, '{"a": 1e999}', "\0"]
@@ -21,8 +31,8 @@ NONSENSE = ["", "{}", "5", "null", "[1]", "[" * 100_000, '{"a": 1e999}', "\0"]
 def test_a_record_is_read_as_it_was_written_and_is_durable(tmp_path, monkeypatch):
     synced = set()
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
-    write_json(tmp_path / "run" / JOB_FILE, {"launcher": "slurm"})
-    assert read_json(tmp_path / "run" / JOB_FILE) == {"launcher": "slurm"}
+    write_job(tmp_path / "run", JobRecord("slurm", "7", "a.out"))
+    assert read_job(tmp_path / "run") == JobRecord("slurm", "7", "a.out")
     assert {path.stat().st_ino for path in [tmp_path, *tmp_path.rglob("*")]} <= synced
 
 
@@ -30,32 +40,30 @@ def test_a_record_is_read_as_it_was_written_and_is_durable(tmp_path, monkeypatch
 @pytest.mark.parametrize("text", NONSENSE)
 def test_a_damaged_record_is_told_of_and_left_out(tmp_path, name, text, caplog):
     (tmp_path / name).write_text(text)
-    assert read_json(tmp_path / name) is None and f"{name}: damaged" in caplog.text
+    _warn_once.cache_clear()
     assert read_ticket(tmp_path, "slurm") is None and known_jobs(tmp_path) == []
-    assert read_state(tmp_path).status == "new" and read_run(tmp_path).state == "waiting"
+    assert read_run(tmp_path).state == "waiting"
+    assert f"{name}: damaged" in caplog.text
     record_exit(tmp_path, 1, is_failure=True)
-    assert failed_since(read_json(tmp_path / EXIT_FILE), 0)
+    assert read_run(tmp_path).state == "failed"
 
 
 def test_one_changed_digit_is_damage(tmp_path):
     record_exit(tmp_path, 1, is_failure=True)
     path = tmp_path / EXIT_FILE
     path.write_text(path.read_text().replace('"num_attempts": 0', '"num_attempts": 7'))
-    assert read_json(path) is None
+    assert read_exit(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    "facts",
-    [
-        {"launcher": "slurm", "job_id": "7", "log": "a.out"},
-        {"launcher": "slurm_local", "job_id": "7", "log": "a.out", "host": "here"},
-        {"code": 1, "is_failure": True, "num_attempts": 2},
-        {"launcher": "slurm", "command": [], "submitted": "", "jobs": []},
-    ],
-)
-def test_records_of_version_02_are_read(tmp_path, facts):
-    (tmp_path / "a.json").write_text(json.dumps(facts, indent=1))
-    assert read_json(tmp_path / "a.json") == facts
+def test_records_of_version_02_are_read(tmp_path):
+    job = {"launcher": "slurm_local", "job_id": "7", "log": "a.out", "host": "here"}
+    (tmp_path / JOB_FILE).write_text(json.dumps(job, indent=1))
+    assert read_job(tmp_path) == JobRecord(**job)
+    del job["host"]
+    (tmp_path / JOB_FILE).write_text(json.dumps(job, indent=1))
+    assert read_job(tmp_path) == JobRecord(**job)
+    (tmp_path / EXIT_FILE).write_text(json.dumps({"code": 1, "is_failure": True, "num_attempts": 2}))
+    assert read_exit(tmp_path) == ExitRecord(1, True, 2)
 
 
 def test_what_cannot_be_read_now_is_not_taken_for_missing(tmp_path, monkeypatch):

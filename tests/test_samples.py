@@ -115,7 +115,7 @@ def test_a_damaged_file_of_samples_is_named(tmp_path, data):
 )
 def test_what_is_no_file_is_not_read(tmp_path, make):
     make(tmp_path / "z.npz")
-    with pytest.raises(CheckpointError, match=r"z\.npz: is .*expected a file"):
+    with pytest.raises(CheckpointError, match=r"z\.npz: is (a link|a directory|not a regular file)"):
         read_samples(tmp_path)
 
 

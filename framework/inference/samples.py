@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from framework.config.schema import Config
-from framework.errors import ConfigError, DamagedError
-from framework.files import is_real_directory, make_own_directory, remove_unfinished, replace_file, replacing
+from framework.errors import ConfigError
+from framework.files import is_real_directory, make_own_directory, remove_unfinished, replace_file
 from framework.graph import parameter_names
-from framework.records import opened
+from framework.rundir.arrays import read_arrays, write_arrays
 from framework.rundir.times import now
 
 SOURCE_FILE = "source.json"
@@ -39,8 +39,7 @@ def write_samples(
         (directory / SOURCE_FILE).unlink()
     for node, content in arrays.items():
         named = {**content, "labels": np.array(labels[node], dtype=np.str_)} if labels.get(node) else content
-        with replacing(directory / f"{node}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **named)  # type: ignore[arg-type]
+        write_arrays(directory / f"{node}.npz", named)
     replace_file(directory / SOURCE_FILE, json.dumps(source, indent=1))
 
 
@@ -57,18 +56,7 @@ def read_samples(directory: Path) -> dict[str, dict[str, np.ndarray]]:
     if not is_real_directory(directory):
         there = ", ".join(sorted(path.name for path in directory.parent.glob("[!.]*"))) or "nothing"
         raise ConfigError(f"{directory}: no samples here; there is {there} in {directory.parent}")
-    return {path.stem: _read_arrays(path) for path in sorted(directory.glob("[!.]*.npz"))}
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with opened(path) as opened_file:
-        try:
-            with np.load(opened_file, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except OSError:
-            raise
-        except Exception as error:  # a damaged file makes NumPy raise nearly anything
-            raise DamagedError(f"{path}: damaged ({error}); draw the samples again") from error
+    return {path.stem: read_arrays(path) for path in sorted(directory.glob("[!.]*.npz"))}
 
 
 def next_directory(samples_dir: Path, kind: str) -> Path:

@@ -3,16 +3,15 @@
 import json
 import shutil
 import uuid
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from framework.errors import CheckpointError, ConfigError, DamagedError, UnreadableError
-from framework.files import is_real_directory, make_directory, open_to_read, replacing
+from framework.errors import CheckpointError, ConfigError, DamagedError
+from framework.files import is_real_directory, make_directory
+from framework.rundir.arrays import read_arrays, write_arrays
 from framework.rundir.attempts import AttemptFile, AttemptRecord, Attempts, read_attempts, start_attempt
 from framework.rundir.run_record import RunFacts, RunRecord, read_run_facts, read_run_record
 from framework.rundir.saved import holds_work
@@ -97,23 +96,19 @@ class RunDirectory:
     def write_arrays(self, observed: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> None:
         """Keep observations and true values with the run: their files may move or change."""
         for name, arrays in (("observed", observed), ("truth", truth)):
-            with replacing(self.path / f"{name}.npz") as temporary, temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+            write_arrays(self.path / f"{name}.npz", arrays)
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Return {node: (num_observations, *event_shape)} for `observed` or `truth`; raises `CheckpointError`."""
         path = self.path / f"{name}.npz"
         try:
-            with open(open_to_read(path), "rb") as descriptor, np.load(descriptor) as file:  # noqa: PTH123
-                return {node: file[node] for node in file.files}
+            return read_arrays(path)
         except FileNotFoundError:
             raise CheckpointError(
                 f"{path}: missing; the run stopped before its first simulation, start it again"
             ) from None
-        except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as e:
-            raise DamagedError(f"{path}: damaged ({e}); +resume=true writes it again") from e
-        except OSError as error:
-            raise UnreadableError.of(path, error) from error
+        except DamagedError as error:
+            raise DamagedError(f"{error}; +resume=true writes it again") from error
 
 
 def source_of(path: Path) -> tuple[RunDirectory, Path | None]:
