@@ -71,7 +71,7 @@ def _value(run_dir: Path, rng: random.Random) -> str:
         lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
         at = rng.randrange(len(lines))
         content = json.loads(lines[at])
-    except (ValueError, OSError):
+    except (ValueError, OSError, LookupError, RecursionError):
         return "nothing"
     where = _replace_one(content, rng)
     lines[at] = _encode(content, value, rng.random() < 0.5) + ("\n" if path.suffix == ".jsonl" else "")

@@ -4,10 +4,12 @@ import hashlib
 import os
 import shutil
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from framework.inference.samples import read_samples
 from tests.integration.command import warm_start
 
 SIMULATOR = """
@@ -110,14 +112,14 @@ def clear(directory: Path) -> None:
     shutil.rmtree(directory)
 
 
-def numbers(directory: Path, pattern: str = "samples/posterior/*.npz") -> dict[str, str]:
-    """Return a digest of the arrays in each file: of the samples that a run has drawn."""
-    found = {}
-    for path in sorted(directory.glob(pattern)):
-        with np.load(path) as file:
-            content = b"".join(name.encode() + file[name].tobytes() for name in file.files)
-        found[path.name] = hashlib.sha256(content).hexdigest()
-    return found
+def numbers(run_dir: Path) -> dict[str, str]:
+    """Return a digest of each node's samples that a run has drawn."""
+    return {node: digest_of(arrays) for node, arrays in read_samples(run_dir / "samples/posterior").items()}
+
+
+def digest_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a digest of named arrays."""
+    return hashlib.sha256(b"".join(name.encode() + values.tobytes() for name, values in arrays.items())).hexdigest()
 
 
 def snapshot(directory: Path) -> dict[str, tuple]:
