@@ -9,7 +9,7 @@ from tests.faults.project import POWERLESS, clear, snapshot
 
 GOOD = "good"
 AT_ONCE = 10  # damaged directories under one status
-SUITE, CAMPAIGN = 10, 80
+SUITE, CAMPAIGN = 3, 80
 LIMIT_SECONDS = 60
 
 DIFF = ["framework.diff", "outputs/bad-0", f"outputs/{GOOD}"]
@@ -83,11 +83,11 @@ def try_seeds(runs, seeds, counted):
 
 
 def test_no_damaged_directory_ends_in_a_traceback_or_is_changed(runs, limit, counted):
-    try_seeds(runs, list(range(limit(3, 3))), counted)
+    try_seeds(runs, list(range(limit(SUITE, CAMPAIGN))), counted)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("part", range(4))
 def test_no_damaged_directory_hides_others_or_is_changed(runs, limit, counted, part):
-    number = limit(SUITE, CAMPAIGN) or 600
+    number = limit(SUITE, CAMPAIGN, 520)
     try_seeds(runs, list(range(100 + part, 100 + number, 4)), counted)
