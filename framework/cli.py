@@ -21,6 +21,7 @@ from framework.config.directory import check_directory
 from framework.config.overrides import Override, is_override, last_of
 from framework.config.target import suggest
 from framework.errors import ConfigError, FrameworkError, disk_advice, printable
+from framework.files import TRANSIENT
 from framework.new_directories import NewDirectories, refuse_links
 from framework.paths import CONF_DIR, work_in
 from framework.streams import outlive_terminal
@@ -113,7 +114,8 @@ def exit_codes() -> Iterator[None]:
         if error.errno == errno.ENAMETOOLONG:
             _complain(f"{error.filename}: {error.strerror}")
             sys.exit(ConfigError.exit_code)
-        if (advice := disk_advice(error)) is None or show_traceback:
+        advice = disk_advice(error) or ("look at the file system" if error.errno in TRANSIENT else None)
+        if advice is None or show_traceback:
             traceback.print_exc()
         if advice:
             where = f"{error.filename}: " if error.filename else ""

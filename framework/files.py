@@ -90,7 +90,7 @@ def temporary_beside(path: Path) -> Path:
 
 def remove_unfinished(directory: Path) -> None:
     """Delete the files and directories that killed processes had begun in a directory that is this process's own."""
-    for name in os.listdir(directory) if is_real_directory(directory) else ():  # noqa: PTH208
+    for name in list_directory(directory) if is_real_directory(directory) else ():
         if _UNFINISHED.fullmatch(name):
             path = directory / name
             with suppress(OSError):
@@ -157,10 +157,15 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def list_directory(path: Path) -> list[str]:
+    """Return the names in a directory in their order; raises `OSError`."""
+    return sorted(retry(lambda: os.listdir(path)))  # noqa: PTH208
+
+
 def is_real_directory(path: Path) -> bool:
     """Tell whether a directory is there, and not a link to one."""
     with suppress(OSError):
-        return stat.S_ISDIR(path.lstat().st_mode)
+        return stat.S_ISDIR(retry(path.lstat).st_mode)
     return False
 
 

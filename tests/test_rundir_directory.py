@@ -1,5 +1,9 @@
 """Beginning with what another run has."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -114,3 +118,19 @@ def test_an_attempt_that_cannot_be_recorded_is_told_of(tmp_path, caplog):
     attempt.path.parent.rename(tmp_path / "elsewhere")
     attempt.end(Outcome.FINISHED)
     assert "what happens is not recorded (No such file or directory)" in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_simulations_that_cannot_be_listed_are_not_taken_for_none_and_deleted(tmp_path, monkeypatch, number):
+    directory = make_run(tmp_path / "run", steps=())
+    real = os.listdir
+
+    def listdir(path):
+        if Path(path) == directory.simulations_dir:
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        begin_run(directory, RECORD)
+    assert (directory.simulations_dir / "0-10.npy").exists()

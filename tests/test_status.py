@@ -1,5 +1,6 @@
 """Where runs stand, from the files that they leave."""
 
+import errno
 import json
 import os
 import subprocess
@@ -251,3 +252,35 @@ def test_a_start_that_was_refused_leaves_a_finished_run_finished(directory):
     assert status(directory).state == "finished"
     record_exit(directory.path, 1, is_failure=True)
     assert status(directory).state == "failed"
+
+
+def forget(monkeypatch, path, number, times=10**9):
+    """Have the file system not list a directory, so often."""
+    left = [times]
+
+    def failing(real):
+        def call(directory):
+            if Path(directory) == path and left[0]:
+                left[0] -= 1
+                raise OSError(number, os.strerror(number), str(directory))
+            return real(directory)
+
+        return call
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, failing(getattr(os, name)))
+
+
+def test_a_run_that_is_not_listed_for_a_moment_is_shown(directory, monkeypatch):
+    start_attempt(directory, **FACTS).end(Outcome.FINISHED)
+    forget(monkeypatch, directory.path, errno.ESTALE, times=2)
+    (found,) = read_runs([directory.path.parent])
+    assert found.state == "finished"
+
+
+def test_a_run_that_is_not_listed_now_says_so_and_others_are_shown(directory, monkeypatch):
+    other = empty_run(directory.path.parent / "other")
+    for run in (directory, other):
+        start_attempt(run, **FACTS).end(Outcome.FINISHED)
+    forget(monkeypatch, directory.path, errno.EIO)
+    assert [Path(run.run_dir).name for run in read_runs([directory.path.parent])] == ["moons", "other"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from framework.errors import CheckpointError, DamagedError
+from framework.files import list_directory
 from framework.records import build, read_record, write_record
 from framework.rundir.metric_lines import METRICS_FILE
 from framework.rundir.saved import last_commit
@@ -210,7 +211,7 @@ def _close_lost(run_dir: Path, path: Path, last_sign: float) -> None:
 def _paths(run_dir: Path) -> list[tuple[int, Path]]:
     """Return number and path of all attempts."""
     try:
-        names = os.listdir(run_dir / "attempts")  # noqa: PTH208
+        names = list_directory(run_dir / "attempts")
     except (FileNotFoundError, NotADirectoryError):
         return []
     stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))

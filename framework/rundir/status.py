@@ -1,7 +1,6 @@
 """Where runs stand, read from the files of their directories; knows nothing of torch and changes nothing."""
 
 import dataclasses
-import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from framework.files import TRANSIENT, is_real_directory, list_directory
 from framework.rundir.attempts import AttemptRecord, Attempts, Outcome, last_sign_of, read_attempts
 from framework.rundir.jobs import JOB_FILE, read_exit, read_job
 from framework.rundir.metrics import read_progress
@@ -140,9 +140,17 @@ def _state(attempts: Attempts, last: AttemptRecord, is_held: bool) -> tuple[RunS
 
 
 def _find(directory: Path) -> Iterator[Path]:
-    for root, names, files in os.walk(directory):
-        if "run.json" in files or "attempts" in names or JOB_FILE in files:
-            names.clear()  # runs do not lie within each other
-            yield Path(root)
+    """Yield the runs in or below a directory; what the file system does not list now is taken for one, and says so."""
+    left = [directory]
+    while left:
+        path = left.pop()
+        try:
+            names = list_directory(path)
+        except OSError as error:
+            if error.errno in TRANSIENT:
+                yield path
+            continue
+        if {"run.json", "attempts", JOB_FILE} & {*names}:
+            yield path  # runs do not lie within each other
         else:
-            names[:] = [name for name in names if not name.startswith(".")]
+            left += [below for name in names if name[0] != "." and is_real_directory(below := path / name)]

@@ -19,7 +19,7 @@ ALL = os.environ.get("FRAMEWORK_FAULTS") == "all"
 
 @pytest.fixture
 def limit(request):
-    """Return a function of how many points are taken in the suite, the campaign, and on request; None stands for all."""
+    """Return a function of how many points are taken in the suite, the campaign, and on request; None is all."""
     is_campaign = request.node.get_closest_marker("campaign")
     return lambda short, campaign, most=None: (most if ALL else campaign) if is_campaign else short
 
