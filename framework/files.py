@@ -163,10 +163,11 @@ def list_directory(path: Path) -> list[str]:
 
 
 def is_real_directory(path: Path) -> bool:
-    """Tell whether a directory is there, and not a link to one."""
-    with suppress(OSError):
+    """Tell whether a directory is there, and not a link to one; raises `OSError` where that is not known now."""
+    try:
         return stat.S_ISDIR(retry(path.lstat).st_mode)
-    return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _read(path: Path, max_bytes: int | None) -> bytes:

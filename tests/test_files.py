@@ -163,6 +163,18 @@ def test_a_directory_in_place_of_a_file_is_renamed_and_told_of(tmp_path, caplog)
         path.unlink()
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_directory_of_which_nothing_is_known_now_is_not_renamed(tmp_path, monkeypatch, number):
+    def lstat(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    (tmp_path / "attempts").mkdir()
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=os.strerror(number)):
+        patch.setattr(Path, "lstat", lstat)
+        make_own_directory(tmp_path / "attempts")
+    assert [path.name for path in tmp_path.iterdir()] == ["attempts"]
+
+
 def test_a_file_or_a_link_in_place_of_a_directory_is_renamed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")

@@ -146,11 +146,10 @@ def _find(directory: Path) -> Iterator[Path]:
         path = left.pop()
         try:
             names = list_directory(path)
+            is_run = bool({"run.json", "attempts", JOB_FILE} & {*names})  # runs do not lie within each other
+            below = [] if is_run else [path / name for name in names if name[0] != "."]
+            left += filter(is_real_directory, below)
         except OSError as error:
-            if error.errno in TRANSIENT:
-                yield path
-            continue
-        if {"run.json", "attempts", JOB_FILE} & {*names}:
-            yield path  # runs do not lie within each other
-        else:
-            left += [below for name in names if name[0] != "." and is_real_directory(below := path / name)]
+            is_run = error.errno in TRANSIENT
+        if is_run:
+            yield path
