@@ -278,9 +278,10 @@ def test_a_run_that_is_not_listed_for_a_moment_is_shown(directory, monkeypatch):
     assert found.state == "finished"
 
 
-def test_a_run_that_is_not_listed_now_says_so_and_others_are_shown(directory, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_run_that_is_not_listed_now_says_so_and_others_are_shown(directory, monkeypatch, number):
     other = empty_run(directory.path.parent / "other")
     for run in (directory, other):
         start_attempt(run, **FACTS).end(Outcome.FINISHED)
-    forget(monkeypatch, directory.path, errno.EIO)
+    forget(monkeypatch, directory.path, number)
     assert [Path(run.run_dir).name for run in read_runs([directory.path.parent])] == ["moons", "other"]

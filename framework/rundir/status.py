@@ -1,6 +1,7 @@
 """Where runs stand, read from the files of their directories; knows nothing of torch and changes nothing."""
 
 import dataclasses
+import errno
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from framework.files import TRANSIENT, is_real_directory, list_directory
+from framework.files import is_real_directory, list_directory
 from framework.rundir.attempts import AttemptRecord, Attempts, Outcome, last_sign_of, read_attempts
 from framework.rundir.jobs import JOB_FILE, read_exit, read_job
 from framework.rundir.metrics import read_progress
@@ -140,16 +141,19 @@ def _state(attempts: Attempts, last: AttemptRecord, is_held: bool) -> tuple[RunS
 
 
 def _find(directory: Path) -> Iterator[Path]:
-    """Yield the runs in or below a directory; what the file system does not list now is taken for one, and says so."""
+    """Yield the runs in or below a directory; what the file system does not show now is taken for one, and says so."""
     left = [directory]
     while left:
         path = left.pop()
         try:
+            if path is not directory and not is_real_directory(path):
+                continue
             names = list_directory(path)
-            is_run = bool({"run.json", "attempts", JOB_FILE} & {*names})  # runs do not lie within each other
-            below = [] if is_run else [path / name for name in names if name[0] != "."]
-            left += filter(is_real_directory, below)
         except OSError as error:
-            is_run = error.errno in TRANSIENT
-        if is_run:
-            yield path
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                yield path
+            continue
+        if {"run.json", "attempts", JOB_FILE} & {*names}:
+            yield path  # runs do not lie within each other
+        else:
+            left += [path / name for name in names if not name.startswith(".")]
