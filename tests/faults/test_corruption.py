@@ -19,7 +19,7 @@ COMMANDS = {
     "sample": (SAMPLE, {}),
 }
 DOCUMENTED = {"status": {0}, "resume": {0, 2, 3, 4}, "requeued": {0, 2, 3, 4}, "sample": {0, 2, 3, 4}}
-SUITE, CAMPAIGN = 5, 120
+SUITE, CAMPAIGN = 5, 60
 
 
 @pytest.fixture(scope="module")

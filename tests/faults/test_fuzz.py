@@ -9,7 +9,7 @@ from tests.faults.project import POWERLESS, clear, snapshot
 
 GOOD = "good"
 AT_ONCE = 10  # damaged directories under one status
-SUITE, CAMPAIGN = 3, 80
+SUITE, CAMPAIGN = 3, 40
 LIMIT_SECONDS = 60
 
 DIFF = ["framework.diff", "outputs/bad-0", f"outputs/{GOOD}"]

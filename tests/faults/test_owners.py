@@ -12,7 +12,7 @@ from tests.faults import shim
 from tests.faults.fault import Fault
 from tests.faults.sections_stores import FACTS, files, value_of
 
-SUITE, CAMPAIGN = 8, 150
+SUITE, CAMPAIGN = 8, 60
 OTHERS = 100  # added to the values that the second saves
 
 pytestmark = pytest.mark.usefixtures("ptrace")

@@ -7,7 +7,7 @@ from tests.faults.fault import BEFORE
 from tests.faults.section import Bench, problems_of
 
 SECTIONS = [*sections_light.SECTIONS, *sections_stores.SECTIONS, *sections_run.SECTIONS]
-SUITE, CAMPAIGN = 2, 100  # points of each kind of each section
+SUITE, CAMPAIGN = 2, 60  # points of each kind of each section
 MOST_FAILURES = 700  # of each section, even if all is asked for
 
 pytestmark = pytest.mark.usefixtures("ptrace")
