@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.faults.calls import Call
 
-LOST, HALF, ZEROS, ALL = "lost", "half", "zeros", "all"  # what became of bytes that were not fsynced
+LOST, PART, ZEROS, ALL = "lost", "part", "zeros", "all"  # what became of bytes that were not fsynced
 
 State = dict[str, tuple[str, object]]  # by path: a directory, a link and its target, a file's bytes or its other name
 
@@ -46,6 +46,7 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self._root = os.path.realpath(root)
         self._pending: list[_Change] = []
+        self._rng = random.Random(0)
         self._top = _node_of(Path(self._root), {})
 
     def apply(self, call: Call) -> None:
@@ -74,11 +75,12 @@ class Disk:
     def states(self, rng: random.Random) -> Iterator[State]:
         """Yield several states that the disk may be found in; the first holds only what is certain."""
         num = len(self._pending)
-        for kept, fate in [(0, LOST), (num, LOST), (num, HALF), (num, ZEROS), (num, ALL), (rng.randint(0, num), LOST)]:
+        self._rng = rng
+        for kept, fate in [(0, LOST), (num, LOST), (num, PART), (num, ZEROS), (num, ALL), (rng.randint(0, num), LOST)]:
             yield self._state(self._pending[:kept], lambda fate=fate: fate)
         kept_of = {directory: rng.randint(0, num) for change in self._pending for directory in change.awaits}
         chosen = [c for at, c in enumerate(self._pending) if all(at < kept_of[d] for d in c.awaits)]
-        yield self._state(chosen, lambda: rng.choice([LOST, HALF, ZEROS, ALL]))
+        yield self._state(chosen, lambda: rng.choice([LOST, PART, ZEROS, ALL]))
 
     def _state(self, changes: list[_Change], choose_fate: Callable[[], str]) -> State:
         names: dict[_Node, dict[str, _Node]] = {}
@@ -99,10 +101,20 @@ class Disk:
                     state[path] = ("name", first_name[node])
                 else:
                     first_name[node] = path
-                    state[path] = ("file", _after(node, choose_fate()))
+                    state[path] = ("file", self._after(node, choose_fate()))
 
         walk(self._top, "")
         return state
+
+    def _after(self, node: _Node, fate: str) -> bytes:
+        """Return what a file may be found to hold."""
+        certain, data = node.certain_data, node.data
+        if fate == ALL or data == certain:
+            return data
+        if fate == PART:
+            shorter, longer = sorted((len(certain), len(data)))
+            return data[: self._rng.randint(shorter, longer)]
+        return certain if fate == LOST else certain[: len(data)].ljust(len(data), b"\0")
 
     def _change(self, *edits: tuple[str, _Node | None]) -> None:
         change = _Change([(self._find(os.path.dirname(p)), os.path.basename(p), node) for p, node in edits])  # noqa: PTH119,PTH120
@@ -150,16 +162,6 @@ def _edit(change: _Change, names_of: Callable[[_Node], dict[str, _Node]]) -> Non
             names_of(directory).pop(name, None)
         else:
             names_of(directory)[name] = node
-
-
-def _after(node: _Node, fate: str) -> bytes:
-    """Return what a file may be found to hold."""
-    certain, data = node.certain_data, node.data
-    if fate == ALL or data == certain:
-        return data
-    if fate == HALF:
-        return data[: (len(certain) + len(data)) // 2]
-    return certain if fate == LOST else certain[: len(data)].ljust(len(data), b"\0")
 
 
 def _node_of(path: Path, by_inode: dict[int, _Node]) -> _Node:

@@ -35,9 +35,9 @@ def contents(states, name):
     return {state[name][1] if name in state else None for state in states}
 
 
-def test_what_was_not_fsynced_may_be_lost_empty_in_half_zeros_or_there(tmp_path):
+def test_what_was_not_fsynced_may_be_lost_empty_there_in_part_zeros_or_whole(tmp_path):
     states = states_after(tmp_path, lambda root: (root / "a").write_bytes(b"abcd"))
-    assert contents(states, "a") == {None, b"", b"ab", b"\0\0\0\0", b"abcd"}
+    assert contents(states, "a") == {None, b"", b"a", b"ab", b"abc", b"\0\0\0\0", b"abcd"}
 
 
 def test_an_fsynced_file_is_whole_if_it_has_its_name(tmp_path):
@@ -110,6 +110,6 @@ def test_names_of_one_file_stay_that_and_what_is_appended_to_both_is_lost_from_b
             file.write(b"-new")
 
     states = states_after(tmp_path, work, before)
-    assert contents(states, "a") == {b"old", b"old-n", b"old\0\0\0\0", b"old-new"}
+    assert contents(states, "a") == {b"old", b"old-", b"old-n", b"old-ne", b"old\0\0\0\0", b"old-new"}
     write_state(states[0], tmp_path / "after")
     assert (tmp_path / "after/a").read_bytes() == b"old" and (tmp_path / "after/a").samefile(tmp_path / "after/b")

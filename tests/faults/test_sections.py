@@ -8,7 +8,7 @@ from tests.faults.section import Bench, problems_of
 
 SECTIONS = [*sections_light.SECTIONS, *sections_stores.SECTIONS, *sections_run.SECTIONS]
 SUITE, CAMPAIGN = 2, 60  # points of each kind of each section
-MOST_FAILURES = 700  # of each section, even if all is asked for
+MOST_FAILURES = 1000  # of each section, even if all is asked for
 
 pytestmark = pytest.mark.usefixtures("ptrace")
 
@@ -27,7 +27,7 @@ def every_point(section, directory, limit, counted):
     for what, points, do, most in [
         ("kill points", bench.kills(), bench.kill, None),
         ("failed calls", bench.failures(), bench.fail, MOST_FAILURES),
-        ("power cuts", bench.cut_power(), bench.start_after, None),
+        ("power cuts", bench.cut_power(limit(1, 1, 3)), bench.start_after, None),
     ]:
         chosen = bench.sample(points, limit(SUITE, CAMPAIGN, most))
         problems += problems_of(bench, chosen, do)
