@@ -76,6 +76,7 @@ def count_operations(tmp_path):
     return len(disk.done)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_an_error_at_any_operation_is_told_or_harmless(tmp_path, number):
     num_operations = count_operations(tmp_path / "all")
