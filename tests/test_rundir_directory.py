@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from framework.checkpoint import CheckpointStore
-from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
+from framework.errors import CheckpointError, ConfigError, ResumeRefusedError, UnreadableError
 from framework.rundir.attempts import Outcome
 from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
@@ -131,6 +131,20 @@ def test_simulations_that_cannot_be_listed_are_not_taken_for_none_and_deleted(tm
         return real(path)
 
     monkeypatch.setattr(os, "listdir", listdir)
-    with pytest.raises(OSError, match=os.strerror(number)):
+    with pytest.raises(UnreadableError, match=f"simulations: cannot be read now .{os.strerror(number)}"):
         begin_run(directory, RECORD)
     assert (directory.simulations_dir / "0-10.npy").exists()
+
+
+def test_a_checkpoint_that_cannot_be_looked_at_is_not_taken_for_none(tmp_path, monkeypatch):
+    directory = make_run(tmp_path / "run", steps=(1,))
+    (directory.simulations_dir / "0-10.npy").unlink()
+    real = os.listdir
+
+    def listdir(path):
+        if Path(path).name == "00000001":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert directory.holds_work()

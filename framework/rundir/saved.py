@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from framework.checkpoint.manifest import MANIFEST, generation_paths, newest_generation
-from framework.errors import CheckpointError
+from framework.errors import CheckpointError, UnreadableError
 from framework.files import list_directory
 
 
 def holds_work(run_dir: Path) -> bool:
-    """Tell whether a checkpoint or a simulation is here."""
-    return any(list_directory(path) for path in generation_paths(run_dir / "checkpoints")) or bool(shards(run_dir))
+    """Tell whether a checkpoint or a simulation is here; raises `UnreadableError` where nobody can tell."""
+    if any(map(_holds_files, generation_paths(run_dir / "checkpoints"))):
+        return True
+    try:
+        return bool(shards(run_dir))
+    except OSError as error:
+        raise UnreadableError.of(run_dir / "simulations", error) from error
 
 
 def shards(run_dir: Path) -> list[Path]:
@@ -51,6 +56,15 @@ def saved_state(run_dir: Path) -> list[Any]:
         num_shards = len(shards(run_dir))
     num_samples = sum(len(names) for _, _, names in os.walk(run_dir / "samples"))
     return [weights, num_shards, num_samples]
+
+
+def _holds_files(generation: Path) -> bool:
+    try:
+        return bool(list_directory(generation))
+    except FileNotFoundError:  # removed since it was listed
+        return False
+    except OSError:  # what cannot be looked at now is not nothing
+        return True
 
 
 def _modified(path: Path) -> float | None:
