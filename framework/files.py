@@ -42,13 +42,7 @@ def retry(call: Callable[[], T]) -> T:
 
 def open_to_read(path: Path) -> int:
     """Return a descriptor of a regular file; raises `OSError`, for a link too (ELOOP), or for what is no file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        _require_regular(descriptor, path)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return _open_regular(path, os.O_RDONLY)
 
 
 def read_file(path: Path, max_bytes: int | None = None) -> bytes:
@@ -113,14 +107,7 @@ def create(path: Path, mode: int = 0o666) -> int:
 
 def open_to_append(path: Path) -> int:
     """Return a descriptor that appends to a regular file, which is created if need be; raises `OSError` for a link."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        _require_regular(descriptor, path)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return _open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
@@ -211,6 +198,16 @@ def _commit(temporary: Path, path: Path, durable: bool) -> None:
         temporary.replace(path)
     if durable:
         sync_directory(path.parent)
+
+
+def _open_regular(path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        _require_regular(descriptor, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _require_regular(descriptor: int, path: Path) -> None:
