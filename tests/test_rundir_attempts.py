@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,19 @@ def test_overwriting_moves_the_run_aside_but_not_the_lease(tmp_path):
         assert (tmp_path / "a.old-1/simulations/0-10.npy").exists()
         assert read_lease(directory.lease_dir).number == lease.number
         assert lease.successor() is None
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_attempts_that_cannot_be_listed_now_are_not_taken_for_none(tmp_path, monkeypatch, number):
+    directory = make_run(tmp_path / "run")
+    start_attempt(directory)
+    real = os.listdir
+
+    def listdir(path):
+        if Path(path) == directory.attempts_dir:
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(UnreadableError, match=rf"attempts: cannot be read now \({os.strerror(number)}\)"):
+        directory.attempts()

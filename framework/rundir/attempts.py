@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from framework.errors import CheckpointError, DamagedError
+from framework.errors import CheckpointError, DamagedError, UnreadableError
 from framework.files import list_directory
 from framework.records import build, read_record, write_record
 from framework.rundir.metric_lines import METRICS_FILE
@@ -209,10 +209,12 @@ def _close_lost(run_dir: Path, path: Path, last_sign: float) -> None:
 
 
 def _paths(run_dir: Path) -> list[tuple[int, Path]]:
-    """Return number and path of all attempts."""
+    """Return number and path of all attempts; raises `UnreadableError`."""
     try:
         names = list_directory(run_dir / "attempts")
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise UnreadableError.of(run_dir / "attempts", error) from error
     stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
     return [(int(stem), attempt_path(run_dir, int(stem))) for stem in stems if _NAME.fullmatch(stem)]

@@ -45,7 +45,6 @@ simulation: {num_simulations: 200}
 loop: {num_epochs: 3, batch_size: 40}
 inference:
   {num_samples: 10, num_predictive: 2, num_calibration: 2, num_calibration_samples: 10, report: false}
-runtime: {periodic_checkpoint_every: 0.1s}
 """
 TRAIN = ["framework.train", "--config-dir=conf", "experiment=run"]
 RUN = Path("outputs/run")
