@@ -4,6 +4,7 @@ import inspect
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -307,6 +308,13 @@ if __name__ == "__main__":
 """
 
 
+LEAK_WARNING = re.compile(
+    r".*resource_tracker\.py:\d+: UserWarning: resource_tracker: "
+    r"(There appear to be \d+ leaked semaphore objects to clean up at shutdown|'/mp-\w+': \[Errno 2\] .*)\n"
+    r"  warnings\.warn\(.*\n"
+)
+
+
 def start_loader(directory, *arguments):
     script = directory / "loader.py"
     script.write_text(LOADER)
@@ -321,6 +329,16 @@ def read_until(process, word):
         if line.startswith(word):
             return
     pytest.fail(process.stderr.read())
+
+
+def without_leak_warnings(stderr):
+    """Return what is left of stderr without what any torch program says, now and then, when it leaves a DataLoader.
+
+    A thread of the loader's queues may be frozen by the end of the interpreter after it has unlinked a semaphore and
+    before it has told multiprocessing's resource tracker, which then takes it for leaked. A program of eight lines
+    without this framework says the same once in some hundred runs on a busy machine.
+    """
+    return re.sub(LEAK_WARNING, "", stderr)
 
 
 def members(group):
@@ -351,12 +369,12 @@ def test_a_loop_over_a_data_loader_saves_whatever_signal_all_its_processes_get(t
             read_until(process, "step")
             os.killpg(process.pid, signal.SIGTERM)
         _, said = process.communicate(timeout=2 * TIMEOUT_SECONDS)
-        assert (process.returncode, said) == (130 if number == signal.SIGINT else 99, "")
+        assert (process.returncode, without_leak_warnings(said)) == (130 if number == signal.SIGINT else 99, "")
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while left := list(members(process.pid)):
         assert time.monotonic() < deadline, f"{left} are still there"
         time.sleep(0.05)
     with start_loader(tmp_path, method, is_persistent, 2) as process:
         out, said = process.communicate(timeout=2 * TIMEOUT_SECONDS)
-    assert (process.returncode, said) == (0, "")
+    assert (process.returncode, without_leak_warnings(said)) == (0, "")
     assert not out.startswith("step 0\n"), "it goes on where it was"
