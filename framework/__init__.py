@@ -7,14 +7,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from framework.inference.load import load_run
+    from framework.inference.load_run import load_run
 
 __all__ = ["load_run"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "load_run":  # on first use: the command line answers --help without waiting for torch
-        from framework.inference.load import load_run
+        from framework.inference.load_run import load_run
 
         return load_run
     raise AttributeError(f"module 'framework' has no attribute '{name}'")

@@ -18,8 +18,8 @@ from framework.rundir.attempts import AttemptFile, Outcome
 from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import read_progress
-from framework.rundir.saved import saved_state
-from framework.runtime import Guard, Policy, Ranks, Requeue, StopReason
+from framework.rundir.saved_work import saved_state
+from framework.runtime import DistributedContext, Guard, Policy, Requeue, StopReason
 from framework.runtime.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,10 @@ class Attempt:
     says, and the process ends with the stop reason's exit code.
     """
 
-    def __init__(self, plan: Plan, directory: RunDirectory, guard: Guard, ranks: Ranks) -> None:
-        self._plan, self._directory, self._guard, self._ranks = plan, directory, guard, ranks
+    def __init__(self, plan: Plan, directory: RunDirectory, guard: Guard, distributed: DistributedContext) -> None:
+        self._plan, self._directory, self._guard, self._distributed = plan, directory, guard, distributed
         guard.configure(_policy(plan.config.runtime))
-        self._setup = RunSetup(plan.config, plan.source, guard, ranks)
+        self._setup = RunSetup(plan.config, plan.source, guard, distributed)
         self._was_empty = directory.is_empty()
         self._stack = ExitStack()
         self._stopped: StopReason | None = None
@@ -53,7 +53,7 @@ class Attempt:
             self._requeue = self._make_requeue(plan.config.runtime)
             self._guard.on_stuck = self._end_stuck
             stack.callback(setattr, self._guard, "on_stuck", lambda reason: None)
-            self._facts = begin_run(self._directory, **plan.beginning)
+            self._run_info = begin_run(self._directory, **plan.beginning)
             self._results_of = self._directory.results_of(plan.record.config)
             self._saved_before = saved_state(self._directory.path)
             self._file = self._start()
@@ -68,9 +68,9 @@ class Attempt:
             self._setup,
             self._directory,
             self._guard,
-            self._ranks,
+            self._distributed,
             self._file,
-            facts={"run_id": self._facts.run_id, "attempt": self._file.number, **about_code},
+            metadata={"run_id": self._run_info.run_id, "attempt": self._file.number, **about_code},
             check_owner=self._lease.check,
             results_of=self._results_of,
         )
@@ -96,7 +96,7 @@ class Attempt:
         before = plan.old.attempts[-1].device if plan.old and plan.old.attempts else None
         if before not in (None, device):
             log.warning("⚠ device %s → %s: %s", before, device, INEXACT)
-        record = plan.attempt_record(device, self._setup.num_epochs, self._ranks.size)
+        record = plan.attempt_record(device, self._setup.num_epochs, self._distributed.world_size)
         return self._directory.start_attempt(record, self._lease.before.last_sign if self._lease.before else 0.0)
 
     def _make_requeue(self, runtime: RuntimeConfig) -> Requeue:

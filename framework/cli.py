@@ -17,8 +17,8 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from framework.config.directory import check_directory
 from framework.config.overrides import Override, is_override, last_of
+from framework.config.run_location import check_directory
 from framework.config.target import suggest
 from framework.errors import ConfigError, FrameworkError, disk_advice, printable
 from framework.files import TRANSIENT

@@ -115,7 +115,7 @@ def _compose(overrides: list[str], config_dirs: list[str]) -> Any:
 
 
 def _compare(arguments: Namespace, composed: Any, own_targets: Callable[[], dict[str, Any]] | None) -> None:
-    from framework.resume import compare_runs, plan_resume, report
+    from framework.resume import compare_runs, diff_format, plan_resume
     from framework.rundir.directory import RunDirectory
 
     directory, refusal = RunDirectory(Path(arguments.run_dir)), None
@@ -140,9 +140,9 @@ def _compare(arguments: Namespace, composed: Any, own_targets: Callable[[], dict
         result, refusal = (plan.title, plan.changes, plan.notes), plan.refusal
         is_refused = refusal is not None
     if arguments.format == "text":
-        print(report.text(*result, width=shutil.get_terminal_size((120, 24)).columns))
+        print(diff_format.text(*result, width=shutil.get_terminal_size((120, 24)).columns))
     else:
-        print({"json": report.as_json, "markdown": report.markdown}[arguments.format](*result))
+        print({"json": diff_format.as_json, "markdown": diff_format.markdown}[arguments.format](*result))
     if refusal and arguments.format == "text":
         raise refusal
     sys.exit(ResumeRefusedError.exit_code if is_refused else 0)

@@ -11,22 +11,22 @@ from typing import Any
 from framework.checkpoint import CheckpointStore, Generation
 from framework.config.target import build_part
 from framework.estimators.compiled import keep_compiled_in
-from framework.inference.finish import Finish
+from framework.inference.evaluate import Evaluation
 from framework.run_setup import RunSetup
 from framework.rundir.attempts import AttemptFile
 from framework.rundir.directory import RunDirectory
-from framework.rundir.run_record import CONFIG_FILE, SavedFacts
-from framework.rundir.times import now
-from framework.runtime import Guard, Ranks, Stopped, StopReason, deaf, process_start
+from framework.rundir.run_record import CONFIG_FILE, CheckpointInfo
+from framework.rundir.timestamps import now
+from framework.runtime import DistributedContext, Guard, Stopped, StopReason, deaf, process_start
 from framework.simulation import (
     SimulationStore,
     changed_nodes,
     import_simulations,
     run_simulations,
-    set_aside,
+    set_aside_store,
 )
 from framework.tracking import Console, Tracker
-from framework.training.node import NodeTraining
+from framework.training.node_training import NodeTraining
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class Run:
     """The phases of a run; each goes on from what the run directory already holds.
 
-    `attempt` records what happens, `facts` are saved with each checkpoint, `check_owner` ends the process if the
+    `attempt` records what happens, `metadata` are saved with each checkpoint, `check_owner` ends the process if the
     directory is another's by now, and `results_of` is the checkpoint that samples and report of these settings are of.
     """
 
@@ -43,15 +43,15 @@ class Run:
         setup: RunSetup,
         directory: RunDirectory,
         guard: Guard,
-        ranks: Ranks,
+        distributed: DistributedContext,
         attempt: AttemptFile,
-        facts: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         check_owner: Callable[[], None],
         results_of: str | None,
     ) -> None:
         self.setup, self.config, self.graph, runtime = setup, setup.config, setup.graph, setup.config.runtime
-        self.directory, self.guard, self.ranks, self.attempt = directory, guard, ranks, attempt
-        self._facts, self._results_of = facts, results_of
+        self.directory, self.guard, self.distributed, self.attempt = directory, guard, distributed, attempt
+        self._metadata, self._results_of = metadata, results_of
         keep, compress, constant = runtime.keep, runtime.compress, {CONFIG_FILE: dataclasses.asdict(self.config)}
         self.checkpoints = CheckpointStore(directory.checkpoints_dir, keep, compress, constant, check_owner)
         self.console = Console()
@@ -83,7 +83,7 @@ class Run:
             self.simulate()
             self._begin("training")
             before = self.checkpoints.latest()
-            self._elapsed_before = SavedFacts.of(before).elapsed_seconds if before else 0.0
+            self._elapsed_before = CheckpointInfo.of(before).elapsed_seconds if before else 0.0
             self._warn_of_scratch(before)
             reason, newest = self.train(trackers, before)
             if reason:
@@ -94,7 +94,7 @@ class Run:
                 return None
             self._begin("sampling and reporting")
             parts = (self.directory, newest, self.graph, self.simulations, self.setup.device, self.guard.check)
-            Finish(self.config, self.setup.settings, *parts).go(self.console)
+            Evaluation(self.config, self.setup.settings, *parts).run(self.console)
             self.attempt.made_results_of(newest.path.name)
         return None
 
@@ -105,7 +105,7 @@ class Run:
     def prepare(self) -> None:
         """Open the store, and keep with the run what it was given; `check` comes first."""
         stored_in, needed = self.directory.simulations_dir, self.graph.training_nodes
-        before = self._simulations_before = set_aside(stored_in, needed, self.setup.num_simulations)
+        before = self._simulations_before = set_aside_store(stored_in, needed, self.setup.num_simulations)
         if any(settings.loop.compile for settings in self.setup.settings.values()):
             keep_compiled_in(self._compiled_dir)
         nodes = self.graph.nodes.values()
@@ -157,7 +157,14 @@ class Run:
         """
         for node, spec in self.setup.specs.items():
             settings, seed = self.setup.settings[node], self.config.seed
-            parts = (self.setup.device, self.checkpoints, self.guard, self.facts, self.ranks, self._compiled_dir)
+            parts = (
+                self.setup.device,
+                self.checkpoints,
+                self.guard,
+                self.metadata,
+                self.distributed,
+                self._compiled_dir,
+            )
             training = NodeTraining(spec, settings, seed, *parts)
             simulations = self.simulations.load([node, *spec.evidence_shapes])
             _, reason, newest = training.run(simulations, trackers, self.console, newest)
@@ -165,10 +172,10 @@ class Run:
                 return reason, newest
         return None, newest
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Return what every checkpoint tells of the run and the moment; the wall time is that of all attempts."""
         elapsed = self._elapsed_before + time.time() - process_start()
-        return {**self._facts, "saved_at": now(), "elapsed_seconds": elapsed}
+        return {**self._metadata, "saved_at": now(), "elapsed_seconds": elapsed}
 
     def _warn_of_scratch(self, newest: Generation | None) -> None:
         if self.config.resume or self.config.resume_from:

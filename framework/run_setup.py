@@ -10,8 +10,8 @@ from framework.device import choose_device
 from framework.estimators import spec_of
 from framework.graph import build_graph, check_shapes
 from framework.rundir.directory import RunDirectory
-from framework.runtime import BudgetReader, Guard, Ranks
-from framework.simulation import SimulationStore, came_or_went, event_shapes, imported_names, imported_shapes
+from framework.runtime import BudgetReader, DistributedContext, Guard
+from framework.simulation import SimulationStore, imported_names, imported_shapes, infer_shapes, nodes_added_or_removed
 from framework.training.check import check_training
 
 
@@ -22,10 +22,12 @@ class RunSetup:
     time runs from here on: shapes may have to be learned from a trial simulation.
     """
 
-    def __init__(self, config: Config, source: RunDirectory | None, guard: Guard, ranks: Ranks) -> None:
+    def __init__(
+        self, config: Config, source: RunDirectory | None, guard: Guard, distributed: DistributedContext
+    ) -> None:
         self.config = config
         self._stored = source.simulations_dir if source and SimulationStore.exists(source.simulations_dir) else None
-        self.device = choose_device(config.device, ranks.local_rank if ranks.size > 1 else None)
+        self.device = choose_device(config.device, distributed.local_rank if distributed.world_size > 1 else None)
         self.build_graph = functools.partial(build_graph, graph_container(config), config.priors, self._presimulated())
         self.graph = self.build_graph()
         self.settings = {node.name: node_settings(config, node.name) for node in self.graph.inferred}
@@ -62,9 +64,9 @@ class RunSetup:
 
     def _event_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of training's nodes: of what is stored, of the file, or of a trial simulation."""
-        if self._stored and not came_or_went(self._stored, self.graph.training_nodes, self.num_simulations):
+        if self._stored and not nodes_added_or_removed(self._stored, self.graph.training_nodes, self.num_simulations):
             return SimulationStore.open(self._stored).event_shapes
         if self.config.simulation.from_file is not None:
             return imported_shapes(Path(self.config.simulation.from_file), self.graph)
-        shapes = event_shapes(self.graph, self.config.seed)
+        shapes = infer_shapes(self.graph, self.config.seed)
         return {name: shapes[name] for name in self.graph.training_nodes}

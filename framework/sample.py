@@ -4,7 +4,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from framework.cli import exit_codes
-from framework.loading import load
+from framework.imports import import_without_gc
 from framework.paths import register_bundle, work_in
 
 KINDS = ("prior", "posterior", "predictive")
@@ -36,10 +36,12 @@ seed that they are of in source.json; nothing there is overwritten.""",
     )
     arguments = parser.parse_args()
     with exit_codes():
-        load("framework.inference.more")  # torch, too; only now, so that --help and typing mistakes answer at once
-        from framework.inference.more import draw_more
+        import_without_gc(
+            "framework.inference.resample"
+        )  # torch, too; only now, so that --help and typing mistakes answer at once
+        from framework.inference.resample import resample
 
-        print(f"samples: {draw_more(arguments.run_dir, arguments.kind, arguments.overrides)}")
+        print(f"samples: {resample(arguments.run_dir, arguments.kind, arguments.overrides)}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from framework.cli import exit_codes
 from framework.config.duration import format_duration
 from framework.errors import ConfigError
 from framework.rundir.metrics import losses_by_node
-from framework.rundir.status import RunState, RunStatus, read_runs
+from framework.rundir.run_status import RunState, RunStatus, read_runs
 
 _DEFAULT_DIRS = ("outputs", "multirun")
 _STYLES = {

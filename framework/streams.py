@@ -13,7 +13,7 @@ from framework.files import open_to_append, retry
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class SteadyStream:
+class BrokenPipeSafeStream:
     """Passes on what is written, and never fails.
 
     When the terminal or the pipe is gone, what is written goes nowhere from then on; on a full disk, it does
@@ -77,5 +77,5 @@ def outlive_terminal() -> None:
     logging.raiseExceptions = False
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, SteadyStream):
-            setattr(sys, name, cast(TextIO, SteadyStream(stream)))
+        if stream is not None and not isinstance(stream, BrokenPipeSafeStream):
+            setattr(sys, name, cast(TextIO, BrokenPipeSafeStream(stream)))

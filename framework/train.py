@@ -9,13 +9,13 @@ from omegaconf import DictConfig
 
 from framework.cli import exit_codes, rerun_of, run_command
 from framework.config.options import prefer_command_line
+from framework.imports import import_without_gc
 from framework.launcher.names import register_folder_names
-from framework.loading import load
 from framework.paths import CONF_DIR, register_bundle, work_in
 from framework.resume import plan_attempt
 from framework.rundir.directory import RunDirectory
 from framework.rundir.listing import refresh_listings
-from framework.runtime import Guard, connected
+from framework.runtime import Guard, connect_processes
 
 register_bundle()
 prefer_command_line()
@@ -27,12 +27,16 @@ def main(cfg: DictConfig) -> float | None:
     """Train one run; the returned validation loss is what sweepers minimise."""
     work_in(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true has left it
     command = HydraConfig.get().overrides.task
-    with exit_codes(), Guard() as guard, connected(command, guard) as ranks:  # so early that no signal is ever missed
-        if ranks.rank:
-            load("framework.training.follow")
-            from framework.training.follow import follow
+    with (
+        exit_codes(),
+        Guard() as guard,
+        connect_processes(command, guard) as distributed,
+    ):  # so early that no signal is ever missed
+        if distributed.rank:
+            import_without_gc("framework.training.worker")
+            from framework.training.worker import run_worker
 
-            if code := follow(ranks, guard):
+            if code := run_worker(distributed, guard):
                 sys.exit(code)
             return None
         directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
@@ -43,10 +47,10 @@ def main(cfg: DictConfig) -> float | None:
         directory.refuse_links()
         plan = plan_attempt(directory, cfg, HydraConfig.get())
         # torch, too; only now, so that --help, mistakes in the config and refusals come at once
-        load("framework.attempt")
+        import_without_gc("framework.attempt")
         from framework.attempt import Attempt
 
-        with Attempt(plan, directory, guard, ranks) as attempt:
+        with Attempt(plan, directory, guard, distributed) as attempt:
             return attempt.run()
     return None  # the attempt has ended the process
 

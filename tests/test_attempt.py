@@ -6,7 +6,7 @@ from framework.attempt import Attempt
 from framework.errors import ConfigError, ResumeRefusedError
 from framework.rundir.attempts import Outcome, read_attempts
 from framework.rundir.directory import RunDirectory
-from framework.runtime import Guard, Ranks, StopReason
+from framework.runtime import DistributedContext, Guard, StopReason
 from framework.runtime.lease import Lease, read_lease
 from tests.toy_run import plan
 
@@ -28,7 +28,7 @@ def attempt(tmp_path):
         directory = RunDirectory(tmp_path / "run")
         with Guard() as guard:
             planned = plan(directory, *(["+resume=true"] if directory.holds_work() else []))
-            with Attempt(planned, directory, guard, Ranks()):
+            with Attempt(planned, directory, guard, DistributedContext()):
                 if saves:
                     directory.simulations_dir.mkdir(exist_ok=True)
                     number = len(list(directory.simulations_dir.glob("*.npy")))
@@ -87,7 +87,7 @@ def test_an_attempt_that_breaks_is_recorded_as_crashed_and_gives_the_directory_u
 def test_one_that_never_began_leaves_no_record_and_holds_nothing(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     with Guard() as guard, Lease(directory.lease_dir):
-        attempt = Attempt(plan(directory), directory, guard, Ranks())
+        attempt = Attempt(plan(directory), directory, guard, DistributedContext())
         with pytest.raises(ResumeRefusedError, match="in use by"):
             attempt.__enter__()
     assert not directory.attempts().numbers and not directory.config_path.exists()
@@ -97,7 +97,7 @@ def test_a_mistake_that_only_the_run_can_find_leaves_no_directory(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     with Guard() as guard, pytest.raises(ConfigError, match="tracking"):
         planned = plan(directory, "tracking=wandb", "tracking.wandb.mode=nowhere")
-        with Attempt(planned, directory, guard, Ranks()) as attempt:
+        with Attempt(planned, directory, guard, DistributedContext()) as attempt:
             attempt.run()
     assert not directory.path.exists()
 
@@ -108,7 +108,7 @@ def test_a_stop_ends_the_process_with_its_exit_code_and_asks_for_the_next_attemp
     with (
         Guard() as guard,
         pytest.raises(SystemExit) as ended,
-        Attempt(plan(directory), directory, guard, Ranks()) as attempt,
+        Attempt(plan(directory), directory, guard, DistributedContext()) as attempt,
     ):
         attempt.run()
     assert ended.value.code == 99 and num_requeues(commands) == 1

@@ -25,7 +25,7 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
 from framework.checkpoint import CheckpointStore, CheckpointWriter, Snapshot, StateError, arrays
-from framework.checkpoint.files import DIGEST
+from framework.checkpoint.durable_file import DIGEST
 from framework.errors import CheckpointError
 from framework.records import encode
 
@@ -372,7 +372,7 @@ def test_what_json_would_change_is_refused_in_files_and_in_facts(tmp_path, value
 
 @pytest.mark.parametrize("name", ["files", DIGEST])
 def test_facts_cannot_take_the_manifests_own_names(tmp_path, name):
-    with pytest.raises(StateError, match=f"facts: {name} is what the manifest itself says"):
+    with pytest.raises(StateError, match=f"metadata: {name} is what the manifest itself says"):
         CheckpointStore(tmp_path).commit({}, {name: 1})
 
 

@@ -7,7 +7,7 @@ import torch
 import xxhash
 
 from framework.checkpoint import CheckpointStore, Generation, SaveError, StateError
-from framework.checkpoint.files import DIGEST
+from framework.checkpoint.durable_file import DIGEST
 from framework.checkpoint.manifest import MANIFEST
 from framework.errors import CheckpointError, DamagedError
 from framework.records import encode
@@ -188,13 +188,13 @@ def test_a_directory_in_place_of_the_convenience_link_stops_nothing(tmp_path):
 
 
 def test_facts_are_of_the_type_that_is_asked_for(tmp_path):
-    facts = {
+    metadata = {
         "run": {"elapsed_seconds": 3, "id": "a", "loss": float("inf")},
         "nodes": ["z"],
         "step": 2,
         "mixed": ["z", 1],
     }
-    generation = CheckpointStore(tmp_path).commit(files(1), facts)
+    generation = CheckpointStore(tmp_path).commit(files(1), metadata)
     assert generation.fact("run.elapsed_seconds", float) == 3.0
     assert generation.fact("run.id", str) == "a"
     assert generation.fact("step", int) == 2

@@ -162,7 +162,9 @@ def test_what_is_copied_is_hashed_on_the_way(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path)
     newest = store.commit({"z/model_best.pth": BEST}, {})
     expected = newest.files["z/model_best.pth"]["xxh3_128"]
-    monkeypatch.setattr("framework.checkpoint.whole.digest", lambda descriptor: expected)  # it changes after that
+    monkeypatch.setattr(
+        "framework.checkpoint.verified_files.digest", lambda descriptor: expected
+    )  # it changes after that
     damage(newest.path / "z/model_best.pth")
     with pytest.raises(SaveError, match=r"model_best\.pth: damaged"):
         store.commit({"y.json": {}}, {})

@@ -6,10 +6,10 @@ from framework.errors import SimulationError
 from framework.graph import Graph, Node
 from framework.priors import Uniform
 from framework.simulation import (
-    event_shapes,
+    infer_shapes,
     simulate_block,
 )
-from framework.simulation.given import simulate_given
+from framework.simulation.conditional import simulate_conditional
 from tests import toy_simulators as toy
 from tests.toy_simulators import SEED
 
@@ -134,8 +134,8 @@ def test_values_of_a_wrong_shape_are_an_error_not_an_invalid_draw(simulator):
 
 
 def test_shapes_are_learnt_from_the_first_valid_simulation():
-    assert event_shapes(toy.theta_to_x(toy.fail_when_negative), SEED) == {"theta": (2,), "x": (2,)}
-    assert event_shapes(toy.theta_to_x(toy.sum_of, True), SEED) == {"theta": (2,), "x": (1,)}
+    assert infer_shapes(toy.theta_to_x(toy.fail_when_negative), SEED) == {"theta": (2,), "x": (2,)}
+    assert infer_shapes(toy.theta_to_x(toy.sum_of, True), SEED) == {"theta": (2,), "x": (1,)}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_shapes_are_learnt_from_the_first_valid_simulation():
 )
 def test_simulator_that_never_works_is_named_with_its_last_error(simulator, reason):
     with pytest.raises(SimulationError, match=rf"graph\.x: the first 10 simulations are all invalid.*{reason}"):
-        event_shapes(toy.theta_to_x(simulator), SEED)
+        infer_shapes(toy.theta_to_x(simulator), SEED)
 
 
 # --- given values ---
@@ -152,6 +152,6 @@ def test_simulator_that_never_works_is_named_with_its_last_error(simulator, reas
 @pytest.mark.parametrize("batched", [False, True])
 def test_nodes_may_be_given(batched):
     theta = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
-    block = simulate_given(toy.theta_to_x(toy.first, batched), {"theta": theta}, seed=0)
+    block = simulate_conditional(toy.theta_to_x(toy.first, batched), {"theta": theta}, seed=0)
     assert block.index.tolist() == list(range(300))
     np.testing.assert_array_equal(block.values["x"], theta)

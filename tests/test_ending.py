@@ -50,7 +50,7 @@ finally:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -15), (signal.SIGHUP, -1), (signal.SIGINT, -2)])
 def test_a_script_that_goes_on_after_its_guard_can_be_killed(number, code):
     result = run(f"""
-import framework.runtime.ending as ending
+import framework.runtime.late_signals as ending
 ending._HELD_SECONDS = 0.2
 with Guard():
     pass
@@ -98,7 +98,7 @@ def test_another_guard_sees_what_was_there_before_the_first():
 def test_while_it_waits_for_a_child_at_its_exit_a_process_can_be_killed():
     result = run("""
 import multiprocessing, threading
-import framework.runtime.ending as ending
+import framework.runtime.late_signals as ending
 ending._HELD_SECONDS = 0
 with Guard():
     pass

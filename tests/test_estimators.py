@@ -10,8 +10,8 @@ from scipy import stats
 from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError, ConfigError
 from framework.estimators import Estimator, EstimatorSpec
-from framework.estimators.files import init_parameters, load_estimator, read_weights, weight_files
 from framework.estimators.flow import FAMILIES
+from framework.estimators.weight_files import init_parameters, load_estimator, read_weights, weight_files
 from framework.rng import seed_sequence, seeded
 
 UNIFORM = {"_target_": "framework.priors.Uniform", "low": [-1.0, 2.0], "high": [1.0, 5.0]}

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from framework.errors import RankLostError
-from framework.runtime.group import Group, _pickled
-from framework.runtime.place import Place
+from framework.runtime.process_group import ProcessGroupContext, _pickled
+from framework.runtime.rank_info import RankInfo
 
 
 @pytest.fixture
 def group():
-    return Group(Place(rank=0, size=2))
+    return ProcessGroupContext(RankInfo(rank=0, world_size=2))
 
 
 def test_an_error_of_the_connection_says_in_a_line_that_another_is_gone(group):
-    with pytest.raises(RankLostError) as raised, group.reaching():
+    with pytest.raises(RankLostError) as raised, group.detect_lost_ranks():
         raise RuntimeError(
             "[/x/gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.7]:47. This is often …"
         )
@@ -27,7 +27,7 @@ def test_an_error_of_the_connection_says_in_a_line_that_another_is_gone(group):
 
 
 def test_an_error_of_the_users_network_stays_what_it_is(group):
-    with pytest.raises(RuntimeError) as raised, group.reaching():
+    with pytest.raises(RuntimeError) as raised, group.detect_lost_ranks():
         raise RuntimeError("the skip connection has another shape")
     assert raised.type is RuntimeError
 
@@ -43,7 +43,7 @@ def test_large_arrays_are_shared_without_a_copy():
 ADOPTS = """
 import sys, torch
 import torch.distributed as dist
-from framework.runtime import Save, connected
+from framework.runtime import Save, connect_processes
 
 rank, size, store, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 dist.init_process_group("gloo", f"file://{store}", rank=rank, world_size=size)
@@ -52,9 +52,10 @@ if kind == "without gloo":  # as of a group of nccl: what is not ours to call fa
         assert group is not None or args[2:], "a decision went over the script's group"
         return real(*args, group=group, **kwargs) if group else real(*args, **kwargs)
     dist.all_reduce = refuse
-with connected() as ranks:
-    asked = ranks.agree(Save.NOW if rank == size - 1 else None)
-    print(ranks.rank, ranks.size, asked, ranks.share("a word" if rank == 0 else None), ranks.sum(rank), flush=True)
+with connect_processes() as distributed:
+    asked = distributed.all_reduce_stop(Save.NOW if rank == size - 1 else None)
+    word = distributed.broadcast_object("a word" if rank == 0 else None)
+    print(distributed.rank, distributed.world_size, asked, word, distributed.all_reduce_sum(rank), flush=True)
 total = torch.ones(1)
 dist.all_reduce(total, dist.ReduceOp.SUM, dist.group.WORLD)
 print(dist.is_initialized(), int(total))

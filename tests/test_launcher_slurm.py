@@ -17,7 +17,7 @@ from framework.launcher.plan import Planned
 from framework.launcher.row import Row
 from framework.launcher.slurm import SlurmJobs
 from framework.launcher.ticket import Ticket
-from framework.rundir.status import RunStatus
+from framework.rundir.run_status import RunStatus
 from framework.runtime.lease import Lease
 from tests.fake_slurm import FakeSlurm
 from tests.integration.command import environment

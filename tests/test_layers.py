@@ -30,7 +30,7 @@ LAYERS = [
         "rng",
         "paths",
         "device",
-        "loading",
+        "imports",
         "streams",
         "__init__",
     },

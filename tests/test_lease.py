@@ -14,11 +14,11 @@ import pytest
 
 from framework.errors import ResumeRefusedError, UnreadableError
 from framework.records import encode
-from framework.runtime.lease import EXPIRY_SECONDS, Lease, Owner, _Draft, file_system_now, is_held, read_lease
-from framework.runtime.owner import encode_owner
+from framework.runtime.lease import EXPIRY_SECONDS, Lease, LeaseOwner, _Draft, file_system_now, is_held, read_lease
+from framework.runtime.lease_file import encode_owner
 from tests.toy_lease import hold, race
 
-FAR = Owner(host="far", machine="far 1 pid:[1]", pid=7, job_id="812")
+FAR = LeaseOwner(host="far", machine="far 1 pid:[1]", pid=7, job_id="812")
 
 
 def held_by(directory, owner, silent_seconds=0.0, number=1):
@@ -77,17 +77,17 @@ def test_a_job_that_its_scheduler_has_restarted_takes_over(tmp_path, monkeypatch
 def test_a_process_here_that_has_ended_is_let_go_at_once(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    held_by(tmp_path, Owner(pid=ended.pid, birth="1"))
+    held_by(tmp_path, LeaseOwner(pid=ended.pid, birth="1"))
     assert can_be_taken(tmp_path)
 
 
 def test_a_later_process_with_the_same_id_is_not_the_owner(tmp_path):
-    held_by(tmp_path, replace(Owner(), birth="1"))
+    held_by(tmp_path, replace(LeaseOwner(), birth="1"))
     assert can_be_taken(tmp_path)
 
 
 def test_a_process_of_another_namespace_is_not_looked_up_by_its_id(tmp_path):
-    held_by(tmp_path, Owner(machine="here, in a container", pid=2**22 + 1))
+    held_by(tmp_path, LeaseOwner(machine="here, in a container", pid=2**22 + 1))
     assert not can_be_taken(tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_a_file_that_names_nobody_and_is_of_the_future_blocks_nobody(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "owner", [replace(Owner(), birth="1"), replace(Owner(), released=True)], ids=["dead", "released"]
+    "owner", [replace(LeaseOwner(), birth="1"), replace(LeaseOwner(), released=True)], ids=["dead", "released"]
 )
 def test_no_flipped_byte_hides_an_owner(tmp_path, owner):
     path = tmp_path / "000001.json"
@@ -139,7 +139,7 @@ def test_no_flipped_byte_hides_an_owner(tmp_path, owner):
     ids=str,
 )  # fmt: skip
 def test_an_owner_of_wrong_types_is_nobody(tmp_path, facts):
-    content = {**asdict(Owner()), **facts}
+    content = {**asdict(LeaseOwner()), **facts}
     (tmp_path / "000001.json").write_bytes(encode(content))
     (tmp_path / "000002.json").write_text(json.dumps(content))
     assert read_lease(tmp_path).owner is None
@@ -290,7 +290,7 @@ def test_without_hard_links_there_is_still_one_owner(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", refuse)
     with Lease(tmp_path):
         assert not can_be_taken(tmp_path)
-        assert not _Draft(tmp_path, Owner()).publish(tmp_path / "000001.json")
+        assert not _Draft(tmp_path, LeaseOwner()).publish(tmp_path / "000001.json")
 
 
 def test_of_two_processes_that_race_exactly_one_owns_the_directory_every_time(tmp_path):

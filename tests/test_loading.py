@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from framework.loading import load
+from framework.imports import import_without_gc
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def test_the_collector_sees_nothing_of_what_a_module_makes(tmp_path, monkeypatch
     (tmp_path / "large_library.py").write_text(
         "import gc\nwas_enabled = gc.isenabled()\nobjects = [[] for _ in range(99)]"
     )
-    load("large_library")
+    import_without_gc("large_library")
     import large_library
 
     assert not large_library.was_enabled and gc.isenabled()
@@ -26,11 +26,11 @@ def test_the_collector_sees_nothing_of_what_a_module_makes(tmp_path, monkeypatch
 
 
 def test_a_module_that_is_loaded_freezes_nothing():
-    load("gc")
+    import_without_gc("gc")
     assert gc.get_freeze_count() == 0
 
 
 def test_the_collector_is_back_at_work_where_a_module_cannot_be_loaded():
     with pytest.raises(ModuleNotFoundError):
-        load("no_such_library")
+        import_without_gc("no_such_library")
     assert gc.isenabled()

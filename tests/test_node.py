@@ -16,7 +16,7 @@ from framework.config.schema import InferenceConfig, LoopConfig
 from framework.estimators import EstimatorSpec
 from framework.runtime import Guard, Save, StopReason
 from framework.tracking import Console
-from framework.training.node import NodeTraining
+from framework.training.node_training import NodeTraining
 from framework.training.trainer import Trainer
 from tests.toy_training import ADAM, NETWORKS, PRIOR, make_trainer
 
@@ -41,8 +41,8 @@ class AtStep(Guard):
 def training(store, guard=None, num_epochs=3, optimizer=ADAM, own_keys=(), **loop):
     loop = LoopConfig(num_epochs=num_epochs, batch_size=20, **loop)
     settings = NodeSettings(SPEC.network, None, optimizer, loop, InferenceConfig(), frozenset(own_keys))
-    facts = {"saved_at": "noon"}
-    return NodeTraining(SPEC, settings, 0, torch.device("cpu"), store, guard or Guard(), lambda: facts)
+    metadata = {"saved_at": "noon"}
+    return NodeTraining(SPEC, settings, 0, torch.device("cpu"), store, guard or Guard(), lambda: metadata)
 
 
 def run(store, *args, trackers=(), simulations=SIMULATIONS, **kwargs):
@@ -175,12 +175,12 @@ def test_an_emergency_waits_for_the_save_under_way_and_is_not_taken_for_a_traini
     class Slow(CheckpointStore):
         num_at_once = most_at_once = 0
 
-        def commit(self, files, facts, emergency=False):
+        def commit(self, files, metadata, emergency=False):
             self.num_at_once += 1
             self.most_at_once = max(self.most_at_once, self.num_at_once)
             self.was_watched = guard.is_saving
             time.sleep(0.0 if emergency else 0.2)
-            generation = super().commit(files, facts, emergency)
+            generation = super().commit(files, metadata, emergency)
             self.num_at_once -= 1
             return generation
 
@@ -209,7 +209,7 @@ def test_what_is_saved_is_looked_at_once_in_an_attempt(tmp_path):
 
 
 def test_facts_of_the_run_that_cannot_be_saved_are_refused_by_name(tmp_path):
-    node = dataclasses.replace(training(CheckpointStore(tmp_path)), facts=lambda: {"saved_at": Path("noon")})
+    node = dataclasses.replace(training(CheckpointStore(tmp_path)), metadata=lambda: {"saved_at": Path("noon")})
     with pytest.raises(StateError, match=r"run\.saved_at is a pathlib\.PosixPath"):
         node.run(SIMULATIONS, (), Console(Terminal(quiet=True)), None)
     assert not any(tmp_path.iterdir())

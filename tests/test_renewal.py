@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from framework.errors import SimulationError
-from framework.simulation import SimulationStore, changed_nodes, set_aside
-from framework.simulation.draw import Block
+from framework.simulation import SimulationStore, changed_nodes, set_aside_store
+from framework.simulation.block import Block
 
 
 def store(directory, seed=0, first=0, **values):
@@ -21,20 +21,20 @@ def numbers(num_rows, start=0.0):
 
 def test_a_store_that_lacks_a_node_is_set_aside(tmp_path):
     directory = tmp_path / "simulations"
-    assert set_aside(directory, ["z"], 3) is None
+    assert set_aside_store(directory, ["z"], 3) is None
     store(directory, z=numbers(3))
-    assert set_aside(directory, ["z"], 3) is None and directory.exists()
-    assert set_aside(directory, ["z", "w"], 3) == tmp_path / "simulations.old-1"
+    assert set_aside_store(directory, ["z"], 3) is None and directory.exists()
+    assert set_aside_store(directory, ["z", "w"], 3) == tmp_path / "simulations.old-1"
     store(directory, z=numbers(3))
-    assert set_aside(directory, ["w"], 3) == tmp_path / "simulations.old-2"
+    assert set_aside_store(directory, ["w"], 3) == tmp_path / "simulations.old-2"
     assert SimulationStore.open(tmp_path / "simulations.old-1").counts() == (3, 0)
 
 
 def test_a_store_with_a_node_that_is_gone_is_set_aside_only_where_more_of_it_would_be_needed(tmp_path):
     directory = tmp_path / "simulations"
     store(directory, z=numbers(3), w=numbers(3))
-    assert set_aside(directory, ["z"], 3) is None and set_aside(directory, ["z"], None) is None
-    assert set_aside(directory, ["z"], 4) == tmp_path / "simulations.old-1"
+    assert set_aside_store(directory, ["z"], 3) is None and set_aside_store(directory, ["z"], None) is None
+    assert set_aside_store(directory, ["z"], 4) == tmp_path / "simulations.old-1"
 
 
 def test_values_are_compared_where_both_have_a_simulation(tmp_path):

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from framework.errors import StuckError
-from framework.resume.requeue import is_restarted
+from framework.resume.restarted import is_restarted
 from framework.runtime import Requeue, StopReason
 from framework.runtime.job import job_id, start_number
 from framework.runtime.schedulers import lsf_job

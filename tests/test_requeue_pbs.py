@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from framework.errors import StuckError
-from framework.resume.requeue import is_requeued, is_restarted
+from framework.resume.restarted import is_requeued, is_restarted
 from framework.rundir.attempts import AttemptRecord, Attempts
 from framework.runtime import Requeue, StopReason
 from framework.runtime.job import job_id, start_number
-from framework.runtime.lease import Owner
+from framework.runtime.lease import LeaseOwner
 from framework.runtime.schedulers import pbs_job, reading
 
 HOUR = 3600.0
@@ -213,11 +213,11 @@ def test_a_job_that_is_started_again_is_known_by_its_start(commands, job):
 def test_the_directory_of_a_rerun_job_is_taken_over_at_once(commands, monkeypatch):
     monkeypatch.setenv("PBS_JOBID", "12.head")
     commands("qstat", shown(started=-HOUR))
-    before = Owner(host="far", machine="far")
-    assert not before.was_restarted_as(Owner())  # a second command of the same job
+    before = LeaseOwner(host="far", machine="far")
+    assert not before.was_restarted_as(LeaseOwner())  # a second command of the same job
     pbs_job._start.cache_clear()
     commands("qstat", shown(started=-5))
-    assert before.was_restarted_as(Owner())
+    assert before.was_restarted_as(LeaseOwner())
 
 
 def test_a_job_that_follows_is_told_that_it_goes_on():

@@ -13,8 +13,8 @@ from framework.config.parse import from_container, parse_config, resolve
 from framework.config.resume_class import INSTRUCTIONS, resume_class
 from framework.config.schema import Config, NodeConfig
 from framework.resume import differences
-from framework.resume.diff import Change
-from framework.resume.policy import judge
+from framework.resume.differences import Change
+from framework.resume.verdicts import judge
 from tests.toy_run import composed
 
 # The contract, the first match counts; what the schema declares is compared with it.

@@ -11,7 +11,7 @@ import yaml
 from framework.checkpoint.manifest import newest_generation
 from framework.config.overrides import Override, may_be_typed
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
-from framework.resume import compare_runs, report
+from framework.resume import compare_runs, diff_format
 from framework.resume.code import code_digests
 from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import saved_progress
@@ -191,7 +191,7 @@ def test_more_epochs_change_a_schedule_that_depends_on_them(tmp_path):
 
 def test_fewer_epochs_than_are_done_are_said_to_end_the_training(run):
     (change,) = plan(run, RESUME, "loop.num_epochs=40").changes
-    assert report.verdict(change) == "epoch 47 is reached already: training ends there"
+    assert diff_format.verdict(change) == "epoch 47 is reached already: training ends there"
 
 
 MORE = ["simulation.num_simulations=20000", "resume_allow=[simulation.num_simulations]"]
@@ -276,10 +276,10 @@ def test_a_job_that_was_requeued_before_it_had_anything_keeps_its_config(tmp_pat
     requeue(monkeypatch, 0)
     run = RunDirectory(tmp_path / "run")
     begin(run, "seed=5")
-    facts = run.facts()
+    facts = run.info()
     requeue(monkeypatch, 1)
     assert begin(run, "seed=6").config.seed == 5
-    assert run.facts() == facts
+    assert run.info() == facts
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
@@ -314,8 +314,8 @@ def test_a_run_that_goes_on_elsewhere_is_compared_with_where_it_comes_from(run, 
     from_run = [f"resume_from={run.path}", "name=other"]
     assert "optimizer.lr: 1 → 0.0005" in refusal(other, *from_run)
     begin(other, *from_run, "optimizer.lr=1")
-    assert (read_config(other.config_path)["optimizer"]["lr"], other.facts().resumed_from) == (1, str(run.path))
-    assert other.facts().run_id != run.facts().run_id
+    assert (read_config(other.config_path)["optimizer"]["lr"], other.info().resumed_from) == (1, str(run.path))
+    assert other.info().run_id != run.info().run_id
 
 
 def save(run, **config):
@@ -360,9 +360,9 @@ def test_two_runs_are_compared(run, tmp_path):
 def test_the_difference_is_also_for_programs_and_pages(run):
     planned = plan(run, RESUME, "inference.num_samples=3")
     parts = planned.title, planned.changes, planned.notes
-    (change,) = json.loads(report.as_json(*parts))["changes"]
+    (change,) = json.loads(diff_format.as_json(*parts))["changes"]
     assert (change["key"], change["class"], change["old"], change["new"]) == ("inference.num_samples", "free", 10000, 3)
-    assert "| free | `inference.num_samples` | `10000` | `3` |  |" in report.markdown(*parts)
+    assert "| free | `inference.num_samples` | `10000` | `3` |  |" in diff_format.markdown(*parts)
 
 
 NODE = "{parents: [z], evidence: [x], simulator: {_target_: framework.priors.Uniform}}"
@@ -418,7 +418,7 @@ def test_a_requeued_job_goes_on_with_other_code_and_says_so(user_code, tmp_path,
     (user_code / "simulator.py").write_text("C = 4")
     monkeypatch.setenv("FRAMEWORK_REQUEUED", "1")
     (change,) = plan(run, SIMULATOR).changes
-    assert report.verdict(change) == "⚠ its code has changed, and a requeued job goes on all the same"
+    assert diff_format.verdict(change) == "⚠ its code has changed, and a requeued job goes on all the same"
 
 
 def test_installed_code_and_the_frameworks_own_have_versions_instead(user_code):

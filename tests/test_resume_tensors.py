@@ -9,8 +9,8 @@ import torch
 from framework.checkpoint import CheckpointStore
 from framework.config.parse import parse_config
 from framework.estimators import Estimator, spec_of
-from framework.estimators.files import init_parameters
 from framework.estimators.flow import FAMILIES
+from framework.estimators.weight_files import init_parameters
 from framework.resume.tensors import changed_tensors, estimator_shapes
 from framework.simulation import SimulationStore
 from tests.toy_run import composed

@@ -11,7 +11,7 @@ from framework.errors import UnreadableError
 from framework.rundir.attempts import Outcome
 from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
-from framework.rundir.saved import saved_state
+from framework.rundir.saved_work import saved_state
 from framework.runtime.lease import Lease, read_lease
 from tests.toy_run import RECORD, save_checkpoint, start_attempt
 
@@ -85,21 +85,21 @@ def test_damaged_and_half_written_manifests_do_not_hide_what_is_saved(tmp_path):
 @pytest.mark.parametrize("damage", ["{", "", "[" * 100_000, None, '{"run_id": "other"}'])
 def test_a_lost_run_json_is_written_again_with_the_id_of_the_newest_checkpoint(tmp_path, damage, caplog):
     directory = make_run(tmp_path)
-    run_id = directory.facts().run_id
+    run_id = directory.info().run_id
     save_checkpoint(directory, {"z": {"epoch": 1}})
     if damage is None:
-        directory.facts_path.unlink()
+        directory.info_path.unlink()
     else:
-        directory.facts_path.write_text(damage)
-    assert directory.facts().run_id == run_id
+        directory.info_path.write_text(damage)
+    assert directory.info().run_id == run_id
     begin_run(directory, RECORD)
-    assert json.loads(directory.facts_path.read_text())["run_id"] == run_id
+    assert json.loads(directory.info_path.read_text())["run_id"] == run_id
     assert "run.json" in caplog.text and "written again from its newest checkpoint" in caplog.text
 
 
 def test_a_run_json_that_cannot_be_read_now_is_left_as_it_is(tmp_path, monkeypatch):
     directory = make_run(tmp_path)
-    before, opened = directory.facts_path.read_text(), os.open
+    before, opened = directory.info_path.read_text(), os.open
 
     def refuse(path, *args, **kwargs):
         if str(path).endswith("run.json"):
@@ -109,7 +109,7 @@ def test_a_run_json_that_cannot_be_read_now_is_left_as_it_is(tmp_path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(UnreadableError, match=r"run\.json: cannot be read now"):
         patch.setattr(os, "open", refuse)
         begin_run(directory, RECORD)
-    assert directory.facts_path.read_text() == before
+    assert directory.info_path.read_text() == before
 
 
 def test_overwriting_moves_the_run_aside_but_not_the_lease(tmp_path):

@@ -13,7 +13,7 @@ from framework.rundir.attempts import Outcome
 from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
 from framework.rundir.run_config import read_config
-from framework.rundir.times import now
+from framework.rundir.timestamps import now
 from tests.toy_run import RECORD, plan, start_attempt
 
 
@@ -29,9 +29,9 @@ def make_run(path, steps=(1, 2)):
 
 
 def commit(directory, step, emergency=False):
-    facts = {"nodes": ["z"], "run": {"run_id": directory.facts().run_id, "saved_at": now()}}
+    metadata = {"nodes": ["z"], "run": {"run_id": directory.info().run_id, "saved_at": now()}}
     files = {"z/w.pth": torch.tensor(step), "config.json": {"name": "a"}}
-    CheckpointStore(directory.checkpoints_dir).commit(files, facts, emergency)
+    CheckpointStore(directory.checkpoints_dir).commit(files, metadata, emergency)
 
 
 def start_from(path, target):

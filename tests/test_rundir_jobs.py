@@ -11,7 +11,7 @@ from framework.errors import UnreadableError
 from framework.launcher.manifest import known_jobs, write_manifest
 from framework.launcher.ticket import Ticket, read_ticket, write_ticket
 from framework.records import write_record
-from framework.rundir.jobs import (
+from framework.rundir.job_records import (
     EXIT_FILE,
     JOB_FILE,
     SWEEP_FILE,
@@ -23,7 +23,7 @@ from framework.rundir.jobs import (
     record_exit,
     write_job,
 )
-from framework.rundir.status import read_run
+from framework.rundir.run_status import read_run
 
 NONSENSE = ["", "{}", "5", "null", "[1]", "[" * 100_000, '{"a": 1e999}', "\0"]
 

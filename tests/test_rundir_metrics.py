@@ -10,7 +10,7 @@ from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
 from framework.rundir.metric_lines import encode_records, read_metrics
 from framework.rundir.metrics import read_progress
-from framework.rundir.status import read_run
+from framework.rundir.run_status import read_run
 from framework.tracking import JsonlTracker
 from framework.training.progress import Progress
 from tests.toy_run import RECORD, empty_run, save_checkpoint, start_attempt

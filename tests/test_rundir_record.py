@@ -10,7 +10,7 @@ from framework.records import read_record, write_record
 from framework.rundir.attempts import attempt_path
 from framework.rundir.directory import RunDirectory
 from framework.rundir.run_config import read_config, write_config
-from framework.rundir.status import read_run, read_runs
+from framework.rundir.run_status import read_run, read_runs
 from tests.toy_run import begin, empty_run, open_directory, plan, save_checkpoint, start_attempt
 
 RESUME = "+resume=true"
@@ -211,7 +211,7 @@ def test_numbers_that_no_run_has_are_not_shown(run):
 
 def test_an_attempt_that_is_opened_again_has_all_its_records(run):
     run.config_path.unlink()
-    run.facts_path.write_text("")
+    run.info_path.write_text("")
     planned = plan(run, RESUME, "optimizer.lr=0.1")
     open_directory(planned, run)
     assert read_config(run.config_path)["optimizer"]["lr"] == 0.1

@@ -18,7 +18,7 @@ from framework.simulation import (
     run_simulations,
     simulate_block,
 )
-from framework.simulation.draw import Block
+from framework.simulation.block import Block
 from tests import toy_simulators as toy
 from tests.toy_simulators import SEED, content, run, store_for
 

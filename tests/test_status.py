@@ -13,9 +13,9 @@ import pytest
 
 from framework.records import read_record, write_record
 from framework.rundir.attempts import Outcome
-from framework.rundir.jobs import JobRecord, record_exit, write_job
-from framework.rundir.status import read_run, read_runs
-from framework.runtime.lease import EXPIRY_SECONDS, Lease, Owner
+from framework.rundir.job_records import JobRecord, record_exit, write_job
+from framework.rundir.run_status import read_run, read_runs
+from framework.runtime.lease import EXPIRY_SECONDS, Lease, LeaseOwner
 from tests.toy_run import empty_run, save_checkpoint, start_attempt
 
 FACTS = {"overrides": [], "job_id": "812_3", "num_epochs": {"z": 300}}
@@ -98,7 +98,7 @@ def test_a_run_on_another_host_is_lost_when_its_heartbeat_has_expired(directory)
     attempt.begin("training")
     directory.lease_dir.mkdir()
     owner = directory.lease_dir / "000001.json"
-    owner.write_text(json.dumps(asdict(Owner(machine="far"))))
+    owner.write_text(json.dumps(asdict(LeaseOwner(machine="far"))))
     assert status(directory).state == "training"
     set_time(owner, EXPIRY_SECONDS + 1)
     assert status(directory).state == "lost"

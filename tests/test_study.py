@@ -19,7 +19,7 @@ from framework.attempt import Attempt
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError, SweepError
 from framework.launcher.space import Space
 from framework.rundir.directory import RunDirectory
-from framework.runtime import Guard, Ranks
+from framework.runtime import DistributedContext, Guard
 from framework.runtime.lease import Lease
 from tests.integration.command import environment, train
 from tests.toy_run import plan
@@ -57,7 +57,7 @@ def test_the_value_of_a_trial_is_what_training_returns_and_its_folder_names_its_
     assert facts["command"][2:] == [*facts["overrides"], f"hydra.run.dir='{run_dir.absolute()}'"]
     with Guard() as guard:
         planned = plan(finished, *facts["overrides"], "+resume=true")
-        with Attempt(planned, finished, guard, Ranks()) as attempt:
+        with Attempt(planned, finished, guard, DistributedContext()) as attempt:
             result = attempt.run()
     assert (state, value) == ("COMPLETE", result)
 

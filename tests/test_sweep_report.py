@@ -11,7 +11,7 @@ import pytest
 from framework.launcher.parallel import parallel_figure
 from framework.launcher.row import Row, _last_words
 from framework.launcher.summary import best_run, varied_keys, write_summary
-from framework.rundir.status import RunState
+from framework.rundir.run_status import RunState
 
 
 def row(status="finished", loss=-1.0, reason="", by_node=None, **values):

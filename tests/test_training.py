@@ -7,9 +7,9 @@ import torch
 from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError, ConfigError, TrainingError
 from framework.rng import seed_sequence, seeded
-from framework.runtime import Guard, Ranks, Save, StopReason
-from framework.training.checkpoint import dataset_of_best
+from framework.runtime import DistributedContext, Guard, Save, StopReason
 from framework.training.data import held_out_rows
+from framework.training.node_files import dataset_of_best
 from tests.toy_training import (
     ADAM,
     BOX,
@@ -373,13 +373,13 @@ def test_saving_between_two_steps_changes_nothing(tmp_path):
     assert same(plain.estimator.state_dict(), saving.estimator.state_dict())
 
 
-class OneOf(Ranks):
+class OneOf(DistributedContext):
     """A rank that keeps what it adds to a sum."""
 
     def __init__(self, rank, size):
-        self.rank, self.size = rank, size
+        self.rank, self.world_size = rank, size
 
-    def sum(self, number):
+    def all_reduce_sum(self, number):
         self.number = number
         return number
 
@@ -387,7 +387,7 @@ class OneOf(Ranks):
 def test_ranks_share_the_held_out_rows_even_where_these_are_too_few_for_all():
     trainer = make_trainer("nsf", num_rows=20)
     alone, *several = OneOf(0, 1), *(OneOf(rank, 3) for rank in range(3))
-    for ranks in (alone, *several):
-        trainer.validate(ranks)
+    for distributed in (alone, *several):
+        trainer.validate(distributed)
     assert len(trainer.data.val_rows) == 2 and several[0].number == 0
-    assert sum(ranks.number for ranks in several) == pytest.approx(alone.number)
+    assert sum(distributed.number for distributed in several) == pytest.approx(alone.number)

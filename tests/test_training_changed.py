@@ -7,7 +7,7 @@ import torch
 
 from framework.checkpoint import class_paths
 from framework.config.schema import LoopConfig
-from framework.training.changed import adapted
+from framework.training.adapt import adapted
 from tests.toy_training import ADAM, make_trainer
 
 COSINE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 10}

@@ -12,7 +12,7 @@ import xxhash
 from framework.checkpoint import CheckpointStore
 from framework.errors import CheckpointError
 from framework.records import encode
-from framework.training.checkpoint import dataset_of_best, nodes_in, saved_progress, trained_on
+from framework.training.node_files import dataset_of_best, nodes_in, saved_progress, trained_on
 from tests.toy_training import ADAM, StopAfter, make_trainer, restore, save
 
 DEEP = json.loads("[" * 900 + "]" * 900)

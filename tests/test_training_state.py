@@ -8,22 +8,22 @@ import torch
 from framework.checkpoint import RandomState
 from framework.errors import CheckpointError
 from framework.rng import seed_sequence, seeded
-from framework.runtime import Ranks
-from framework.training.parallel import Share
+from framework.runtime import DistributedContext
+from framework.training.data_parallel import BatchSlice
 from framework.training.state import TrainState
 from tests.toy_training import StopAfter, make_trainer
 
 
-class OneOf(Ranks):
+class OneOf(DistributedContext):
     """One of several ranks, with what the others would send it."""
 
     def __init__(self, rank, size, others=(), shared=None):
-        self.rank, self.size, self.others, self.shared = rank, size, list(others), shared
+        self.rank, self.world_size, self.others, self.shared = rank, size, list(others), shared
 
-    def gather(self, value):
+    def gather_object(self, value):
         return [] if self.rank else [value, *self.others]
 
-    def share(self, value=None):
+    def broadcast_object(self, value=None):
         assert (value is None) == (self.rank > 0)
         return self.shared if self.rank else value
 
@@ -36,11 +36,11 @@ def trained(stop_at=13):
     return trainer
 
 
-def state_of_rank(ranks):
+def state_of_rank(distributed):
     """The state of a new trainer that is one of several."""
     trainer = make_trainer()
     parts = (trainer.estimator, trainer.optimizer, trainer.scheduler)
-    return TrainState(*parts, Share.of_batch(50, ranks), torch.device("cpu"))
+    return TrainState(*parts, BatchSlice.of_batch(50, distributed), torch.device("cpu"))
 
 
 def draws(rng):
@@ -99,7 +99,7 @@ def test_what_each_rank_has_of_its_own_is_gathered_on_the_first():
     assert [rank["loss_sum"] for rank in leader.gather()["ranks"]] == [0.0, 2.0, 3.0]
     assert leader.gather()["ranks"][0]["weight"] == 16 * 3 / 50
     assert other.gather()["ranks"] == [] and "ranks" not in leader.state_dict()
-    assert "ranks" not in state_of_rank(Ranks()).gather()
+    assert "ranks" not in state_of_rank(DistributedContext()).gather()
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -115,8 +115,8 @@ def test_as_many_ranks_as_before_take_back_what_was_their_own(rank):
 def test_of_another_number_of_ranks_the_mean_loss_is_taken_and_the_first_ones_random_numbers():
     trained_state = copy.deepcopy(trained().state.state_dict())
     saved = {**trained_state, "ranks": [own(1, 1.0, 1.2), own(2, 2.0, 0.8)]}
-    for ranks in (Ranks(), OneOf(0, 3)):
-        state = state_of_rank(ranks)
+    for distributed in (DistributedContext(), OneOf(0, 3)):
+        state = state_of_rank(distributed)
         with seeded(seed_sequence(5)):
             state.load_state_dict(saved)
             assert torch.rand(1).item() == draws(trained_state["rng"])
@@ -126,8 +126,8 @@ def test_of_another_number_of_ranks_the_mean_loss_is_taken_and_the_first_ones_ra
 def test_an_epoch_that_begins_again_has_no_loss_yet():
     saved = {**copy.deepcopy(trained().state.state_dict()), "ranks": [own(1, 1.0), own(2, 2.0)]}
     saved["progress"]["batch"] = 0
-    for ranks in (Ranks(), OneOf(1, 2)):
-        state = state_of_rank(ranks)
+    for distributed in (DistributedContext(), OneOf(1, 2)):
+        state = state_of_rank(distributed)
         with seeded(seed_sequence(5)):
             state.load_state_dict(saved)
         assert state.progress.loss_sum == 0
@@ -148,11 +148,11 @@ def test_the_others_join_with_the_firsts_state_and_random_numbers_of_their_own()
 
 
 def test_the_first_sends_on_what_the_ranks_had_in_the_checkpoint():
-    ranks = OneOf(0, 2)
-    leader, sent = state_of_rank(ranks), []
+    distributed = OneOf(0, 2)
+    leader, sent = state_of_rank(distributed), []
     with seeded(seed_sequence(5)):
         leader.load_state_dict({**trained().state.state_dict(), "ranks": [own(1, 1.5), own(2, 2.5)]})
-    ranks.share = sent.append
+    distributed.broadcast_object = sent.append
     leader.join()
     (states,) = sent
     assert [rank["loss_sum"] for rank in states["ranks"]] == [1.5, 2.5]

@@ -13,7 +13,7 @@ from framework.config.target import targets_of
 from framework.config.trust import check_targets
 from framework.errors import CheckpointError, ConfigError
 from framework.estimators import Estimator, EstimatorSpec
-from framework.estimators.files import init_parameters, load_estimator, weight_files
+from framework.estimators.weight_files import init_parameters, load_estimator, weight_files
 from framework.rundir.directory import RunDirectory
 from tests.toy_run import begin
 from tests.toy_training import NETWORKS

@@ -10,7 +10,7 @@ from framework.rundir.attempts import AttemptRecord
 from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
 from framework.rundir.run_record import RunRecord
-from framework.rundir.times import now
+from framework.rundir.timestamps import now
 
 register_bundle()
 
@@ -38,18 +38,18 @@ def empty_run(path):
     return directory
 
 
-def start_attempt(directory, last_sign=0.0, **facts):
+def start_attempt(directory, last_sign=0.0, **metadata):
     """Record the start of an attempt."""
-    return directory.start_attempt(AttemptRecord(**facts), last_sign)
+    return directory.start_attempt(AttemptRecord(**metadata), last_sign)
 
 
-def save_checkpoint(directory, progress, config=None, keep=2, **facts):
-    """Commit a checkpoint of nodes with their {node: progress}; `facts` are those of the run and the moment."""
+def save_checkpoint(directory, progress, config=None, keep=2, **metadata):
+    """Commit a checkpoint of nodes with their {node: progress}; `metadata` are those of the run and the moment."""
     files = {f"{node}/checkpoint.json": {"progress": values} for node, values in progress.items()}
     files |= {"config.json": config} if config is not None else {}
-    described = directory.facts()
+    described = directory.info()
     run = {"run_id": described.run_id if described else "unknown", "saved_at": now(), "elapsed_seconds": 1.0}
-    run |= {"attempt": max(directory.attempts().numbers, default=0), **facts}
+    run |= {"attempt": max(directory.attempts().numbers, default=0), **metadata}
     return CheckpointStore(directory.checkpoints_dir, keep).commit(files, {"nodes": list(progress), "run": run}).path
 
 

@@ -13,7 +13,7 @@ import torch
 
 from framework.graph import Graph, Node
 from framework.priors import Uniform
-from framework.simulation import SimulationStore, event_shapes, run_simulations
+from framework.simulation import SimulationStore, infer_shapes, run_simulations
 
 SEED = 3
 
@@ -145,7 +145,7 @@ def builder(*args):
 
 
 def store_for(build, directory):
-    return SimulationStore(directory, SEED, event_shapes(build(), SEED))
+    return SimulationStore(directory, SEED, infer_shapes(build(), SEED))
 
 
 def run(build, directory, num_simulations=1000, workers=1, max_invalid_fraction=1.0, on_progress=None, **more):

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 
-from framework.checkpoint.files import DIGEST, json_bytes
+from framework.checkpoint.durable_file import DIGEST, json_bytes
 from framework.cli import exit_codes
 from framework.launcher.names import register_folder_names
 from framework.paths import CONF_DIR, register_bundle
@@ -51,7 +51,7 @@ def until_stopped(config):
 
 
 def hang_once(config):
-    """Finish, but for the first of a sweep's jobs, which never ends."""
+    """Evaluation, except for the first of a sweep's jobs, which never ends."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     is_first = not list(run_dir.parent.glob("*/began"))
     (run_dir / "began").write_text(str(os.getpid()))

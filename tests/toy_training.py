@@ -11,9 +11,9 @@ from framework.estimators import Estimator, EstimatorSpec
 from framework.rng import seed_sequence, seeded
 from framework.runtime import Guard, StopReason
 from framework.training import Trainer, TrainingData
-from framework.training.checkpoint import NodeFiles
 from framework.training.checkpointer import Checkpointer
 from framework.training.data import held_out_rows
+from framework.training.node_files import NodeFiles
 
 NETWORKS = {
     "gaussian": {"_target_": "framework.estimators.Gaussian", "hidden_dim": 16, "num_layers": 1},
@@ -65,11 +65,11 @@ def make_trainer(network="gaussian", num_rows=500, embedding=None, optimizer=ADA
     return Trainer(estimator, data, settings, optimizer, seed)
 
 
-def checkpointer(trainer, root, first_id=0, facts=lambda: {"saved_at": "noon"}):
+def checkpointer(trainer, root, first_id=0, metadata=lambda: {"saved_at": "noon"}):
     """What saves the trainer below `root`; its simulations have consecutive ids."""
     ids = np.arange(first_id, first_id + len(trainer.data.u))
     files = NodeFiles.at_start(trainer.estimator, ids, trainer.data)
-    return Checkpointer(trainer, files, CheckpointStore(root), Guard(), facts)
+    return Checkpointer(trainer, files, CheckpointStore(root), Guard(), metadata)
 
 
 def save(trainer, root, first_id=0):

@@ -21,9 +21,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from framework.checkpoint.errors import SaveError, StateError
     from framework.checkpoint.manifest import Generation
-    from framework.checkpoint.rng import RandomState
+    from framework.checkpoint.random_state import RandomState
+    from framework.checkpoint.save_errors import SaveError, StateError
     from framework.checkpoint.snapshot import Snapshot
     from framework.checkpoint.stateful import Stateful, check_classes, class_paths, load_all, state_of
     from framework.checkpoint.store import CheckpointStore
@@ -45,10 +45,10 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    **dict.fromkeys(("SaveError", "StateError"), "errors"),
+    **dict.fromkeys(("SaveError", "StateError"), "save_errors"),
     **dict.fromkeys(("Stateful", "check_classes", "class_paths", "load_all", "state_of"), "stateful"),
     "Generation": "manifest",
-    "RandomState": "rng",
+    "RandomState": "random_state",
     "Snapshot": "snapshot",
     "CheckpointStore": "store",
     "CheckpointWriter": "writer",

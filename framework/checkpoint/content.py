@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from framework.checkpoint.advice import described, instead_of
-from framework.checkpoint.arrays import NUMBERS
-from framework.checkpoint.errors import StateError
-from framework.checkpoint.files import is_json
+from framework.checkpoint.durable_file import is_json
 from framework.checkpoint.manifest import RESERVED, is_file_name
+from framework.checkpoint.numpy_arrays import NUMBERS
+from framework.checkpoint.save_errors import StateError
 
 _JSON_CONSTANTS: frozenset[Any] = frozenset({float, str, bool, type(None)})
 _CONSTANTS = _JSON_CONSTANTS | NUMBERS | {bytes, complex, torch.dtype, torch.Size, torch.device, torch.layout}
@@ -187,14 +187,14 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def copy_files(
-    files: Mapping[str, Any], facts: Mapping[str, Any], copier: TorchCopier
+    files: Mapping[str, Any], metadata: Mapping[str, Any], copier: TorchCopier
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return copies of a checkpoint's files and facts; raises `StateError` for what could not be read again."""
+    """Return copies of a checkpoint's files and metadata; raises `StateError` for what could not be read again."""
     for name in files:
         if not is_file_name(name):
             raise StateError(f"{name!r} cannot be a file of a checkpoint: write a name such as z/state.pth")
-    for name in RESERVED.intersection(facts):
-        raise StateError(f"facts: {name} is what the manifest itself says: choose another name")
+    for name in RESERVED.intersection(metadata):
+        raise StateError(f"metadata: {name} is what the manifest itself says: choose another name")
     json = JsonCopier()
     copies = {name: (json if is_json(name) else copier).copy(content, name) for name, content in files.items()}
-    return copies, json.copy(dict(facts), "facts")
+    return copies, json.copy(dict(metadata), "metadata")

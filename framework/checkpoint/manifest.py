@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
 
-from framework.checkpoint.files import DIGEST, is_json
-from framework.checkpoint.whole import Stamp, WholeFiles, require_directories, telling
+from framework.checkpoint.durable_file import DIGEST, is_json
+from framework.checkpoint.verified_files import Stamp, VerifiedFiles, require_directories, telling
 from framework.errors import CheckpointError, DamagedError, UnreadableError
 from framework.files import retry
 from framework.records import decode, parse_json, read_bytes
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
-RESERVED = frozenset({"files", DIGEST})  # its entries beside the caller's facts
+RESERVED = frozenset({"files", DIGEST})  # its entries beside the caller's metadata
 EMERGENCY = "emergency-"  # how the name of what could be saved of a crash begins
 NAME = re.compile(rf"({EMERGENCY})?(\d{{8}})", re.ASCII)
 _NOWHERE = frozenset({"", ".", ".."})  # parts of a path that would lead out of the checkpoint
@@ -34,7 +34,7 @@ _HEX = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Generation:
-    """One committed checkpoint: its directory and manifest, which is the caller's facts and the files.
+    """One committed checkpoint: its directory and manifest, which is the caller's metadata and the files.
 
     Each file is hashed when it is first read, and not again while it stays as it was. One that is damaged or cannot
     be read is taken from where the same bytes stand whole, and a warning says so.
@@ -42,7 +42,7 @@ class Generation:
 
     path: Path
     manifest: dict[str, Any]
-    _whole: WholeFiles = field(default_factory=WholeFiles, compare=False, repr=False)
+    _whole: VerifiedFiles = field(default_factory=VerifiedFiles, compare=False, repr=False)
     _borrowed: dict[str, tuple[Path, str]] = field(default_factory=dict, compare=False, repr=False)  # from where
 
     @classmethod
@@ -73,7 +73,7 @@ class Generation:
         return bool(self._borrowed)
 
     def fact(self, name: str, kind: type[T]) -> T:
-        """Return one of the caller's facts, with `a.b` the b within a, of a type of JSON; floats are finite.
+        """Return one of the caller's metadata, with `a.b` the b within a, of a type of JSON; floats are finite.
 
         Raises `DamagedError` where it is missing or of another type.
         """

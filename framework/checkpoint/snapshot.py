@@ -32,9 +32,11 @@ class Snapshot:
         """
         return self._taken(lambda: TorchCopier(self._buffer).copy(content))
 
-    def take_files(self, files: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def take_files(
+        self, files: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return a copy of what `CheckpointStore.commit` takes, likewise."""
-        return self._taken(lambda: copy_files(files, facts, TorchCopier(self._buffer)))
+        return self._taken(lambda: copy_files(files, metadata, TorchCopier(self._buffer)))
 
     def wait(self) -> None:
         """Wait until copies from CUDA devices have arrived; may be called from another thread."""

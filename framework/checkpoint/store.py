@@ -12,12 +12,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from framework.checkpoint.carried import Carried
 from framework.checkpoint.content import TorchCopier, copy_files, is_plain
-from framework.checkpoint.errors import SaveError
-from framework.checkpoint.files import DurableFile
+from framework.checkpoint.durable_file import DurableFile
+from framework.checkpoint.linked_files import LinkedFiles
 from framework.checkpoint.manifest import EMERGENCY, MANIFEST, NAME, Generation, generation_paths, listed
 from framework.checkpoint.prune import holds_files, prune, remove_leftovers
+from framework.checkpoint.save_errors import SaveError
 from framework.checkpoint.torch_files import write_content
 from framework.errors import CheckpointError, UnreadableError
 from framework.files import make_directory, sync_directory, temporary_beside
@@ -108,10 +108,10 @@ class CheckpointStore:
         generation.verify()
         return generation
 
-    def commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], emergency: bool = False) -> Generation:
+    def commit(self, files: Mapping[str, Any], metadata: Mapping[str, Any], emergency: bool = False) -> Generation:
         """Write a new generation with `files` and the other files of the newest one, and return it.
 
-        `files` maps paths such as `z/model.pth` to state dicts or, for `.json`, plain containers; `facts`
+        `files` maps paths such as `z/model.pth` to state dicts or, for `.json`, plain containers; `metadata`
         go into the manifest. A file that stays as it is in the newest generation is a hard link to the one before
         that, if it was so there too, or else a copy: two in a row never share a file, whose damage would be both's.
         An emergency is what could be saved of a crash: it stands beside the others, and `latest` never returns it.
@@ -119,16 +119,16 @@ class CheckpointStore:
         Raises `StateError` for what could not be read again, before anything is written, and `SaveError` (an
         `OSError`) where it cannot be written; then the older generations are as they were.
         """
-        files, facts = _uncopied({**self.constant, **files}, facts)
+        files, metadata = _uncopied({**self.constant, **files}, metadata)
         try:
-            return self._commit(files, facts, EMERGENCY if emergency else "")
+            return self._commit(files, metadata, EMERGENCY if emergency else "")
         except SaveError:
             raise
         except OSError as error:
             newest = self._newest.path.name if self._newest else None
             raise SaveError.not_saved(self.root, error, newest) from error
 
-    def _commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], kind: str) -> Generation:
+    def _commit(self, files: Mapping[str, Any], metadata: Mapping[str, Any], kind: str) -> Generation:
         make_directory(self.root)
         remove_leftovers(self.root)
         newest = self.latest()
@@ -137,8 +137,8 @@ class CheckpointStore:
         temporary = self.root / f"{final.name}.tmp"
         temporary.mkdir()
         try:
-            carried = Carried(newest, self._one_before(newest), temporary)
-            manifest = self._write(temporary, files, facts, carried)
+            carried = LinkedFiles(newest, self._one_before(newest), temporary)
+            manifest = self._write(temporary, files, metadata, carried)
             self._check_owner()
             _rename(temporary, final)
         except BaseException:
@@ -158,7 +158,7 @@ class CheckpointStore:
         return generation
 
     def _write(
-        self, directory: Path, files: Mapping[str, Any], facts: Mapping[str, Any], carried: Carried
+        self, directory: Path, files: Mapping[str, Any], metadata: Mapping[str, Any], carried: LinkedFiles
     ) -> dict[str, Any]:
         """Write everything into `directory`, durably, and return the manifest."""
         entries = dict(carried.entries)
@@ -177,7 +177,7 @@ class CheckpointStore:
                     stack.callback(written[-1].close)
             for file in written:  # one after the other they would each wait for the disk
                 file.sync()
-        manifest = {**facts, "files": dict(sorted(entries.items()))}
+        manifest = {**metadata, "files": dict(sorted(entries.items()))}
         self._write_manifest(directory, manifest)
         for path in sorted({p.parent for p in directory.rglob("*")}):
             sync_directory(path)
@@ -223,10 +223,10 @@ class CheckpointStore:
         )
 
 
-def _uncopied(files: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _uncopied(files: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return all as it is but for what Python has attached to tensors; raises `StateError`."""
     copier = TorchCopier(lambda tensor: tensor.detach() if is_plain(tensor) else None, copy_array=lambda array: array)
-    return copy_files(files, facts, copier)
+    return copy_files(files, metadata, copier)
 
 
 def _rename(source: Path, target: Path) -> None:

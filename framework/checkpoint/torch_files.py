@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from framework.checkpoint.arrays import PICKLE, allow
-from framework.checkpoint.files import DurableFile, is_json, json_bytes
+from framework.checkpoint.durable_file import DurableFile, is_json, json_bytes
+from framework.checkpoint.numpy_arrays import PICKLE, allow
 from framework.errors import CheckpointError, DamagedError
 
 _crc_lock = threading.Lock()

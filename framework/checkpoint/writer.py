@@ -49,13 +49,13 @@ class CheckpointWriter:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Generation] | None = None
 
-    def prepare(self, files: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> None:
+    def prepare(self, files: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
         """Do now what the first save would: allocate the buffers, and refuse what could not be read again."""
         self.wait()
-        self._snapshot.take_files(files, facts or {})
+        self._snapshot.take_files(files, metadata or {})
 
-    def save(self, files: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Commit `files` and `facts` as they are now, in the background; see `CheckpointStore.commit`.
+    def save(self, files: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Commit `files` and `metadata` as they are now, in the background; see `CheckpointStore.commit`.
 
         Raises `StateError` at once for what could not be read again.
         """
@@ -63,8 +63,8 @@ class CheckpointWriter:
         with self._saving():
             if self._pending and not isinstance(self._pending.exception(), (*_MAY_PASS, NoneType)):
                 self.flush()
-            files, facts = self._snapshot.take_files(files, facts)
-            self._pending = self._executor.submit(self._commit, files, facts, started)
+            files, metadata = self._snapshot.take_files(files, metadata)
+            self._pending = self._executor.submit(self._commit, files, metadata, started)
         self.blocked_seconds = time.monotonic() - started
 
     def wait(self) -> None:
@@ -100,10 +100,10 @@ class CheckpointWriter:
     def _saving(self) -> AbstractContextManager[None]:
         return self._guard.saving() if self._guard else nullcontext()
 
-    def _commit(self, files: Mapping[str, Any], facts: Mapping[str, Any], started: float) -> Generation:
+    def _commit(self, files: Mapping[str, Any], metadata: Mapping[str, Any], started: float) -> Generation:
         try:
             self._snapshot.wait()
-            generation = self.store.commit(files, facts)
+            generation = self.store.commit(files, metadata)
         except _MAY_PASS as error:
             log.warning("⚠ %s; training goes on", error)
             raise

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from framework.config.directory import check_name
 from framework.config.duration import parse_duration
+from framework.config.run_location import check_name
 from framework.config.schema import Config, InferenceConfig, LoopConfig, NodeConfig
 from framework.config.target import MAX_DEPTH, suggest
 from framework.errors import ConfigError

@@ -18,11 +18,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from framework.config.owner import Owner, owner_of
+from framework.config.code_owner import CodeOwner, owner_of
 from framework.config.parse import resolve
 from framework.config.target import targets_of, unimportable
 from framework.errors import ConfigError, printable
-from framework.loading import uncollected
+from framework.imports import gc_frozen
 
 _MODULE = "torch.nn.modules.module.Module"
 _PRIORS = (
@@ -85,7 +85,7 @@ def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | Non
             place = _place_of(path, path[:-1] in targets)
             key = f"{'.'.join(map(str, path))}._target_"
             try:
-                with uncollected():
+                with gc_frozen():
                     _judge(target, place, where)
             except _RefusedError as error:
                 raise ConfigError(
@@ -96,7 +96,7 @@ def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | Non
                 raise ConfigError(printable(f"{where}: {unimportable(key, target, error)}")) from error
 
 
-def check_pinned(container: Mapping[str, Any], composed: DictConfig, where: Path) -> None:
+def check_recorded(container: Mapping[str, Any], composed: DictConfig, where: Path) -> None:
     """Check the config that `where` has for this attempt, unless what the user has composed now says trust=true."""
     try:
         own = resolve(composed)
@@ -179,13 +179,13 @@ def _import(name: str, where: Path, only_own: bool) -> ModuleType:
 def _check_owner(spec: ModuleSpec | None, name: str, where: Path, only_own: bool) -> None:
     """Raise `_RefusedError` unless the module may be imported to see what is in it."""
     owner = owner_of(spec, where)
-    if spec and spec.origin is None and owner is not Owner.RUN and owner is not Owner.PYTHON:
+    if spec and spec.origin is None and owner is not CodeOwner.RUN and owner is not CodeOwner.PYTHON:
         return  # a namespace: what is in it may be anybody's, and importing it runs nothing
-    if owner is Owner.RUN:
+    if owner is CodeOwner.RUN:
         raise _RefusedError("is code that lies in a run directory")
-    if owner is Owner.PYTHON:
+    if owner is CodeOwner.PYTHON:
         raise _RefusedError("is a part of Python")
-    if owner is Owner.PACKAGE and (only_own or name.rpartition(".")[2].startswith("_")):
+    if owner is CodeOwner.PACKAGE and (only_own or name.rpartition(".")[2].startswith("_")):
         raise _RefusedError("is a part of an installed package")
 
 
@@ -194,7 +194,7 @@ def _is_own(value: object, where: Path) -> bool:
     while isinstance(value, functools.partial):
         value = value.func
     module = sys.modules.get(str(getattr(value, "__module__", None)))
-    return module is not None and owner_of(module.__spec__, where) in (Owner.USER, Owner.EXPERIMENT)
+    return module is not None and owner_of(module.__spec__, where) in (CodeOwner.USER, CodeOwner.EXPERIMENT)
 
 
 def _is_tracker(value: type, place: _Place, where: Path) -> bool:

@@ -1,10 +1,10 @@
 """The graph of random variables: which node feeds which, and which is inferred from what."""
 
-from framework.graph.arrays import check_shapes, load_array, with_rows
-from framework.graph.build import build_graph
+from framework.graph.build_graph import build_graph
 from framework.graph.graph import Graph, inference_order
 from framework.graph.labels import parameter_names
 from framework.graph.node import Node
+from framework.graph.observations import check_shapes, load_array, with_rows
 
 __all__ = [
     "Graph",

@@ -11,7 +11,7 @@ from framework.estimators import Estimator
 from framework.graph import Graph
 from framework.inference.posterior import Posterior
 from framework.rng import seed_sequence, seeded
-from framework.simulation.given import simulate_given
+from framework.simulation.conditional import simulate_conditional
 
 Arrays = dict[str, dict[str, np.ndarray]]
 Check = Callable[[], None]  # called between pieces of work; may raise to end it
@@ -60,7 +60,7 @@ def draw_predictive(
     predictive: dict[str, list[np.ndarray]] = {name: [] for name in observed}
     for observation in range(num_observations):
         given = {node: arrays["samples"][observation][:num_predictive] for node, arrays in samples.items()}
-        block = simulate_given(graph, given, _predictive_seed(seed, observation), check)
+        block = simulate_conditional(graph, given, _predictive_seed(seed, observation), check)
         if not len(block.index):
             raise SimulationError(f"posterior predictive: every simulation failed: {block.failures[-1].message}")
         for name in observed:

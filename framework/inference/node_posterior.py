@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from framework.errors import ConfigError
-from framework.inference.given import evidence_rows, numbers
+from framework.inference.new_data import evidence_rows, numbers
 from framework.inference.posterior import Posterior, blocks, require_evidence, take
 
 

@@ -15,8 +15,8 @@ from framework.config.schema import Config
 from framework.errors import ConfigError
 from framework.files import is_real_directory, make_own_directory, remove_unfinished, replace_file
 from framework.graph import parameter_names
-from framework.rundir.arrays import read_arrays, write_arrays
-from framework.rundir.times import now
+from framework.rundir.array_file import read_arrays, write_arrays
+from framework.rundir.timestamps import now
 
 SOURCE_FILE = "source.json"
 OWN_KINDS = ("posterior", "predictive")  # written anew whenever the run makes its results

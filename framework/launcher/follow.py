@@ -17,7 +17,7 @@ from framework.config.duration import format_duration
 from framework.launcher.plan import Planned
 from framework.launcher.ticket import Executor
 from framework.rundir.metrics import losses_by_node
-from framework.rundir.status import RunState, RunStatus, read_run
+from framework.rundir.run_status import RunState, RunStatus, read_run
 
 log = logging.getLogger(__name__)
 

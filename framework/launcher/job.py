@@ -20,8 +20,8 @@ from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 from framework.errors import ConfigError
 from framework.new_directories import refuse_links
 from framework.paths import register_bundle
-from framework.rundir.jobs import record_exit
-from framework.rundir.saved import holds_work
+from framework.rundir.job_records import record_exit
+from framework.rundir.saved_work import holds_work
 
 _STOPPED = {0, 130, -1, LOCAL_REQUEUE_RETURN_CODE}  # the last two are submitit's, of a requeue
 

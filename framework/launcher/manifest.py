@@ -12,7 +12,7 @@ from framework.errors import DamagedError
 from framework.files import make_directory
 from framework.launcher.plan import Planned
 from framework.records import read_record, write_record
-from framework.rundir.jobs import SWEEP_FILE, is_job_id
+from framework.rundir.job_records import SWEEP_FILE, is_job_id
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from framework.launcher.job import Job
 from framework.launcher.names import is_free, values_of
 from framework.launcher.ticket import Executor, Ticket, read_ticket
-from framework.rundir.status import RunState, RunStatus, read_run
+from framework.rundir.run_status import RunState, RunStatus, read_run
 
 
 @dataclass

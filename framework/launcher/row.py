@@ -14,7 +14,7 @@ from framework.launcher.names import values_of
 from framework.launcher.plan import Planned
 from framework.records import opened
 from framework.rundir.metrics import losses_by_node
-from framework.rundir.status import RunState, RunStatus, read_run
+from framework.rundir.run_status import RunState, RunStatus, read_run
 
 _LOG_BYTES = 20_000
 _MAX_REASON = 300

@@ -24,7 +24,7 @@ from framework.files import make_directory, replace_file
 from framework.launcher.config import StudyConfig
 from framework.launcher.space import Space
 from framework.records import parse_json, read_bytes
-from framework.rundir.status import RunState, read_run
+from framework.rundir.run_status import RunState, read_run
 from framework.runtime.lease import Lease
 
 log = logging.getLogger(__name__)

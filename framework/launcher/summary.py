@@ -14,7 +14,7 @@ from rich.text import Text
 from framework.config.duration import format_duration
 from framework.files import replace_file
 from framework.launcher.row import Row
-from framework.rundir.status import RunState
+from framework.rundir.run_status import RunState
 
 log = logging.getLogger(__name__)
 

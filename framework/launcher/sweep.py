@@ -23,7 +23,7 @@ from framework.launcher.plan import Planned, plan_jobs
 from framework.launcher.row import Row
 from framework.launcher.summary import write_summary
 from framework.launcher.ticket import Executor
-from framework.rundir.status import RunState
+from framework.rundir.run_status import RunState
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from framework.launcher.job import Job
-from framework.rundir.jobs import JobRecord, read_job, write_job
+from framework.rundir.job_records import JobRecord, read_job, write_job
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Prior distributions, each with a map to an unconstrained space."""
 
 from framework.priors.base import Prior
-from framework.priors.build import build_prior
+from framework.priors.build_prior import build_prior
 from framework.priors.product import Fixed, Product
 from framework.priors.truncated import LogUniform, PowerLaw, TruncatedNormal
 from framework.priors.univariate import Cosine, LogNormal, Normal, Sine, Triangular, Uniform

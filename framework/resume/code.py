@@ -9,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-from framework.config.owner import Owner, owner_of
+from framework.config.code_owner import CodeOwner, owner_of
 
 _MAX_FILES = 500  # of the user's, for each target: what lies deeper in a large library is not followed
 _GROUPS = ("graph", "priors", "network", "embedding", "optimizer")  # what the training depends on
@@ -68,7 +68,7 @@ def _modules(name: str) -> Iterator[tuple[str, Path]]:
     for depth in range(1, len(parts) + 1):
         module = ".".join(parts[:depth])
         spec = PathFinder.find_spec(parts[depth - 1], search)  # its parents need no import so
-        if spec is None or owner_of(spec) is not Owner.USER:
+        if spec is None or owner_of(spec) is not CodeOwner.USER:
             return
         if spec.origin and spec.origin.endswith(".py"):
             yield module, Path(spec.origin)

@@ -7,8 +7,8 @@ from typing import Any
 from framework.config.parse import from_container
 from framework.config.schema import FREE, SHAPE, TRAJECTORY
 from framework.errors import ConfigError
-from framework.resume.diff import Change, differences
-from framework.resume.policy import VERSION, judge
+from framework.resume.differences import Change, differences
+from framework.resume.verdicts import VERSION, judge
 from framework.rundir.directory import RunDirectory
 from framework.rundir.run_record import RunRecord
 

@@ -14,21 +14,21 @@ from framework.checkpoint.manifest import Generation, generation_paths, newest_g
 from framework.config.overrides import last_to_set
 from framework.config.parse import from_container, resolve
 from framework.config.schema import SHAPE, Config
-from framework.config.trust import check_pinned
+from framework.config.trust import check_recorded
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
-from framework.loading import uncollected
-from framework.resume import report
+from framework.imports import gc_frozen
+from framework.resume import diff_format
 from framework.resume.code import code_digests
 from framework.resume.compare import code_changes, parsed, run_changes, torch_note, version_changes
-from framework.resume.diff import ABSENT, Change, differences, is_whole_node
-from framework.resume.nodes import explain_nodes
-from framework.resume.origin import Origins, own_config_dirs
-from framework.resume.policy import explain, judge
+from framework.resume.config_sources import ConfigSources, own_config_dirs
+from framework.resume.differences import ABSENT, Change, differences, is_whole_node
+from framework.resume.node_changes import explain_nodes
 from framework.resume.position import position
 from framework.resume.refusal import describe
-from framework.resume.requeue import is_requeued
+from framework.resume.restarted import is_requeued
 from framework.resume.simulations import check_simulations
 from framework.resume.source import find_source
+from framework.resume.verdicts import explain, judge
 from framework.rundir.attempts import AttemptRecord
 from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import saved_progress
@@ -44,7 +44,7 @@ class Plan:
     """What an attempt goes on with."""
 
     config: Config
-    pinned: dict[str, Any]  # what `config.yaml` of a new run holds
+    recorded: dict[str, Any]  # what `config.yaml` of a new run holds
     record: RunRecord  # of the run as this attempt takes it on
     overrides: list[str]
     config_dirs: list[str] = field(default_factory=list)  # of the user's own
@@ -69,7 +69,7 @@ class Plan:
         """What `begin_run` prepares the run directory with; a requeued job takes what its first attempt has begun."""
         config, is_first = self.config, not self.requeued
         return {
-            "record": dataclasses.replace(self.record, config=self.pinned),
+            "record": dataclasses.replace(self.record, config=self.recorded),
             "resume_from": Path(config.resume_from) if config.resume_from and is_first else None,
             "overwrite": config.overwrite and is_first,
             "requeued": self.requeued,
@@ -90,7 +90,7 @@ class Plan:
             git_commit=git_commit(),
             code=self.record.code,
             config=self.record.config,
-            resume_diff=report.records(self.changes),
+            resume_diff=diff_format.records(self.changes),
         )
 
     def check_unchanged(self, directory: RunDirectory) -> None:
@@ -116,7 +116,7 @@ def plan_attempt(directory: RunDirectory, composed: DictConfig, hydra: Any) -> P
         plan = plan_resume(directory, composed, hydra)
     plan.seen, plan.config_dirs = seen, own_config_dirs(hydra)
     if plan.source:
-        log.info(report.text(plan.title, plan.changes, plan.notes, shutil.get_terminal_size((120, 24)).columns))
+        log.info(diff_format.text(plan.title, plan.changes, plan.notes, shutil.get_terminal_size((120, 24)).columns))
     if plan.refusal:
         raise plan.refusal
     return plan
@@ -146,15 +146,15 @@ def plan_resume(
     plan.changes = run_changes(source, old, record, config.resume_allow)
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
     progress = saved_progress(generation)
-    came_or_went = any(is_whole_node(change.path) for change in plan.changes)
-    hints = explain_nodes(plan.changes, parsed(source, old.config), record.config) if came_or_went else []
+    nodes_added_or_removed = any(is_whole_node(change.path) for change in plan.changes)
+    hints = explain_nodes(plan.changes, parsed(source, old.config), record.config) if nodes_added_or_removed else []
     epochs = {node: p["epoch"] for node, p in progress.items()}
     explain(plan.changes, epochs, unresolved)
     check_simulations(plan.changes, epochs, config)
-    origins = Origins(hydra)
+    origins = ConfigSources(hydra)
     for change in plan.changes:
-        change.old_origin = "" if change.old is ABSENT else _origin_of_old(old, change)
-        change.new_origin = "" if change.new is ABSENT else origins.of(change.path)
+        change.old_source = "" if change.old is ABSENT else _source_of_old(old, change)
+        change.new_source = "" if change.new is ABSENT else origins.of(change.path)
     plan.title = (
         f"↻ Resuming {source.path}{position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
     )
@@ -171,14 +171,14 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
             f"{old.doubt}: no checkpoint tells the config that this attempt went on with, so that its job cannot be "
             "resumed by itself; resume it by hand, with +resume=true and what was typed for it"
         )
-    check_pinned(old.config, composed, directory.path)
-    pinned = parsed(directory, old.config)
-    config = dataclasses.replace(from_container(pinned), resume=True)
-    record = _record(pinned, config)
+    check_recorded(old.config, composed, directory.path)
+    recorded = parsed(directory, old.config)
+    config = dataclasses.replace(from_container(recorded), resume=True)
+    record = _record(recorded, config)
     overrides = old.attempts[-1].overrides if old.attempts else []
-    plan = Plan(config, pinned, record, overrides, source=directory, old=old, requeued=True)
+    plan = Plan(config, recorded, record, overrides, source=directory, old=old, requeued=True)
     try:
-        edits = differences(pinned, dataclasses.asdict(from_container(resolve(composed))))
+        edits = differences(recorded, dataclasses.asdict(from_container(resolve(composed))))
     except ConfigError as error:
         plan.notes.append(f"the files as they are now would not run ({error}); ignored")
         edits = []
@@ -207,7 +207,7 @@ def _lost(old: RunRecord) -> list[str]:
     return [f"⚠ {note}" for note in [*old.notes, *([doubt] if old.doubt else [])]]
 
 
-def _origin_of_old(old: RunRecord, change: Change) -> str:
+def _source_of_old(old: RunRecord, change: Change) -> str:
     for number in range(len(old.attempts), 0, -1):
         if override := last_to_set(old.attempts[number - 1].overrides, change.path):
             return f"{override} in attempt {number}"
@@ -220,7 +220,7 @@ def _add_tensors(plan: Plan, generation: Generation | None, check: Callable[[Map
     if not shapes or generation is None or plan.source is None:
         return
     try:
-        with uncollected():  # some networks make torch load more of itself
+        with gc_frozen():  # some networks make torch load more of itself
             check(plan.record.config)
             from framework.resume.tensors import changed_tensors
 

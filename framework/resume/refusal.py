@@ -9,9 +9,9 @@ from framework.config.overrides import Override, may_be_typed, quoted, recorded
 from framework.config.resume_class import INSTRUCTIONS
 from framework.config.schema import SHAPE, TRAJECTORY
 from framework.errors import printable
-from framework.resume.diff import ABSENT, Change
-from framework.resume.policy import FOLLOWS_EPOCHS, VERSION
-from framework.resume.report import short
+from framework.resume.diff_format import short
+from framework.resume.differences import ABSENT, Change
+from framework.resume.verdicts import FOLLOWS_EPOCHS, VERSION
 from framework.rundir.run_record import RunRecord
 
 _VALUE_WIDTH = 48
@@ -37,13 +37,13 @@ def describe(
 
 
 def _line(change: Change) -> str:
-    origins = " → ".join(filter(None, (_shown_origin(change.old_origin), change.new_origin)))
+    origins = " → ".join(filter(None, (_shown_source(change.old_source), change.new_source)))
     values = f"{short(change.old, _VALUE_WIDTH)} → {short(change.new, _VALUE_WIDTH)}"
     says = "; ".join(filter(None, (origins, change.reason)))
     return f"{change.key}: {values}" + (f"  ({says})" if says else "")
 
 
-def _shown_origin(origin: str) -> str:
+def _shown_source(origin: str) -> str:
     """Return where the directory says that a value comes from, without an override that nobody should type."""
     override, is_attempt, number = origin.rpartition(" in attempt ")
     return origin if not is_attempt or may_be_typed(Override.parse(override)) else f"attempt {number}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from framework.config.parse import node_settings
 from framework.config.schema import Config
 from framework.errors import ConfigError
-from framework.resume.diff import Change
+from framework.resume.differences import Change
 
 KEY = "simulation.num_simulations"
 

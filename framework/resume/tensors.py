@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from framework.checkpoint import Generation
 from framework.config.schema import Config
 from framework.estimators import Estimator, spec_of
-from framework.estimators.files import INIT_FILE, read_initial
+from framework.estimators.weight_files import INIT_FILE, read_initial
 from framework.simulation import SimulationStore
 
 log = logging.getLogger(__name__)

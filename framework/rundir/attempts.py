@@ -16,8 +16,8 @@ from framework.errors import CheckpointError, DamagedError, UnreadableError
 from framework.files import list_directory
 from framework.records import build, read_record, write_record
 from framework.rundir.metric_lines import METRICS_FILE
-from framework.rundir.saved import last_commit
-from framework.rundir.times import seconds_of, text_of
+from framework.rundir.saved_work import last_commit
+from framework.rundir.timestamps import seconds_of, text_of
 
 log = logging.getLogger(__name__)
 

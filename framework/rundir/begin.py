@@ -14,8 +14,8 @@ from framework.records import read_record, write_record
 from framework.rundir.directory import RunDirectory, source_of
 from framework.rundir.metrics import copy_metrics
 from framework.rundir.run_config import read_config, write_config
-from framework.rundir.run_record import RunFacts, RunRecord, read_run_facts
-from framework.rundir.times import now
+from framework.rundir.run_record import RunInfo, RunRecord, read_run_info
+from framework.rundir.timestamps import now
 from framework.versions import git_commit
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def begin_run(
     resume_from: Path | None = None,
     overwrite: bool = False,
     requeued: bool = False,
-) -> RunFacts:
+) -> RunInfo:
     """Prepare the directory for an attempt with the record's config; return what the run is.
 
     `overwrite` moves a run that is here aside, `resume_from` is copied into the empty directory, and a `requeued`
@@ -47,32 +47,32 @@ def begin_run(
 
 def _write_records(directory: RunDirectory, record: RunRecord, resumed_from: str | None = None) -> None:
     make_directory(directory.path)
-    facts = RunFacts(uuid.uuid4().hex[:16], now(), record.versions, git_commit(), record.code, resumed_from)
-    write_record(directory.facts_path, dataclasses.asdict(facts))
+    info = RunInfo(uuid.uuid4().hex[:16], now(), record.versions, git_commit(), record.code, resumed_from)
+    write_record(directory.info_path, dataclasses.asdict(info))
     write_config(directory.config_path, record.config)
 
 
-def _mended(directory: RunDirectory) -> RunFacts:
-    """Write `run.json` and `config.yaml` again where they are missing or damaged, and say so; return the facts.
+def _mended(directory: RunDirectory) -> RunInfo:
+    """Write `run.json` and `config.yaml` again where they are missing or damaged, and say so; return the info.
 
     Raises `CheckpointError` where they cannot be read now, or nothing tells what they held.
     """
-    facts = read_run_facts(directory.path)
+    info = read_run_info(directory.path)
     try:
-        read_record(directory.facts_path)
+        read_record(directory.info_path)
     except (FileNotFoundError, DamagedError) as error:
-        source = "its newest checkpoint" if facts else "nothing: the run gets another id"
-        facts = facts or RunFacts(uuid.uuid4().hex[:16], now(), git_commit=git_commit())
-        _set_aside(directory.facts_path, error, source)
-        write_record(directory.facts_path, dataclasses.asdict(facts))
+        source = "its newest checkpoint" if info else "nothing: the run gets another id"
+        info = info or RunInfo(uuid.uuid4().hex[:16], now(), git_commit=git_commit())
+        _set_aside(directory.info_path, error, source)
+        write_record(directory.info_path, dataclasses.asdict(info))
     try:
         read_config(directory.config_path)
     except (FileNotFoundError, DamagedError) as error:
         config = directory.record().config
         _set_aside(directory.config_path, error, "what the last attempt went on with")
         write_config(directory.config_path, config)
-    assert facts is not None, "what can be read tells"
-    return facts
+    assert info is not None, "what can be read tells"
+    return info
 
 
 def _set_aside(path: Path, error: Exception, source: str) -> None:

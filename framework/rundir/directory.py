@@ -11,10 +11,10 @@ import numpy as np
 
 from framework.errors import CheckpointError, ConfigError, DamagedError
 from framework.files import is_real_directory, make_directory
-from framework.rundir.arrays import read_arrays, write_arrays
+from framework.rundir.array_file import read_arrays, write_arrays
 from framework.rundir.attempts import AttemptFile, AttemptRecord, Attempts, read_attempts, start_attempt
-from framework.rundir.run_record import RunFacts, RunRecord, read_run_facts, read_run_record
-from framework.rundir.saved import holds_work
+from framework.rundir.run_record import RunInfo, RunRecord, read_run_info, read_run_record
+from framework.rundir.saved_work import holds_work
 
 _DIRECTORIES = ("attempts", "checkpoints", "simulations", "samples", "report", "lease", "wandb", "compile_cache")
 
@@ -26,7 +26,7 @@ class RunDirectory:
         path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path  # as people type it
         self.path = path
         self.config_path = path / "config.yaml"
-        self.facts_path = path / "run.json"
+        self.info_path = path / "run.json"
         self.simulations_dir = path / "simulations"
         self.checkpoints_dir = path / "checkpoints"
         self.samples_dir = path / "samples"
@@ -65,12 +65,12 @@ class RunDirectory:
 
     def is_copy_of(self, resume_from: Path) -> bool:
         """Tell whether what is here, whole or in part, is a copy of `resume_from`."""
-        facts = self.facts()
-        return facts is not None and facts.resumed_from == str(resume_from)
+        info = self.info()
+        return info is not None and info.resumed_from == str(resume_from)
 
-    def facts(self) -> RunFacts | None:
+    def info(self) -> RunInfo | None:
         """Return what the run is and began with, None where nothing tells; raises `UnreadableError`."""
-        return read_run_facts(self.path)
+        return read_run_info(self.path)
 
     def record(self, generation: Path | None = None) -> RunRecord:
         """Return what the run is now, or was at a checkpoint; raises `CheckpointError` where nothing tells."""

@@ -12,13 +12,13 @@ from framework.errors import CheckpointError, DamagedError
 from framework.records import build, read_record
 from framework.rundir.attempts import AttemptRecord, Attempts, read_attempts
 from framework.rundir.run_config import read_config
-from framework.rundir.times import seconds_of
+from framework.rundir.timestamps import seconds_of
 
 CONFIG_FILE = "config.json"  # in every checkpoint: the config that it was trained with
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunInfo:
     """`run.json`: what a run is and what it began with."""
 
     run_id: str
@@ -30,7 +30,7 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
-class SavedFacts:
+class CheckpointInfo:
     """What the manifest of a checkpoint says of the run and the moment."""
 
     run_id: str
@@ -42,7 +42,7 @@ class SavedFacts:
     code: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, generation: Generation) -> "SavedFacts":
+    def of(cls, generation: Generation) -> "CheckpointInfo":
         """Return what a checkpoint says; raises `DamagedError`."""
         content = generation.manifest.get("run")
         return build(cls, content if isinstance(content, dict) else {}, generation.path / MANIFEST)
@@ -69,7 +69,7 @@ def read_run_record(run_dir: Path, generation: Path | None = None) -> RunRecord:
     notes = [str(problem) for problem in attempts.problems.values()]
     if generation is not None:
         saved = _saved(Generation.open(generation))
-        before = [record for record in attempts.records if record.start <= seconds_of(saved.facts.saved_at)]
+        before = [record for record in attempts.records if record.start <= seconds_of(saved.info.saved_at)]
         return saved.record(before, notes)
     last = attempts.last
     if last and last.config is not None and not attempts.problem_of_last:
@@ -77,51 +77,51 @@ def read_run_record(run_dir: Path, generation: Path | None = None) -> RunRecord:
     return _recovered(run_dir, attempts, notes)
 
 
-def read_run_facts(run_dir: Path) -> RunFacts | None:
+def read_run_info(run_dir: Path) -> RunInfo | None:
     """Return what `run.json` holds, or what the newest checkpoint says if it is lost; None where neither tells.
 
     Raises `UnreadableError` where it is there and cannot be read now.
     """
     path = run_dir / "run.json"
     try:
-        return build(RunFacts, read_record(path), path)
+        return build(RunInfo, read_record(path), path)
     except (FileNotFoundError, DamagedError):
-        facts = _newest_facts(run_dir)
-    if facts is None:
+        info = _newest_info(run_dir)
+    if info is None:
         return None
     first = next(iter(read_attempts(run_dir).records), None)
     resumed_from = (first.config or {}).get("resume_from") if first else None
-    return RunFacts(facts.run_id, facts.saved_at, facts.versions, facts.git_commit, facts.code, resumed_from)
+    return RunInfo(info.run_id, info.saved_at, info.versions, info.git_commit, info.code, resumed_from)
 
 
-def _newest_facts(run_dir: Path) -> SavedFacts | None:
+def _newest_info(run_dir: Path) -> CheckpointInfo | None:
     for path in reversed(generation_paths(run_dir / "checkpoints")):
         with suppress(CheckpointError):
-            return SavedFacts.of(Generation.open(path))
+            return CheckpointInfo.of(Generation.open(path))
     return None
 
 
 @dataclass(frozen=True)
 class _Saved:
     generation: Generation
-    facts: SavedFacts
+    info: CheckpointInfo
     config: dict[str, Any]
 
     def record(self, attempts: list[AttemptRecord], notes: list[str]) -> RunRecord:
-        return RunRecord(self.config, self.facts.code, self.facts.versions, attempts, notes)
+        return RunRecord(self.config, self.info.code, self.info.versions, attempts, notes)
 
 
 def _saved(generation: Generation) -> _Saved:
     """Return what a checkpoint says of its run; raises `CheckpointError`."""
-    facts, config = SavedFacts.of(generation), generation.load(CONFIG_FILE)
+    info, config = CheckpointInfo.of(generation), generation.load(CONFIG_FILE)
     path = generation.path / CONFIG_FILE
     if not isinstance(config, dict):
         raise DamagedError(f"{path}: damaged (not a mapping)")
     try:
-        seconds_of(facts.saved_at)
+        seconds_of(info.saved_at)
     except ValueError as error:
         raise DamagedError(f"{generation.path / MANIFEST}: damaged ({error})") from error
-    return _Saved(generation, facts, config)
+    return _Saved(generation, info, config)
 
 
 def _all_saved(run_dir: Path) -> Iterator[_Saved]:
@@ -133,10 +133,10 @@ def _all_saved(run_dir: Path) -> Iterator[_Saved]:
 
 def _recovered(run_dir: Path, attempts: Attempts, notes: list[str]) -> RunRecord:
     """Return what the run is where its last attempt does not tell: by its newest checkpoint, or what is next to it."""
-    facts, last = read_run_facts(run_dir), attempts.last
+    info, last = read_run_info(run_dir), attempts.last
     saved = next(_all_saved(run_dir), None)
-    is_own = saved and facts and saved.facts.run_id == facts.run_id  # or else it was copied from another run
-    if saved and is_own and saved.facts.attempt >= max(attempts.numbers, default=0):
+    is_own = saved and info and saved.info.run_id == info.run_id  # or else it was copied from another run
+    if saved and is_own and saved.info.attempt >= max(attempts.numbers, default=0):
         return saved.record(attempts.records, [*notes, f"its config is that of {saved.generation.path}"])
     doubt = str(attempts.problem_of_last or "")
     if last and last.config is not None:
@@ -148,7 +148,7 @@ def _recovered(run_dir: Path, attempts: Attempts, notes: list[str]) -> RunRecord
             reason = error if isinstance(error, DamagedError) else f"{run_dir / 'config.yaml'}: missing"
             raise CheckpointError(f"{reason}, and nothing else tells the run's config; is this a run?") from None
         return dataclasses.replace(saved.record(attempts.records, notes), doubt=doubt)
-    if facts and facts.resumed_from is None and attempts.numbers == [1]:
+    if info and info.resumed_from is None and attempts.numbers == [1]:
         doubt = ""  # the first attempt went on with what config.yaml holds
-    code, versions = (facts.code, facts.versions) if facts else ({}, {})
+    code, versions = (info.code, info.versions) if info else ({}, {})
     return RunRecord(config, code, versions, attempts.records, notes, doubt)

@@ -12,7 +12,7 @@ from typing import Self
 
 from framework.runtime.budget import Budget, BudgetReader
 from framework.runtime.children import leave_children, prepare_children
-from framework.runtime.ending import Handler
+from framework.runtime.late_signals import Handler
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
 from framework.runtime.signals import Signals
 from framework.runtime.threads import repeat

@@ -18,11 +18,11 @@ from typing import Self
 
 from framework.errors import ResumeRefusedError, UnreadableError, disk_advice
 from framework.files import create, is_real_directory, make_directory, replace_file, retry, temporary_beside, write_all
-from framework.runtime.owner import (
+from framework.runtime.lease_file import (
     EXPIRY_SECONDS,
     NAME,
-    Holding,
-    Owner,
+    LeaseOwner,
+    LeaseState,
     encode_owner,
     file_system_now,
     highest,
@@ -32,7 +32,7 @@ from framework.runtime.owner import (
 )
 from framework.runtime.threads import repeat
 
-__all__ = ["EXPIRY_SECONDS", "Holding", "Lease", "Owner", "file_system_now", "is_held", "read_lease"]
+__all__ = ["EXPIRY_SECONDS", "Lease", "LeaseOwner", "LeaseState", "file_system_now", "is_held", "read_lease"]
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -47,11 +47,11 @@ class Lease:
     """
 
     def __init__(self, lease_dir: Path, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
-        self.before: Holding | None = None
+        self.before: LeaseState | None = None
         self.number = 0
         self._lease_dir = lease_dir
         self._heartbeat_seconds = heartbeat_seconds
-        self._me = Owner()
+        self._me = LeaseOwner()
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
@@ -69,7 +69,7 @@ class Lease:
             if self.successor() is None:
                 replace_file(path_of(self._lease_dir, self.number), encode_owner(replace(self._me, released=True)))
 
-    def successor(self) -> Holding | None:
+    def successor(self) -> LeaseState | None:
         """Return who has taken the directory over, if somebody has; raises `UnreadableError`."""
         newest = read_lease(self._lease_dir)
         if newest is None or newest.owner is None:  # the directory is being moved or removed
@@ -144,7 +144,7 @@ class Lease:
 class _Draft:
     """A file under a name of its own, complete on disk before it gets its number."""
 
-    def __init__(self, lease_dir: Path, owner: Owner) -> None:
+    def __init__(self, lease_dir: Path, owner: LeaseOwner) -> None:
         self._content = encode_owner(owner)
         self.path = temporary_beside(lease_dir / "owner")
         try:
@@ -190,7 +190,7 @@ class _Draft:
         self.path.unlink(missing_ok=True)
 
 
-def _in_use(lease_dir: Path, holding: Holding, now: float) -> str:
+def _in_use(lease_dir: Path, holding: LeaseState, now: float) -> str:
     silent = max(now - holding.last_sign, 0.0)
     if holding.owner is None:
         return (
@@ -203,7 +203,7 @@ def _in_use(lease_dir: Path, holding: Holding, now: float) -> str:
     )
 
 
-def _exit_at_once(directory: Path, newest: Holding) -> None:
+def _exit_at_once(directory: Path, newest: LeaseState) -> None:
     text = f"✗ {directory} was taken over by {newest.owner or 'another process'}: exit at once, nothing is written"
     os.write(2, f"\n{text}\n".encode())
     os._exit(ResumeRefusedError.exit_code)

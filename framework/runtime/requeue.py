@@ -20,7 +20,7 @@ from time import sleep
 from framework.errors import CheckpointError, StuckError
 from framework.files import open_to_append, replace_file, retry
 from framework.records import read_bytes
-from framework.runtime.ending import Handler
+from framework.runtime.late_signals import Handler
 from framework.runtime.policy import StopReason
 from framework.runtime.schedulers import BatchSystem, batch_job
 from framework.runtime.schedulers.batch import Facts

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from framework.runtime.ending import Handler, Late, end_quietly
 from framework.runtime.job import job_id
+from framework.runtime.late_signals import Handler, LateSignalHandler, end_quietly
 from framework.runtime.policy import Policy, StopReason
 
 _REASONS = {
@@ -53,7 +53,9 @@ class Signals:
 
     def _take_over(self, number: int, handler: Handler) -> None:
         before = signal.signal(number, handler)
-        self.previous[number] = before.before if isinstance(before, Late) else before  # of a guard that has closed
+        self.previous[number] = (
+            before.before if isinstance(before, LateSignalHandler) else before
+        )  # of a guard that has closed
 
     @property
     def kill_time(self) -> float:

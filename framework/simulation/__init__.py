@@ -1,9 +1,9 @@
 """Drawing simulations from the graph, in parallel and reproducibly, into an append-only store."""
 
-from framework.simulation.draw import Block, Failure, simulate_block
+from framework.simulation.block import Block, Failure, simulate_block
 from framework.simulation.importer import import_simulations, imported_names, imported_shapes
-from framework.simulation.probe import event_shapes
-from framework.simulation.renewal import came_or_went, changed_nodes, set_aside
+from framework.simulation.infer_shapes import infer_shapes
+from framework.simulation.resimulate import changed_nodes, nodes_added_or_removed, set_aside_store
 from framework.simulation.runner import run_simulations
 from framework.simulation.store import SimulationStore
 
@@ -11,13 +11,13 @@ __all__ = [
     "Block",
     "Failure",
     "SimulationStore",
-    "came_or_went",
     "changed_nodes",
-    "event_shapes",
     "import_simulations",
     "imported_names",
     "imported_shapes",
+    "infer_shapes",
+    "nodes_added_or_removed",
     "run_simulations",
-    "set_aside",
+    "set_aside_store",
     "simulate_block",
 ]

@@ -14,7 +14,7 @@ from framework.errors import ConfigError, DamagedError, ResumeRefusedError, Simu
 from framework.graph import Graph
 from framework.priors import Prior
 from framework.records import read_record, write_record
-from framework.simulation.draw import Block
+from framework.simulation.block import Block
 from framework.simulation.shard import SHARD_BYTES
 from framework.simulation.shard_file import warn_once
 from framework.simulation.store import SimulationStore
@@ -22,7 +22,7 @@ from framework.simulation.store import SimulationStore
 log = logging.getLogger(__name__)
 
 _KEY = "simulation.from_file"
-_ORIGIN = "imported.json"  # beside the shards: of which file they are
+_FINGERPRINT = "imported.json"  # beside the shards: of which file they are
 _AT_ONCE = 2**16  # rows
 
 
@@ -41,7 +41,7 @@ def import_simulations(
     only taken of the same file. Raises `ConfigError` naming key and file, `SimulationError` for too many invalid
     rows, before any is copied, and `ResumeRefusedError` for a file that has changed.
     """
-    num_stored, before = sum(store.counts()), _read_origin(store.directory)
+    num_stored, before = sum(store.counts()), _read_fingerprint(store.directory)
     is_complete = not store.missing(min(num_simulations, before.get("num_rows", num_simulations)))
     if num_stored and (is_complete or not (before or path.exists())):
         return
@@ -49,7 +49,7 @@ def import_simulations(
     for name, shape in store.event_shapes.items():
         if name not in arrays or arrays[name].shape[1:] != shape:
             raise ConfigError(f"{_KEY}={path}: expected an array '{name}' with event shape {shape}")
-    origin = _origin_of({name: arrays[name] for name in store.event_shapes})
+    origin = _fingerprint_of({name: arrays[name] for name in store.event_shapes})
     if num_stored and not (before == origin if before else _are_in(arrays, store)):
         raise ResumeRefusedError(
             f"{_KEY}={path}: has changed since {num_stored} simulations were taken of it; "
@@ -62,7 +62,7 @@ def import_simulations(
         log.info("%s %d simulations in %s (%s)", taken, origin["num_rows"], path, asked)
     rows = {name: arrays[name][:num_taken] for name in store.event_shapes}
     valid = _valid_rows(rows, graph, path, max_invalid_fraction)
-    write_record(store.directory / _ORIGIN, origin)
+    write_record(store.directory / _FINGERPRINT, origin)
     size = max(1, SHARD_BYTES // store.dtype.itemsize)
     for first, last in store.missing(num_taken):
         for start in range(first, last, size):
@@ -110,7 +110,7 @@ def _misfit(name: str, prior: Prior, theta: np.ndarray) -> str:
     return f"{name}{index}={theta[at]:g}, expected {expected}"
 
 
-def _origin_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _fingerprint_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return what tells the file's content from another's."""
     digest = xxhash.xxh3_128()
     for name in sorted(arrays):
@@ -118,9 +118,9 @@ def _origin_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {"num_rows": len(next(iter(arrays.values()))), "digest": digest.hexdigest()}
 
 
-def _read_origin(directory: Path) -> dict[str, Any]:
+def _read_fingerprint(directory: Path) -> dict[str, Any]:
     """Return what is known of the file that the stored simulations came from, which may be nothing."""
-    path = directory / _ORIGIN
+    path = directory / _FINGERPRINT
     try:
         return _parse(path, read_record(path, of_version_02=[("num_rows", "digest")]))
     except FileNotFoundError:  # earlier versions wrote nothing

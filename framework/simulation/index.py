@@ -8,7 +8,7 @@ from typing import Any
 
 from framework.errors import DamagedError, SimulationError
 from framework.records import read_record, write_record
-from framework.simulation.shard_file import dtype_of, facts_of, list_shards, warn_once
+from framework.simulation.shard_file import dtype_of, list_shards, shard_info, warn_once
 
 INDEX_FILE = "index.json"
 
@@ -65,9 +65,9 @@ def _index_of_shards(directory: Path, problem: str) -> Index | None:
     found = []
     for shard in shards:
         with suppress(DamagedError):  # the store tells of it
-            found.append(facts_of(shard))
-    seeds = {facts.seed for facts in found if facts.seed is not None}
-    shapes = [facts.event_shapes for facts in found]
+            found.append(shard_info(shard))
+    seeds = {info.seed for info in found if info.seed is not None}
+    shapes = [info.event_shapes for info in found]
     if not shards:
         return None
     if len(seeds) != 1 or any(s != shapes[0] for s in shapes):

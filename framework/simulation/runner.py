@@ -8,7 +8,7 @@ from multiprocessing.connection import wait
 
 from framework.errors import SimulationError
 from framework.graph import Graph
-from framework.simulation.draw import Failure, simulate_block
+from framework.simulation.block import Failure, simulate_block
 from framework.simulation.shard import Report, simulate_shard, unit_of
 from framework.simulation.store import SimulationStore
 from framework.simulation.work import Work

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from framework.graph import Graph
+from framework.simulation.block import Block, Failure, join_blocks, simulate_block
 from framework.simulation.call import BLOCK
-from framework.simulation.draw import Block, Failure, join_blocks, simulate_block
 from framework.simulation.store import SimulationStore
 
 SHARD_SECONDS = 20.0  # a killed process loses at most about this much work

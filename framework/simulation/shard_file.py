@@ -37,7 +37,7 @@ class Shard(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Facts:
+class ShardInfo:
     """What a shard that was checked to its end is of."""
 
     num_rows: int
@@ -45,7 +45,7 @@ class Facts:
     seed: int | None  # None: version 0.2 did not write it
 
 
-_known: dict[tuple[str, int, int, int], Facts] = {}  # of files that have not changed since
+_known: dict[tuple[str, int, int, int], ShardInfo] = {}  # of files that have not changed since
 
 
 def dtype_of(event_shapes: Mapping[str, tuple[int, ...]]) -> np.dtype:
@@ -80,15 +80,15 @@ def encode_shard(start: int, stop: int, seed: int, rows: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def facts_of(shard: Shard) -> Facts:
-    """Return the facts of a shard, which is read unless it was before; raises as `read_shard` does."""
+def shard_info(shard: Shard) -> ShardInfo:
+    """Return the info of a shard, which is read unless it was before; raises as `read_shard` does."""
     key = _key(shard.path)
     if key is None or key not in _known:
         return read_shard(shard)[1]
     return _known[key]
 
 
-def read_shard(shard: Shard) -> tuple[np.ndarray, Facts]:
+def read_shard(shard: Shard) -> tuple[np.ndarray, ShardInfo]:
     """Return the rows: `index` int64, in order, and a float32 field for each node.
 
     Raises `DamagedError`, or `UnreadableError` where that is not known.
@@ -112,10 +112,10 @@ def read_shard(shard: Shard) -> tuple[np.ndarray, Facts]:
     if not (bounds[1:] > bounds[:-1]).all():
         raise DamagedError(f"{path}: damaged (its simulations are not those of its name)")
     shapes = {name: dtype[name].shape for name in (dtype.names or ())[1:]}
-    facts = Facts(num_rows, shapes, int(footer[2]) if footer[1] else None)
+    info = ShardInfo(num_rows, shapes, int(footer[2]) if footer[1] else None)
     if key is not None:
-        _known[key] = facts
-    return rows, facts
+        _known[key] = info
+    return rows, info
 
 
 @functools.cache

@@ -8,16 +8,16 @@ import numpy as np
 
 from framework.errors import DamagedError, SimulationError
 from framework.files import make_directory, remove_unfinished, replace_file, set_aside
-from framework.simulation.draw import Block
+from framework.simulation.block import Block
 from framework.simulation.index import INDEX_FILE, Index, read_index, write_index
 from framework.simulation.shard_file import (
-    Facts,
     Shard,
+    ShardInfo,
     dtype_of,
     encode_shard,
-    facts_of,
     list_shards,
     read_shard,
+    shard_info,
     warn_once,
 )
 
@@ -86,7 +86,7 @@ class SimulationStore:
         whole = []
         for shard in list_shards(self.directory):
             try:
-                self._check(shard, facts_of(shard))
+                self._check(shard, shard_info(shard))
                 whole.append(shard)
             except DamagedError as error:
                 warn_once(f"{error}; +resume=true runs its simulations again")
@@ -148,7 +148,7 @@ class SimulationStore:
         reach: Shard | None = None  # the one that goes furthest so far
         for shard in list_shards(self.directory):
             try:
-                self._check(shard, facts_of(shard))
+                self._check(shard, shard_info(shard))
             except DamagedError as error:
                 warn_once(f"{error}; it is {set_aside(shard.path).name} now, and its simulations are run again")
                 continue
@@ -178,13 +178,13 @@ class SimulationStore:
 
     def _rows(self, shard: Shard, part: Shard) -> np.ndarray:
         """Return the rows of the part's range."""
-        rows, facts = self._whole(read_shard, shard)
-        self._check(shard, facts)
+        rows, info = self._whole(read_shard, shard)
+        self._check(shard, info)
         first, last = np.searchsorted(rows["index"], [part.start, part.stop])
         return rows[first:last]
 
     def _num_rows(self, shard: Shard, part: Shard) -> int:
-        return self._whole(facts_of, shard).num_rows if part == shard else len(self._rows(shard, part))
+        return self._whole(shard_info, shard).num_rows if part == shard else len(self._rows(shard, part))
 
     def _whole(self, read: Callable[[Shard], T], shard: Shard) -> T:
         """Return what is read of a shard that must be whole."""
@@ -193,9 +193,9 @@ class SimulationStore:
         except DamagedError as error:
             raise SimulationError(f"{error}; +resume=true runs its simulations again") from error
 
-    def _check(self, shard: Shard, facts: Facts) -> None:
+    def _check(self, shard: Shard, info: ShardInfo) -> None:
         """Raise `SimulationError` where a whole shard is of another store."""
-        found = Index(self.seed if facts.seed is None else facts.seed, facts.event_shapes)
+        found = Index(self.seed if info.seed is None else info.seed, info.event_shapes)
         mine = Index(self.seed, self.event_shapes)
         if found != mine:
             raise SimulationError(

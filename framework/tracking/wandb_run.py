@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from framework.records import parse_json, read_bytes
 from framework.rundir.attempts import read_attempts
 from framework.rundir.run_config import read_config
-from framework.rundir.run_record import read_run_facts
+from framework.rundir.run_record import read_run_info
 
 GLOBAL_STEP = "trainer/global_step"
 _INIT_SECONDS = 60.0
@@ -35,9 +35,9 @@ class WandbRun:
         with suppress(Exception):  # of an earlier try, whose process may be dead
             wandb.teardown()
         self._wandb, self._run_dir = wandb, run_dir
-        facts = read_run_facts(run_dir)
-        assert facts is not None, "the run has begun"
-        run_id = facts.run_id
+        info = read_run_info(run_dir)
+        assert info is not None, "the run has begun"
+        run_id = info.run_id
         going_on: dict[str, Any] = {"resume": "allow"} if mode == "online" else {}
         if rewind_to is not None:
             going_on = {"resume_from": f"{run_id}?_step={rewind_to - 1}"}

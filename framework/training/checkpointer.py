@@ -18,19 +18,19 @@ from framework.checkpoint import (
 )
 from framework.checkpoint.stateful import EntryError
 from framework.runtime import Guard, StopReason
-from framework.training.changed import adapted, with_new_schedule
-from framework.training.checkpoint import NodeFiles, file_of, nodes_in, not_ours, read_initial, read_state, trained_on
+from framework.training.adapt import adapted, with_new_schedule
+from framework.training.node_files import NodeFiles, file_of, nodes_in, not_ours, read_initial, read_state, trained_on
 from framework.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-Facts = Callable[[], Mapping[str, Any]]
+Metadata = Callable[[], Mapping[str, Any]]
 
 
 class Checkpointer:
     """Saves a trainer's state, as the files of its node, and brings it back.
 
-    `facts` tells of the run and the moment; what it returns is saved with each checkpoint. `newest` is the run's
+    `metadata` tells of the run and the moment; what it returns is saved with each checkpoint. `newest` is the run's
     newest checkpoint, whose other nodes are kept. Leaving the context waits until the last save is durable.
     """
 
@@ -40,10 +40,10 @@ class Checkpointer:
         files: NodeFiles,
         store: CheckpointStore,
         guard: Guard,
-        facts: Facts,
+        metadata: Metadata,
         newest: Generation | None = None,
     ) -> None:
-        self._trainer, self._files, self._store, self._guard, self._facts = trainer, files, store, guard, facts
+        self._trainer, self._files, self._store, self._guard, self._metadata = trainer, files, store, guard, metadata
         self._nodes = list(dict.fromkeys([*nodes_in(newest), trainer.node]))
         self._writer = CheckpointWriter(store, guard)
 
@@ -62,7 +62,7 @@ class Checkpointer:
         """
         trainer, node = self._trainer, self._trainer.node
         states, about = read_state(generation, trainer.estimator)
-        if (num_before := len(states.get("ranks", ())) or 1) != (num_now := trainer.ranks.size):
+        if (num_before := len(states.get("ranks", ())) or 1) != (num_now := trainer.distributed.world_size):
             log.warning(
                 "⚠ %d processes train instead of %d: with the same batches, but not bit for bit", num_now, num_before
             )
@@ -110,8 +110,8 @@ class Checkpointer:
         try:
             with self._guard.saving():
                 self._writer.wait()
-                files, facts = Snapshot().take(self._content(trainer.state.state_dict()))
-                generation = self._store.commit(files, facts, emergency=True)
+                files, metadata = Snapshot().take(self._content(trainer.state.state_dict()))
+                generation = self._store.commit(files, metadata, emergency=True)
         except Exception as error:  # whatever is wrong here must not hide what was wrong first
             log.error("✗ No emergency checkpoint: %s", error)
             return
@@ -125,13 +125,13 @@ class Checkpointer:
         )
 
     def _content(self, state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the files and facts of a checkpoint of this state."""
-        trainer, facts = self._trainer, dict(self._facts())
+        """Return the files and metadata of a checkpoint of this state."""
+        trainer, metadata = self._trainer, dict(self._metadata())
         about = {
             "classes": class_paths(trainer.state.parts),
             "settings": {"optimizer": trainer.optimizer_block, "batch_size": trainer.loop.batch_size},
         }
-        return self._files.of(trainer.estimator, state, about, facts), {"nodes": self._nodes, "run": facts}
+        return self._files.of(trainer.estimator, state, about, metadata), {"nodes": self._nodes, "run": metadata}
 
 
 def _dataset_change(trainer: Trainer) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from framework.checkpoint import RandomState, Snapshot, Stateful, load_all, state_of
 from framework.errors import CheckpointError
 from framework.estimators import Estimator
-from framework.training.parallel import Share
+from framework.training.data_parallel import BatchSlice
 from framework.training.progress import Progress
 
 
@@ -39,7 +39,12 @@ class TrainState:
     """
 
     def __init__(
-        self, estimator: Estimator, optimizer: Stateful, scheduler: Stateful, share: Share, device: torch.device
+        self,
+        estimator: Estimator,
+        optimizer: Stateful,
+        scheduler: Stateful,
+        batch_slice: BatchSlice,
+        device: torch.device,
     ) -> None:
         self.progress = Progress(loss_sum=torch.zeros((), device=device))
         self.best = Weights(estimator)
@@ -51,7 +56,7 @@ class TrainState:
             "rng": RandomState(),  # last: restoring the others may draw from it
         }
         self._all = {"best": self.best, **self.parts}
-        self._share = share
+        self._batch_slice = batch_slice
         self._of_ranks: list[dict[str, Any]] = []  # in the state that was loaded
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,10 +65,10 @@ class TrainState:
 
     def gather(self) -> dict[str, Any]:
         """Return the state as it is now, on rank 0 with what each of several ranks has of its own; all call it."""
-        states, ranks = self.state_dict(), self._share.ranks
-        if ranks.size > 1:
-            own = {"rng": states["rng"], "loss_sum": states["progress"]["loss_sum"], "weight": self._share.weight}
-            states["ranks"] = ranks.gather(own)
+        states, distributed = self.state_dict(), self._batch_slice.distributed
+        if distributed.world_size > 1:
+            own = {"rng": states["rng"], "loss_sum": states["progress"]["loss_sum"], "weight": self._batch_slice.weight}
+            states["ranks"] = distributed.gather_object(own)
         return states
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -73,8 +78,8 @@ class TrainState:
         """
         states = dict(state_dict)
         self._of_ranks = states.pop("ranks", [])
-        if len(self._of_ranks) == self._share.ranks.size:
-            own = self._of_ranks[self._share.ranks.rank]
+        if len(self._of_ranks) == self._batch_slice.distributed.world_size:
+            own = self._of_ranks[self._batch_slice.distributed.rank]
             states |= {"rng": own["rng"], "progress": {**states["progress"], "loss_sum": own["loss_sum"]}}
         elif self._of_ranks:
             mean = sum(r["weight"] * r["loss_sum"] for r in self._of_ranks) / len(self._of_ranks)
@@ -85,11 +90,11 @@ class TrainState:
 
     def join(self) -> None:
         """Have all ranks go on from rank 0's state, each with what is its own where the state has that."""
-        ranks = self._share.ranks
-        if ranks.size > 1:
+        distributed = self._batch_slice.distributed
+        if distributed.world_size > 1:
             mine = RandomState().state_dict()  # a stream of this rank's own, unless the state has one
-            states = ranks.share(None if ranks.rank else self._in_main_memory())
-            if ranks.rank:
+            states = distributed.broadcast_object(None if distributed.rank else self._in_main_memory())
+            if distributed.rank:
                 self.load_state_dict({**states, "rng": mine})
 
     def _in_main_memory(self) -> dict[str, Any]:

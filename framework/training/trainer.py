@@ -12,9 +12,9 @@ from framework.config.schema import LoopConfig
 from framework.config.target import build, locate
 from framework.errors import TrainingError
 from framework.estimators import Estimator
-from framework.runtime import Guard, Ranks, Save, StopReason
+from framework.runtime import DistributedContext, Guard, Save, StopReason
 from framework.training.data import Batch, TrainingData
-from framework.training.parallel import Share, lead_buffers, shared_loss
+from framework.training.data_parallel import BatchSlice, broadcast_buffers, distributed_loss
 from framework.training.state import TrainState, Weights
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Trainer:
     An epoch visits the rows in an order fixed by (seed, node, epoch), then measures the held-out
     rows; the weights of the best epoch are kept, and training ends after `num_epochs` or
     `early_stop_patience` epochs without a better one. All that must survive is in `state`. Several
-    `ranks` share each batch.
+    `distributed` share each batch.
     """
 
     def __init__(
@@ -39,20 +39,26 @@ class Trainer:
         loop: LoopConfig,
         optimizer: Mapping[str, Any],
         seed: int,
-        ranks: Ranks | None = None,
+        distributed: DistributedContext | None = None,
     ) -> None:
-        self.estimator, self.data, self.loop, self.seed, self.ranks = estimator, data, loop, seed, ranks or Ranks()
+        self.estimator, self.data, self.loop, self.seed, self.distributed = (
+            estimator,
+            data,
+            loop,
+            seed,
+            distributed or DistributedContext(),
+        )
         self.node = estimator.spec.node
         self.optimizer_block = optimizer
         block = {name: value for name, value in optimizer.items() if name != "scheduler"}
-        self._share = Share.of_batch(min(loop.batch_size, len(data.train_rows)), self.ranks)
-        first_rows = self._share.part_of([data.train_rows[: loop.batch_size]])[0]
+        self._batch_slice = BatchSlice.of_batch(min(loop.batch_size, len(data.train_rows)), self.distributed)
+        first_rows = self._batch_slice.part_of([data.train_rows[: loop.batch_size]])[0]
         if loop.compile and locate(block, "optimizer") in _ELEMENTWISE:
             estimator.join_weights(*data.take(first_rows))
         self.parameters = estimator.trainable()
         self.optimizer: torch.optim.Optimizer = build(block, "optimizer", params=self.parameters)
         self.scheduler = build(optimizer["scheduler"], "optimizer.scheduler", optimizer=self.optimizer)
-        self.state = TrainState(estimator, self.optimizer, self.scheduler, self._share, data.device)
+        self.state = TrainState(estimator, self.optimizer, self.scheduler, self._batch_slice, data.device)
         self.progress = self.state.progress
         self.progress.begin_dataset(len(data.train_rows), len(data.val_rows))
         self.is_between_steps = True  # or else an update is half done, and nothing of it may be saved
@@ -60,7 +66,7 @@ class Trainer:
         if loop.compile:
             log.info("compiling %s's training step; what is compiled is kept for the next attempt", self.node)
             estimator.compile(*data.take(first_rows))
-        self._loss = shared_loss(estimator, self.parameters, self.ranks, data.device)
+        self._loss = distributed_loss(estimator, self.parameters, self.distributed, data.device)
 
     def fit(
         self,
@@ -77,7 +83,7 @@ class Trainer:
         self.progress.start_clock()
         while not self.is_done():
             for u, evidence in self._begin_epoch(guard):
-                if asked := self.ranks.agree(guard.poll()):
+                if asked := self.distributed.all_reduce_stop(guard.poll()):
                     if asked is not Save.NOW:
                         return asked
                     save()
@@ -105,19 +111,19 @@ class Trainer:
         """The epoch under way, or the last one, as people count."""
         return f"epoch {self.progress.epoch + (self.progress.batch > 0)}/{self.loop.num_epochs}"
 
-    def validate(self, ranks: Ranks | None = None) -> float:
-        """Return the mean negative log-density of the held-out rows' theta; `ranks` share the work."""
+    def validate(self, distributed: DistributedContext | None = None) -> float:
+        """Return the mean negative log-density of the held-out rows' theta; `distributed` share the work."""
         self.estimator.eval()
         held_out, total = self.data.val_rows, torch.zeros((), device=self.data.device)
-        if ranks:
-            lead_buffers(self.estimator, ranks, self.data.device)
-            held_out = held_out[ranks.part(len(held_out))]
+        if distributed:
+            broadcast_buffers(self.estimator, distributed, self.data.device)
+            held_out = held_out[distributed.local_slice(len(held_out))]
         with torch.no_grad():
             for rows in held_out.split(_VALIDATION_ROWS):
                 if not len(rows):  # where there are fewer than ranks
                     break
                 total -= self.estimator.latent_log_prob(*self.data.take(rows)).sum()
-        sum_of_all = ranks.sum(total.item()) if ranks else total.item()
+        sum_of_all = distributed.all_reduce_sum(total.item()) if distributed else total.item()
         return sum_of_all / len(self.data.val_rows) + self._val_offset
 
     def load_state(self, states: Mapping[str, Any]) -> None:
@@ -128,7 +134,7 @@ class Trainer:
     def join(self) -> None:
         """Have all ranks go on from rank 0's state."""
         self.state.join()
-        if self.ranks.rank:
+        if self.distributed.rank:
             self._measure_offsets()
 
     def begin_dataset(self) -> None:
@@ -153,7 +159,7 @@ class Trainer:
     def _begin_epoch(self, guard: Guard) -> Iterator[Batch]:
         """Return the batches that the epoch has left, of each this rank's part."""
         batches = self.data.batch_rows(self.seed, self.node, self.progress.epoch, self.loop.batch_size)
-        rows = self._share.part_of(batches[self.progress.batch :])
+        rows = self._batch_slice.part_of(batches[self.progress.batch :])
         self.estimator.train()
         guard.begin_epoch(len(rows))
         return self.data.batches(rows)
@@ -163,7 +169,7 @@ class Trainer:
         loss = self._loss(u, evidence)
         for parameter in self.parameters:
             parameter.grad = None  # what zero_grad() does, in a quarter of its time
-        self._share.weighted(loss).backward()
+        self._batch_slice.weighted(loss).backward()
         if self.loop.clip_grad_norm is not None:
             _clip_gradients(self.parameters, self.loop.clip_grad_norm)
         self.is_between_steps = False
@@ -175,8 +181,8 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         num_batches = self.data.num_batches(self.loop.batch_size)
-        mean_loss = self._share.mean(self.progress.loss_sum.item()) / num_batches
-        train_loss, val_loss = mean_loss + self._train_offset, self.validate(self.ranks)
+        mean_loss = self._batch_slice.mean(self.progress.loss_sum.item()) / num_batches
+        train_loss, val_loss = mean_loss + self._train_offset, self.validate(self.distributed)
         lr = self.optimizer.param_groups[0]["lr"]
         self.is_between_steps = False
         if self.progress.record(train_loss, val_loss, lr):

@@ -36,12 +36,12 @@ class Probe:
             self.start_cpu_seconds = time.process_time()
             self.tell()
 
-    def tell(self, **facts: float | None) -> None:
+    def tell(self, **metadata: float | None) -> None:
         if len(self.step_times) > 1:
             steps = zip(self.step_times, self.step_times[1:], strict=False)
-            facts["step_seconds"] = statistics.median(after - before for before, after in steps)
-        facts |= {"first_step_time": self.step_times[0], "start_cpu_seconds": self.start_cpu_seconds}
-        self.path.write_text(json.dumps(facts))
+            metadata["step_seconds"] = statistics.median(after - before for before, after in steps)
+        metadata |= {"first_step_time": self.step_times[0], "start_cpu_seconds": self.start_cpu_seconds}
+        self.path.write_text(json.dumps(metadata))
 
     def log(self, record: Mapping[str, Any]) -> None: ...
 

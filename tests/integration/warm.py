@@ -20,7 +20,7 @@ IMPORTED = [
     "zuko",
     "framework.attempt",
     "framework.sample",
-    "framework.inference.more",
+    "framework.inference.resample",
     "framework.inference.report",
 ]
 

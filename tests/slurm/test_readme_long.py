@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from framework.rundir.status import read_run
+from framework.rundir.run_status import read_run
 from tests.slurm.cluster import ROOT, wait_for
 
 pytestmark = pytest.mark.campaign

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from framework.config.schema import SHAPE, TRAJECTORY
-from framework.resume.diff import Change
+from framework.resume.differences import Change
 
 VERSION = "version"
 FOLLOWS_EPOCHS = "follows loop.num_epochs: the schedule's shape depends on it"

@@ -29,8 +29,8 @@ class Change:
     new: Any
     verdict: Verdict = ""
     reason: str = ""
-    old_origin: str = ""
-    new_origin: str = ""
+    old_source: str = ""
+    new_source: str = ""
     tensors: list[tuple[str, str, str]] = field(default_factory=list)  # name, old and new shape
 
     @property

@@ -13,7 +13,7 @@ from framework.checkpoint import Generation
 from framework.config.duration import format_duration
 from framework.config.parse import NodeSettings
 from framework.config.schema import Config
-from framework.estimators.files import blocks_of, load_estimator
+from framework.estimators.weight_files import blocks_of, load_estimator
 from framework.files import make_own_directory
 from framework.graph import Graph
 from framework.inference.draw import Arrays, draw_calibration, draw_posterior, draw_predictive
@@ -23,13 +23,13 @@ from framework.inference.samples import names_of_parameters, source_of_samples, 
 from framework.rundir.directory import RunDirectory
 from framework.simulation import SimulationStore
 from framework.tracking import Console
-from framework.training.checkpoint import dataset_of_best, saved_progress, trained_on
+from framework.training.node_files import dataset_of_best, saved_progress, trained_on
 from framework.versions import versions
 
 log = logging.getLogger(__name__)
 
 
-class Finish:
+class Evaluation:
     """Draws and reports with the best weights of a checkpoint, the newest.
 
     `check` is called between pieces of work and may raise to end it.
@@ -53,7 +53,7 @@ class Finish:
         self.estimators = {name: load_estimator(generation, name, known[name]).to(device) for name in known}
         self.device, self.check = device, check
 
-    def go(self, console: Console) -> None:
+    def run(self, console: Console) -> None:
         """Write `samples/` and `report/`, and say where they are."""
         make_own_directory(self.directory.samples_dir)
         samples = self._sample(console) if self.graph.is_observed else {}

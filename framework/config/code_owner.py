@@ -13,7 +13,7 @@ from framework.paths import BUNDLE_DIR
 _PACKAGES = {"site-packages", "dist-packages"}  # clusters also add other directories of these to Python's path
 
 
-class Owner(Enum):
+class CodeOwner(Enum):
     """Who is responsible for what a module does."""
 
     USER = auto()  # it has no version
@@ -23,21 +23,21 @@ class Owner(Enum):
     RUN = auto()  # it lies in a run directory
 
 
-def owner_of(spec: ModuleSpec | None, run_dir: Path | None = None) -> Owner:
+def owner_of(spec: ModuleSpec | None, run_dir: Path | None = None) -> CodeOwner:
     """Return whose the module is; with `run_dir`, code in there or in any run directory is told apart."""
     if spec is None or spec.name.partition(".")[0] in sys.stdlib_module_names:
-        return Owner.PYTHON
+        return CodeOwner.PYTHON
     if not spec.has_location and not spec.submodule_search_locations:
-        return Owner.PYTHON
+        return CodeOwner.PYTHON
     places = [Path(place) for place in ([spec.origin] if spec.origin else spec.submodule_search_locations or [])]
     if run_dir is not None and any(_is_in_run(place, run_dir) for place in places):
-        return Owner.RUN
+        return CodeOwner.RUN
     if all(place.is_relative_to(BUNDLE_DIR / "experiments") for place in places) and any(map(_has_version, places)):
-        return Owner.EXPERIMENT
+        return CodeOwner.EXPERIMENT
     if any(map(_has_version, places)):
-        return Owner.PACKAGE
+        return CodeOwner.PACKAGE
     stdlib = Path(sysconfig.get_paths()["stdlib"])
-    return Owner.PYTHON if any(place.is_relative_to(stdlib) for place in places) else Owner.USER
+    return CodeOwner.PYTHON if any(place.is_relative_to(stdlib) for place in places) else CodeOwner.USER
 
 
 def _has_version(place: Path) -> bool:

@@ -5,12 +5,12 @@ from functools import partial
 from framework.config.target import shown
 from framework.errors import SimulationError
 from framework.graph import Graph
-from framework.simulation.draw import simulate_one
+from framework.simulation.block import simulate_one
 
 NUM_PROBES = 10
 
 
-def event_shapes(graph: Graph, seed: int) -> dict[str, tuple[int, ...]]:
+def infer_shapes(graph: Graph, seed: int) -> dict[str, tuple[int, ...]]:
     """Return by node the shape of one value, from the first valid one of a few simulations.
 
     Raises `SimulationError` with the last failure if none is valid.

@@ -20,7 +20,7 @@ _HELD_SECONDS = 3.0
 _OF_GUARDS_ONLY = {signal.SIGUSR1, signal.SIGUSR2}  # nobody else asks a process for anything with them
 
 
-class Late:
+class LateSignalHandler:
     """The handler of a signal that a guard has watched, where nobody else's was there before."""
 
     def __init__(self, before: Handler) -> None:
@@ -49,7 +49,7 @@ def end_quietly(previous: dict[int, Handler]) -> None:
     """Put back what was installed before, so that the end of the process, if this is near, is quiet."""
     for number, handler in previous.items():
         is_default = handler in (signal.SIG_DFL, signal.default_int_handler, None)
-        put_back(number, Late(handler) if is_default and number != signal.SIGCONT else handler)
+        put_back(number, LateSignalHandler(handler) if is_default and number != signal.SIGCONT else handler)
     atexit.unregister(_shut_down)
     atexit.register(_shut_down, list(previous))  # the latest is called first
 

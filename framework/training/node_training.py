@@ -14,11 +14,11 @@ from framework.config.parse import NodeSettings
 from framework.errors import ConfigError, FrameworkError, RankLostError
 from framework.estimators import EstimatorSpec
 from framework.rng import seed_sequence, seeded
-from framework.runtime import Guard, Ranks, StopReason
+from framework.runtime import DistributedContext, Guard, StopReason
 from framework.tracking import Console, Tracker
-from framework.training.checkpoint import nodes_in, trained_on
-from framework.training.checkpointer import Checkpointer, Facts
-from framework.training.lesson import Lesson
+from framework.training.checkpointer import Checkpointer, Metadata
+from framework.training.node_files import nodes_in, trained_on
+from framework.training.train_task import TrainTask
 from framework.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class NodeTraining:
     """Trains one node's estimator on the simulations, on from its checkpoint if it has one.
 
-    `facts` tells of the run and the moment; what it returns is saved with each checkpoint.
+    `metadata` tells of the run and the moment; what it returns is saved with each checkpoint.
     """
 
     spec: EstimatorSpec
@@ -37,8 +37,8 @@ class NodeTraining:
     device: torch.device
     checkpoints: CheckpointStore
     guard: Guard
-    facts: Facts
-    ranks: Ranks = field(default_factory=Ranks)
+    metadata: Metadata
+    distributed: DistributedContext = field(default_factory=DistributedContext)
     compiled_dir: Path | None = None
 
     def run(
@@ -55,23 +55,31 @@ class NodeTraining:
         node = self.spec.node
         saved = newest if newest and node in nodes_in(newest) else None
         before = trained_on(saved, node) if saved else None
-        parts = (self.device.type, self.guard.policy, simulations, self.compiled_dir, before)
-        lesson = Lesson(self.spec, self.settings, self.seed, *parts)
-        self.ranks.share(lesson)
-        with self.ranks.in_step(), seeded(seed_sequence(self.seed, node, "fit")):
+        task = TrainTask(
+            self.spec,
+            self.settings,
+            self.seed,
+            self.device.type,
+            self.guard.policy,
+            simulations,
+            self.compiled_dir,
+            before,
+        )
+        self.distributed.broadcast_object(task)
+        with self.distributed.training(), seeded(seed_sequence(self.seed, node, "fit")):
             try:
-                trainer, files = lesson.make_trainer(self.device, self.ranks)
+                trainer, files = task.make_trainer(self.device, self.distributed)
             except (ConfigError, RankLostError):
                 self.guard.check()  # the signal that asks for a stop may have ended a compiler as well, or a rank
                 raise
-            checkpointer = Checkpointer(trainer, files, self.checkpoints, self.guard, self.facts, newest)
+            checkpointer = Checkpointer(trainer, files, self.checkpoints, self.guard, self.metadata, newest)
             if saved:
                 checkpointer.restore(saved)
             trainer.join()
             for tracker in trackers:
                 tracker.cut_back(node, trainer.progress.step)
             if saved and trainer.progress.finished and trainer.is_done():
-                log.info("%s", self._how_to_continue(trainer))
+                log.info("%s", self._how_to_train_longer(trainer))
                 return trainer, None, saved
             reason, generation = self._fit_and_save(trainer, checkpointer, trackers, console)
         self._tell_end(trainer, reason)
@@ -83,7 +91,7 @@ class NodeTraining:
         """Train; at the end, and when the guard asks, save."""
         with checkpointer:
             try:
-                with self.ranks.reaching():
+                with self.distributed.detect_lost_ranks():
                     reason = _fit(trainer, checkpointer, self.guard, trackers, console)
                     state = trainer.state.gather()
             except RankLostError as error:
@@ -107,7 +115,7 @@ class NodeTraining:
             early = f"{_early_stop(trainer)}, " if trainer.has_stopped_early() else ""
             log.info("%s: %sbest validation loss %s, in %s", node, early, best, format_duration(progress.train_seconds))
 
-    def _how_to_continue(self, trainer: Trainer) -> str:
+    def _how_to_train_longer(self, trainer: Trainer) -> str:
         """Return why training has ended for good, and which key continues it."""
         node, loop = trainer.node, trainer.loop
         if trainer.has_stopped_early():

@@ -6,14 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from framework.checkpoint.errors import SaveError
-from framework.checkpoint.files import DurableFile, copy
+from framework.checkpoint.durable_file import DurableFile, copy
 from framework.checkpoint.manifest import Generation
-from framework.checkpoint.whole import link
+from framework.checkpoint.save_errors import SaveError
+from framework.checkpoint.verified_files import link
 from framework.errors import CheckpointError, DamagedError
 
 
-class Carried:
+class LinkedFiles:
     """Gives `directory`, in which a generation is being written, what stays as it is in the newest one.
 
     It links to the generation before the newest and to no other, so that no two in a row share a file.

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from framework.graph import Graph
+from framework.simulation.block import Block, draw_rows_of_block, join_blocks
 from framework.simulation.call import BLOCK
-from framework.simulation.draw import Block, draw_rows_of_block, join_blocks
 from framework.simulation.shard import unit_of
 
 _ROWS_AT_ONCE = 4  # of simulators that take one at a time: between looks at whether to stop
 
 
-def simulate_given(
+def simulate_conditional(
     graph: Graph, given: Mapping[str, np.ndarray], seed: int, check: Callable[[], None] = lambda: None
 ) -> Block:
     """Draw every node that is not in `given`, once for each row of the given arrays (num_rows, *event).

@@ -12,7 +12,7 @@ from framework.config.parse import from_container, graph_container
 from framework.config.schema import Config
 from framework.config.trust import check_targets
 from framework.errors import CheckpointError, ConfigError
-from framework.estimators.files import blocks_of, load_estimator
+from framework.estimators.weight_files import blocks_of, load_estimator
 from framework.graph import Graph, build_graph, inference_order
 from framework.inference.node_posterior import NodePosterior
 from framework.inference.posterior import Posterior

@@ -13,7 +13,7 @@ from framework.paths import BUNDLE_DIR, CONF_DIR
 _GLOBAL = re.compile(r"^# @package _global_", re.M)
 
 
-class Origins:
+class ConfigSources:
     """Finds what set a key, in the overrides and the files that one command line was composed of.
 
     `hydra` is Hydra's own part of the configuration: overrides, choices and the search path.

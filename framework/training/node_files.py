@@ -18,7 +18,7 @@ from framework.checkpoint import Generation
 from framework.checkpoint.manifest import MANIFEST
 from framework.errors import CheckpointError, DamagedError
 from framework.estimators import Estimator
-from framework.estimators.files import INIT_FILE, init_parameters, read_weights, weight_files
+from framework.estimators.weight_files import INIT_FILE, init_parameters, read_weights, weight_files
 from framework.rundir.metrics import STATE_FILE
 from framework.training.data import TrainingData
 from framework.training.expected import (
@@ -34,7 +34,7 @@ from framework.training.expected import (
 from framework.training.progress import check_progress
 
 _OPTIMIZER, _SIMULATIONS = "optimizer.pth", "simulations.pth"
-_FACTS = "run"
+_METADATA = "run"
 _IN_OPTIMIZER = ("optimizer", "scheduler")
 _PARTS = ("estimator", *_IN_OPTIMIZER, "progress", "rng")
 
@@ -54,7 +54,7 @@ class NodeFiles:
         return cls(init_parameters(estimator), ids_by_set)
 
     def of(
-        self, estimator: Estimator, state: Mapping[str, Any], about: Mapping[str, Any], facts: Mapping[str, Any]
+        self, estimator: Estimator, state: Mapping[str, Any], about: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return {path below the generation: content} of a `TrainState`'s state.
 
@@ -66,7 +66,7 @@ class NodeFiles:
         files[INIT_FILE], files[_SIMULATIONS] = self.initial, self.simulations
         files[_OPTIMIZER] = {name: states.pop(name) for name in _IN_OPTIMIZER}
         ranks = {"ranks": states.pop("ranks")} if "ranks" in states else {}
-        files[STATE_FILE] = {**states, **about, _FACTS: dict(facts), **ranks}
+        files[STATE_FILE] = {**states, **about, _METADATA: dict(metadata), **ranks}
         return {f"{estimator.spec.node}/{name}": content for name, content in files.items()}
 
 
@@ -74,7 +74,7 @@ def read_state(generation: Generation, estimator: Estimator) -> tuple[dict[str, 
     """Return a node's state, for `TrainState`, and what else is saved with it: "classes", "settings" and "run"."""
     node = estimator.spec.node
     states = _read_json(generation, node)
-    about = {name: states.pop(name) for name in ("classes", "settings", _FACTS)}
+    about = {name: states.pop(name) for name in ("classes", "settings", _METADATA)}
     states |= _read_torch(
         generation,
         f"{node}/{_OPTIMIZER}",
@@ -199,6 +199,6 @@ _CHECKS: dict[str, Check] = {
     "rng": (is_mapping, "the states of random generators"),
     "classes": (_are_classes, f"the names of the classes of {', '.join(_PARTS)}"),
     "settings": (_are_settings, "the optimizer's block, with a scheduler, and the batch_size"),
-    _FACTS: (lambda value: has_entries(value, saved_at=is_word), "what is told of the run, with saved_at"),
+    _METADATA: (lambda value: has_entries(value, saved_at=is_word), "what is told of the run, with saved_at"),
     "ranks": (lambda value: is_list(value, _is_rank), "of each process rng, loss_sum and weight"),
 }

@@ -1,4 +1,4 @@
-"""All that it takes to train one node, for every process that does."""
+"""What rank 0 broadcasts so that every process can train one node."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import torch
 
 from framework.config.parse import NodeSettings
 from framework.estimators import Estimator, EstimatorSpec
-from framework.runtime import Policy, Ranks
-from framework.training.checkpoint import NodeFiles
+from framework.runtime import DistributedContext, Policy
 from framework.training.data import TrainingData, held_out_rows
+from framework.training.node_files import NodeFiles
 from framework.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainTask:
     """A node, its settings and its simulations {node: (num_simulations, *event_shape)}, "index" being their ids."""
 
     spec: EstimatorSpec
@@ -28,7 +28,7 @@ class Lesson:
     compiled_dir: Path | None = None  # where what is compiled is kept, on nodes that have it
     trained_on: Mapping[str, torch.Tensor] | None = None  # ids of "training" and "validation" in the checkpoint
 
-    def make_trainer(self, device: torch.device, ranks: Ranks) -> tuple[Trainer, NodeFiles]:
+    def make_trainer(self, device: torch.device, distributed: DistributedContext) -> tuple[Trainer, NodeFiles]:
         """Build estimator, data and trainer, and the files that it is saved as."""
         estimator, settings, node = Estimator(self.spec), self.settings, self.spec.node
         theta = torch.from_numpy(self.simulations[node]).flatten(1)
@@ -40,4 +40,4 @@ class Lesson:
         rows = data.train_rows.cpu()
         estimator.fit_standardisation(u[rows], {name: value[rows] for name, value in prepared.items()})
         files = NodeFiles.at_start(estimator, self.simulations["index"], data)
-        return Trainer(estimator.to(device), data, settings.loop, settings.optimizer, self.seed, ranks), files
+        return Trainer(estimator.to(device), data, settings.loop, settings.optimizer, self.seed, distributed), files

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from framework.files import is_real_directory, list_directory
 from framework.rundir.attempts import AttemptRecord, Attempts, Outcome, last_sign_of, read_attempts
-from framework.rundir.jobs import JOB_FILE, read_exit, read_job
+from framework.rundir.job_records import JOB_FILE, read_exit, read_job
 from framework.rundir.metrics import read_progress
-from framework.rundir.saved import last_checkpoint
-from framework.runtime.lease import Holding, is_held, read_lease
+from framework.rundir.saved_work import last_checkpoint
+from framework.runtime.lease import LeaseState, is_held, read_lease
 
 
 class RunState(StrEnum):
@@ -108,7 +108,7 @@ def _read_run(run_dir: Path, status: RunStatus) -> None:
 
 
 def _describe_attempts(
-    status: RunStatus, run_dir: Path, attempts: Attempts, last: AttemptRecord, holding: Holding | None, now: float
+    status: RunStatus, run_dir: Path, attempts: Attempts, last: AttemptRecord, holding: LeaseState | None, now: float
 ) -> None:
     status.state, status.reason = _state(attempts, last, status.is_held)
     status.job_id, status.host, status.overrides = last.job_id, last.host, last.overrides

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from framework.errors import printable
-from framework.resume.diff import ABSENT, Change
+from framework.resume.differences import ABSENT, Change
 
 _TENSORS_SHOWN = 2
 _VALUE_WIDTH = 32
@@ -87,6 +87,6 @@ def _record(change: Change) -> Iterator[tuple[str, Any]]:
     for name in ("old", "new"):
         if getattr(change, name) is not ABSENT:
             yield name, getattr(change, name)
-    for name in ("reason", "old_origin", "new_origin", "tensors"):
+    for name in ("reason", "old_source", "new_source", "tensors"):
         if getattr(change, name):
             yield name, getattr(change, name)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from framework.resume.diff import ABSENT, Change, is_whole_node, plain
+from framework.resume.differences import ABSENT, Change, is_whole_node, plain
 
 
 def explain_nodes(changes: Sequence[Change], old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

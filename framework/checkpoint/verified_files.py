@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import xxhash
 
-from framework.checkpoint.files import CHUNK_BYTES, DIGEST
+from framework.checkpoint.durable_file import CHUNK_BYTES, DIGEST
 from framework.errors import DamagedError
 from framework.files import open_to_read, retry, temporary_beside
 from framework.records import read_error
@@ -32,7 +32,7 @@ class Stamp(NamedTuple):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-class WholeFiles:
+class VerifiedFiles:
     """Opens files that are what a manifest says, and remembers by their stamps which it has hashed."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class WholeFiles:
         with telling(directory / name):
             return retry(lambda: self._open(directory, name, entry))
 
-    def know(self, path: Path, other: "WholeFiles", same: Path) -> None:
+    def know(self, path: Path, other: "VerifiedFiles", same: Path) -> None:
         """Take over from the other that the file at `path`, which is the `same` there under another name, is whole."""
         if same in other._hashed:
             self._hashed[path] = other._hashed[same]

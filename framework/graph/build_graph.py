@@ -5,10 +5,10 @@ from typing import Any
 
 from framework.config.target import build, suggest
 from framework.errors import ConfigError
-from framework.graph.arrays import load_array
 from framework.graph.graph import Graph
 from framework.graph.labels import read_labels
 from framework.graph.node import Node
+from framework.graph.observations import load_array
 from framework.priors import build_prior
 
 _KEYS = ("parents", "evidence", "simulator", "batched", "backend", "observed", "truth", "labels")

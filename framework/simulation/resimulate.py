@@ -17,7 +17,7 @@ from framework.simulation.store import SimulationStore
 log = logging.getLogger(__name__)
 
 
-def came_or_went(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> list[str]:
+def nodes_added_or_removed(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> list[str]:
     """Return the nodes for which the store in `directory` cannot go on with `nodes`; none where there is no store.
 
     It cannot where it lacks one of them, nor where it needs more simulations (of `num_simulations`, if they are
@@ -32,9 +32,9 @@ def came_or_went(directory: Path, nodes: Sequence[str], num_simulations: int | N
     return changed
 
 
-def set_aside(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> Path | None:
+def set_aside_store(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> Path | None:
     """Rename the store in `directory` if it cannot go on with `nodes`; return where it is now, or else None."""
-    changed = came_or_went(directory, nodes, num_simulations)
+    changed = nodes_added_or_removed(directory, nodes, num_simulations)
     if not changed:
         return None
     number = 1

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, where they were started together to train one run."""
+"""The rank of this process among those that were started together to train one run."""
 
 import os
 import re
@@ -20,31 +20,31 @@ _PORTS = range(20_000, 32_000)  # below those that systems hand out for connecti
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process among those that were started together; `meeting` is the URL at which they find each other."""
+class RankInfo:
+    """One of the processes that were started together; `init_method` is that of `torch.distributed`."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    meeting: str = ""
+    init_method: str = ""
 
 
-def find_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """Return the place that torchrun, srun or submitit's local executor has given to this process."""
+def find_rank_info(environment: Mapping[str, str] = os.environ) -> RankInfo:
+    """Return the rank that torchrun, srun or submitit's local executor has given to this process."""
     for names in (_TORCHRUN, _SUBMITIT, _SRUN):
         rank, size, local_rank = (environment.get(name, "") for name in names)
         if rank.isdigit() and size.isdigit() and int(size) > 1:
-            meeting = "env://" if names is _TORCHRUN else _meeting(environment, is_slurm=names is _SRUN)
-            return Place(int(rank), int(size), int(local_rank or 0), meeting)
-    return Place()
+            init_method = "env://" if names is _TORCHRUN else _init_method(environment, is_slurm=names is _SRUN)
+            return RankInfo(int(rank), int(size), int(local_rank or 0), init_method)
+    return RankInfo()
 
 
-def _meeting(environment: Mapping[str, str], is_slurm: bool) -> str:
+def _init_method(environment: Mapping[str, str], is_slurm: bool) -> str:
     """Return where rank 0 listens: on its host, at a port that all derive from the job, step and attempt."""
     host = environment.get("MASTER_ADDR") or (_first_host(environment) if is_slurm else "127.0.0.1")
     numbers = {name: environment.get(name, "") for name in _PORT_STEPS}
-    place = sum(int(text) * _PORT_STEPS[name] for name, text in numbers.items() if text.isdigit())
-    port = environment.get("MASTER_PORT") or _PORTS[place % len(_PORTS)]
+    offset = sum(int(text) * _PORT_STEPS[name] for name, text in numbers.items() if text.isdigit())
+    port = environment.get("MASTER_PORT") or _PORTS[offset % len(_PORTS)]
     return f"tcp://{host}:{port}"
 
 

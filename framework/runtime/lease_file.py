@@ -29,7 +29,7 @@ _NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL}  # wh
 
 
 @dataclass(frozen=True)
-class Owner:
+class LeaseOwner:
     """A process that holds a directory, or held it."""
 
     host: str = field(default_factory=socket.gethostname)
@@ -55,7 +55,7 @@ class Owner:
             return birth(self.pid) in (self.birth, "unknown")
         return now - last_sign < EXPIRY_SECONDS
 
-    def was_restarted_as(self, other: "Owner") -> bool:
+    def was_restarted_as(self, other: "LeaseOwner") -> bool:
         """Tell whether `other` is the same job after a requeue: its scheduler has ended this one."""
         return self.job_id is not None and self.job_id == other.job_id and self.start_number < other.start_number
 
@@ -64,11 +64,11 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Holding:
+class LeaseState:
     """What the newest file of a lease says; `owner` is None while that is being written, or where it is damaged."""
 
     number: int
-    owner: Owner | None
+    owner: LeaseOwner | None
     last_sign: float  # Unix seconds, by the clock of the file system
 
     def is_alive(self, now: float) -> bool:
@@ -78,7 +78,7 @@ class Holding:
         return self.owner.is_alive(now, self.last_sign)
 
 
-def read_lease(lease_dir: Path) -> Holding | None:
+def read_lease(lease_dir: Path) -> LeaseState | None:
     """Return who holds the lease, or held it last; None if nobody ever did.
 
     Raises `UnreadableError` where the file system does not tell: then nobody must take it over.
@@ -91,15 +91,15 @@ def read_lease(lease_dir: Path) -> Holding | None:
             for number in numbers:  # what is no regular file is no lease, but its number is taken
                 with suppress(FileNotFoundError):  # overtaken and removed
                     if (found := _read(path_of(lease_dir, number))) is not None:
-                        return Holding(numbers[0], *found)
+                        return LeaseState(numbers[0], *found)
             if highest(lease_dir) == numbers[0]:
-                return Holding(numbers[0], None, 0.0)
+                return LeaseState(numbers[0], None, 0.0)
         except OSError as error:
             raise UnreadableError.of(lease_dir, error) from error
     raise UnreadableError(f"{lease_dir}: its files come and go; look at what other processes do there, then try again")
 
 
-def is_held(lease_dir: Path, holding: Holding | None) -> bool:
+def is_held(lease_dir: Path, holding: LeaseState | None) -> bool:
     """Tell whether a directory is held, for those who only look; `holding` is what `read_lease` has returned.
 
     How long an owner elsewhere has been silent is told by the clock of the file system, which this host need not share.
@@ -128,7 +128,7 @@ def file_system_now(directory: Path) -> float:
         return time.time()
 
 
-def encode_owner(owner: Owner) -> bytes:
+def encode_owner(owner: LeaseOwner) -> bytes:
     """Return what the owner's file holds: all of it twice, so that one wrong byte does not hide who it is."""
     return 2 * (encode(asdict(owner)).replace(b"\n", b" ") + b"\n")
 
@@ -159,7 +159,7 @@ def _names(lease_dir: Path) -> list[str]:
         os.close(descriptor)
 
 
-def _read(path: Path) -> tuple[Owner | None, float] | None:
+def _read(path: Path) -> tuple[LeaseOwner | None, float] | None:
     """Return the owner in a file and its time of modification, None for what is no regular file."""
     try:
         data, last_sign = retry(lambda: _read_once(path))
@@ -178,14 +178,14 @@ def _read_once(path: Path) -> tuple[bytes, float]:
         os.close(descriptor)
 
 
-def _decode(path: Path, data: bytes) -> Owner | None:
+def _decode(path: Path, data: bytes) -> LeaseOwner | None:
     """Return the owner that one of the copies names, or that version 0.2 has written, once and without a digest."""
     half = len(data) // 2
     for part in (data[:half], data[half:], *data.split(b"\n"), data):
         with suppress(DamagedError, TypeError):
-            facts = decode(path, part, of_version_02=[_TYPES])
-            if facts.keys() == _TYPES.keys() and all(is_one(facts[name]) for name, is_one in _TYPES.items()):
-                return Owner(**facts)
+            entries = decode(path, part, of_version_02=[_TYPES])
+            if entries.keys() == _TYPES.keys() and all(is_one(entries[name]) for name, is_one in _TYPES.items()):
+                return LeaseOwner(**entries)
     return None
 
 
@@ -208,4 +208,4 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "nonce": _is_text,
     "released": lambda value: isinstance(value, bool),
 }
-assert _TYPES.keys() == {f.name for f in fields(Owner)}
+assert _TYPES.keys() == {f.name for f in fields(LeaseOwner)}

@@ -20,7 +20,7 @@ from framework.device import choose_device
 from framework.errors import ConfigError
 from framework.graph import load_array, with_rows
 from framework.inference.draw import Arrays, draw_posterior, draw_predictive
-from framework.inference.load import LoadedRun
+from framework.inference.load_run import LoadedRun
 from framework.inference.posterior import Posterior
 from framework.inference.samples import (
     describe_source,
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _ALLOWED = re.compile(r"inference\.(num_samples|batch_size|num_predictive)|seed|device|trust|graph\.(\w+)\.observed")
 
 
-def draw_more(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
+def resample(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
     """Draw samples of `kind` and return the new directory that holds them."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = LoadedRun(run_dir)
