@@ -8,7 +8,7 @@ from framework.rundir.attempts import Outcome, read_attempts
 from framework.rundir.directory import RunDirectory
 from framework.runtime import DistributedContext, Guard, StopReason
 from framework.runtime.lease import Lease, read_lease
-from tests.toy_run import plan
+from tests.support.toy_run import plan
 
 SHOWN = "JobState=RUNNING BatchFlag=1 PreemptTime=None"
 

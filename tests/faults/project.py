@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from framework.inference.samples import read_samples
-from tests.integration.command import warm_start
+from tests.support.command import warm_start
 
 SIMULATOR = """
 import os

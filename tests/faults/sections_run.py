@@ -11,10 +11,10 @@ from framework.rundir.attempts import Outcome
 from framework.rundir.directory import RunDirectory
 from framework.rundir.run_config import read_config
 from framework.simulation import SimulationStore, simulate_block
-from tests import toy_simulators as toy
 from tests.faults.section import Section
-from tests.toy_run import composed as compose
-from tests.toy_run import open_directory, save_checkpoint
+from tests.support import toy_simulators as toy
+from tests.support.toy_run import composed as compose
+from tests.support.toy_run import open_directory, save_checkpoint
 
 _SETTINGS = ("simulation.num_simulations=40", "loop.num_epochs=9")
 _RAISED = "loop.num_epochs=12"

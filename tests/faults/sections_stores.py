@@ -5,9 +5,9 @@ import torch
 
 from framework.checkpoint import CheckpointStore
 from framework.simulation import SimulationStore, import_simulations, imported_shapes, simulate_block
-from tests import toy_simulators as toy
 from tests.faults.section import Section
-from tests.toy_simulators import SEED
+from tests.support import toy_simulators as toy
+from tests.support.toy_simulators import SEED
 
 # --- checkpoints ---
 

@@ -13,7 +13,7 @@ from tests.faults import shim
 from tests.faults.fault import Fault
 from tests.faults.project import TRAIN, numbers
 from tests.faults.section import ERRORS
-from tests.integration import warm
+from tests.support import warm
 
 RESUME = [*TRAIN, "+resume=true"]
 COMMANDS = {

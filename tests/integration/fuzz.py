@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from framework.config.schema import Config
 from framework.paths import CONF_DIR, register_bundle
-from tests.integration.command import warm_start
+from tests.support.command import warm_start
 
 EXPERIMENT = """# @package _global_
 name: tiny

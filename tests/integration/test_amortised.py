@@ -8,14 +8,14 @@ import pytest
 
 from framework import load_run
 from framework.errors import ConfigError
-from tests.integration.command import run, train
+from tests.support.command import run, train
 
 EXPERIMENT = """# @package _global_
 name: pair
 graph:
   theta: {evidence: [x, y], labels: [rate, half-life]}
-  x: {parents: [theta], simulator: {_target_: tests.toy_simulators.add_noise}, labels: [mean, spread]}
-  y: {parents: [theta], simulator: {_target_: tests.toy_simulators.first}}
+  x: {parents: [theta], simulator: {_target_: tests.support.toy_simulators.add_noise}, labels: [mean, spread]}
+  y: {parents: [theta], simulator: {_target_: tests.support.toy_simulators.first}}
 priors:
   theta: {_target_: framework.priors.Normal, mean: [0, 0], std: [1, 1]}
 """

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from framework.checkpoint import CheckpointStore
-from tests.integration.command import cold_start, warm_start
-from tests.integration.slow_project import SlowProject, handlers_are_installed, same_run, until
+from tests.support.command import cold_start, warm_start
+from tests.support.slow_project import SlowProject, handlers_are_installed, same_run, until
 
 pytestmark = pytest.mark.campaign
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.integration.command import cold_start, environment
+from tests.support.command import cold_start, environment
 
 BIN = Path(sys.executable).parent
 

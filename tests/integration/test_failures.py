@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.integration.command import ROOT, TINY, environment, run, train
+from tests.support.command import ROOT, TINY, environment, run, train
 
 EXPERIMENT = """# @package _global_
 name: mine
@@ -167,7 +167,7 @@ def test_a_full_store_ends_the_run_and_keeps_what_is_there(tmp_path):
 
 def test_an_unexpected_error_ends_with_exit_code_1_and_a_traceback(tmp_path):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    (tmp_path / "conf/tracking/broken.yaml").write_text("broken: {_target_: tests.integration.broken.BrokenTracker}\n")
+    (tmp_path / "conf/tracking/broken.yaml").write_text("broken: {_target_: tests.support.broken.BrokenTracker}\n")
     result = train("--config-dir=conf", "tracking=broken", cwd=tmp_path)
     assert result.returncode == 1
     assert "ZeroDivisionError" in result.stderr

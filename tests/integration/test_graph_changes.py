@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from framework import load_run
-from tests.integration.command import train
+from tests.support.command import train
 
 EXPERIMENT = """# @package _global_
 name: pair
 graph:
   theta: {evidence: [x]}
-  x: {parents: [theta], simulator: {_target_: tests.toy_simulators.add_noise}, observed: observed.npy}
+  x: {parents: [theta], simulator: {_target_: tests.support.toy_simulators.add_noise}, observed: observed.npy}
 priors:
   theta: {_target_: framework.priors.Normal, mean: [0, 0], std: [1, 1]}
 """
 ALPHA = (
-    "+graph.alpha={parents: [theta], evidence: [x, theta], simulator: {_target_: tests.toy_simulators.add_noise_torch},"
-    "backend: torch}"
+    "+graph.alpha={parents: [theta], evidence: [x, theta],"
+    " simulator: {_target_: tests.support.toy_simulators.add_noise_torch}, backend: torch}"
 )
 
 

@@ -13,8 +13,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.integration.command import ROOT, environment
-from tests.integration.slow_project import OVERRIDES, SlowProject, same_run
+from tests.support.command import ROOT, environment
+from tests.support.slow_project import OVERRIDES, SlowProject, same_run
 
 pytestmark = pytest.mark.slow
 

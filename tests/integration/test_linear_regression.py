@@ -13,7 +13,7 @@ import torch
 from experiments.linear_regression import train as example
 from framework.checkpoint import CheckpointStore
 from framework.runtime import Guard
-from tests.integration.command import ROOT, environment
+from tests.support.command import ROOT, environment
 
 SLOWLY = """
 import runpy, sys, time

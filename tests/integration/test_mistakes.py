@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from tests.integration import fuzz
-from tests.integration.command import run, train
 from tests.integration.fuzz import BASE, Line
+from tests.support.command import run, train
 
 NUM_LINES, NUM_PARTS = 1000, 20
 

@@ -14,7 +14,7 @@ import pytest
 
 from framework import load_run
 from framework.diff import kept_beside
-from tests.integration.command import ROOT, TINY, environment, run
+from tests.support.command import ROOT, TINY, environment, run
 
 BIN = Path(sys.executable).parent
 SECTION = (ROOT / "README.md").read_text().partition("## Your own simulator\n")[2].partition("\n## ")[0]

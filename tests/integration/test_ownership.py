@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from tests.integration.command import run
-from tests.integration.slow_project import SlowProject
+from tests.support.command import run
+from tests.support.slow_project import SlowProject
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import socket
 import numpy as np
 import pytest
 
-from tests.integration.command import cold_start
-from tests.integration.recording import RecordingProject, lay_out, saved_steps, together, trained_alone
-from tests.integration.slow_project import handlers_are_installed, same_run, until
+from tests.support.command import cold_start
+from tests.support.recording import RecordingProject, lay_out, saved_steps, together, trained_alone
+from tests.support.slow_project import handlers_are_installed, same_run, until
 
 USR2, TERM, KILL = (str(int(number)) for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGKILL))
 

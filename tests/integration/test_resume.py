@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.integration.command import TINY, run, warm_start
+from tests.support.command import TINY, run, warm_start
 
 SIMULATOR = """
 def simulate(z, rng, noise=0.1):

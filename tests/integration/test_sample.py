@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from framework import load_run
-from tests.integration.command import run, train
+from tests.support.command import run, train
 
 KINDS = ("posterior", "predictive")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import cold_start, warm_start
-from tests.integration.slow_project import PHASES, SlowProject, is_alive, same_run, until
+from tests.support.command import cold_start, warm_start
+from tests.support.slow_project import PHASES, SlowProject, is_alive, same_run, until
 
 STOPS = {
     signal.SIGTERM: (99, "Terminated"),

@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from tests.fake_wandb import FakeWandb
-from tests.integration.command import train
-from tests.integration.slow_project import SlowProject
+from tests.support.command import train
+from tests.support.fake_wandb import FakeWandb
+from tests.support.slow_project import SlowProject
 
 WANDB = ["tracking=[jsonl,wandb]", "tracking.wandb.mode=online"]
 

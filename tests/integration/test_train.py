@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from framework import load_run
-from tests.integration.command import TINY, cold_start, run, train, warm_start
-from tests.integration.slow_project import same_arrays
+from tests.support.command import TINY, cold_start, run, train, warm_start
+from tests.support.slow_project import same_arrays
 
 
 @pytest.fixture(scope="module")

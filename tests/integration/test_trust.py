@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from framework.rundir.directory import RunDirectory
-from tests.integration.command import TINY, run, train, warm_start
-from tests.toy_run import begin
+from tests.support.command import TINY, run, train, warm_start
+from tests.support.toy_run import begin
 
 PLANTED = ["~priors.z", "+priors.z={_target_: subprocess.check_call, args: [touch, called]}"]
 

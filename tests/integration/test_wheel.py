@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import ROOT, TINY
+from tests.support.command import ROOT, TINY
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from tests.integration.command import TINY
 from tests.slurm.cluster import wait_for
+from tests.support.command import TINY
 
 SIMULATOR = """
 import os

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.integration.recording import NUM_STEPS, OVERRIDES, RecordingProject, trained_alone
-from tests.integration.slow_project import same_run
 from tests.slurm.cluster import wait_for
 from tests.slurm.project import URGENT
+from tests.support.recording import NUM_STEPS, OVERRIDES, RecordingProject, trained_alone
+from tests.support.slow_project import same_run
 
 SCRIPT = f"""#!/usr/bin/env bash
 #SBATCH --requeue --open-mode=append --output=%x.out
