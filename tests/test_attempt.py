@@ -1,4 +1,4 @@
-"""An attempt's life: it owns the directory, records what happens, and asks for the next one where it ends early."""
+"""An attempt: it owns the directory, records what happens, and asks for another attempt if it ends early."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Files that somebody else may have prepared, and file systems that fail."""
+"""Files that another user may have prepared, and file systems that fail."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Large libraries load unseen by the garbage collector, which is at work again afterwards."""
+"""Large libraries are imported with the garbage collector off, and it is on again afterwards."""
 
 import gc
 

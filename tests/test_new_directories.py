@@ -1,4 +1,4 @@
-"""Directories that were made for a command go again if nothing has come of it."""
+"""Directories made for a command that fails are removed again."""
 
 import pytest
 

@@ -1,3 +1,5 @@
+"""Random numbers are a function of the seed and a path, and leave the caller's generators alone."""
+
 import random
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""A run outlives the terminal and the pipe that it writes to."""
+"""A run outlives the terminal and the pipe that it prints to."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What a state may hold: it comes back as it was, in type and bits, or the first save refuses it by its path."""
+"""What a state may hold: it is restored with the same types and bits, or the first save refuses it by its path."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""What can be told of checkpoints from their manifests and JSON, without torch."""
+"""What manifests and JSON tell about checkpoints without importing torch."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What two checkpoints have in common is not lost in both: no file is shared, and the one helps out the other."""
+"""Damage to data that two checkpoints have in common never loses both: no file is shared, and one repairs the other."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Generations on disk: whole or not at all, checked when read, the older ones kept until then."""
+"""Generations on disk: complete or absent, verified when read, and older ones kept until the new one is complete."""
 
 import json
 import os

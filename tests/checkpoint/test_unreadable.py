@@ -1,4 +1,4 @@
-"""What the file system does not give is not damaged: it may come back, and nobody is told to give it up."""
+"""A checkpoint that cannot be read at the moment is not called damaged, and users are not told to discard it."""
 
 import errno
 import os

@@ -1,3 +1,5 @@
+"""Durations as people and schedulers write them: what is read, what is refused, and how they are written."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

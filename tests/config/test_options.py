@@ -1,4 +1,4 @@
-"""An option that the command line chooses, and an experiment's own block for the same."""
+"""An option chosen on the command line, and an experiment's own block for the same group."""
 
 import pytest
 from hydra import compose, initialize_config_dir

@@ -1,4 +1,4 @@
-"""Override strings: one reader of them, which nothing that a record holds can surprise."""
+"""Override strings are parsed in one place, and no value from a record can break the parser."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""loop.compile=true: the same training, faster; what was compiled is kept; a clear word where it cannot work."""
+"""loop.compile=true: the same training, faster; compiled code is kept; a clear error where it cannot work."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whole commands, with any one call on the run directory failed, or killed there: told in a line, and nothing lost."""
+"""Whole commands with any one call on the run directory failed, or killed there: a one-line error, and nothing lost."""
 
 import errno
 import importlib

@@ -1,4 +1,4 @@
-"""Run directories that anything may have been done to: commands tell of it, change nothing, and spare the others."""
+"""Run directories damaged at random: commands report the damage, change nothing, and leave the other runs alone."""
 
 import stat
 

@@ -1,4 +1,4 @@
-"""Whatever a run directory holds, no command writes outside of it, and nothing that it names is run."""
+"""Whatever a run directory holds, no command writes outside it, and nothing that it names is run."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""An owner that stands still at any call while it saves, and goes on when the run has become another's."""
+"""An owner that is suspended at any call of a save, and wakes up after another process has taken over the run."""
 
 import os
 from dataclasses import replace

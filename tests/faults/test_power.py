@@ -1,4 +1,4 @@
-"""The model of a disk: what a power cut must leave, and what it may."""
+"""The model of a disk: what a power cut must keep, and what it may lose."""
 
 import os
 import random

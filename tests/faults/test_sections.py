@@ -1,4 +1,4 @@
-"""Each call of each piece of work on a run directory: killed there, failed, and the power cut."""
+"""Each call of each operation on a run directory: killed there, failed there, and with a power cut."""
 
 import pytest
 

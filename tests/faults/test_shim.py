@@ -1,4 +1,4 @@
-"""The shim itself: what it counts, what it does there, and that it leaves no process behind."""
+"""The shim: which calls it counts, what it does there, and that it leaves no process behind."""
 
 import ctypes
 import errno

@@ -1,3 +1,5 @@
+"""Observations and true values from files: every format, and files that do not fit, named with their key."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The graph of nodes: their order, what each is trained on, and mistakes in its configuration."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Simulation-based calibration and expected coverage: an exact posterior passes, a wrong one fails."""
+
 import numpy as np
 import pytest
 import torch

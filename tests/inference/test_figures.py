@@ -1,4 +1,4 @@
-"""What the figures of a report are made of: after a draw, no text lies on another."""
+"""The figures of a report: once drawn, no text overlaps another."""
 
 import itertools
 

@@ -1,3 +1,5 @@
+"""The report: its figures, its numbers and the page, also for degenerate posteriors."""
+
 import json
 import os
 import re

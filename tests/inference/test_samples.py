@@ -1,4 +1,4 @@
-"""Samples on disk: whole, durable, and read for what they are."""
+"""Samples on disk: complete, durable, and validated when they are read."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""What takes minutes: two hundred interruptions at random moments, and an allocation that ends.
+"""Two hundred interruptions at random moments, and an allocation that ends: the same run as without them.
 
 A failure names its seed and tells every attempt; `scripts/test -m campaign -k flow-3` makes the same choices again.
 """

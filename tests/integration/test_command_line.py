@@ -1,4 +1,4 @@
-"""What the command line tells without running anything."""
+"""What the command line prints without running anything."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What goes wrong ends with the documented exit code and a message that says what to do, and loses nothing."""
+"""Every failure ends with its documented exit code and a message that says what to do, and loses nothing."""
 
 import resource
 import shutil

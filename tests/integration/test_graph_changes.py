@@ -1,4 +1,4 @@
-"""A run whose graph gets another node, and loses it again."""
+"""A resumed run whose graph gains a node, and loses it again."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A user's own simulator: the README's section as it is written, and however else a command may be started there."""
+"""A user's own simulator: the README's section as written, and every other way to start a command there."""
 
 import json
 import os

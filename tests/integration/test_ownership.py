@@ -1,4 +1,4 @@
-"""Two processes and one run directory, and what is told of them."""
+"""Two processes in one run directory: one owns it, and the other is refused with a reason."""
 
 import json
 import os

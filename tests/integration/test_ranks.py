@@ -1,4 +1,4 @@
-"""Several processes that train one run: same batches, one writer, and a stop that all agree on."""
+"""Several processes that train one run: the same batches, one writer, and a stop that all take at the same step."""
 
 import signal
 import socket

@@ -1,4 +1,4 @@
-"""The real command with an experiment tracker."""
+"""The real command with W&B: an interrupted run is one run there; offline, the default, needs no network."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""`python -m framework.train` from the first simulation to the report, and on from what is there."""
+"""`python -m framework.train` from the first simulation to the report, and started again in the same directory."""
 
 import json
 import re

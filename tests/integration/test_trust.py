@@ -1,4 +1,4 @@
-"""The commands on a run directory that a stranger has written: none of them runs what it names."""
+"""The commands on an untrusted run directory: none of them runs the code that it names."""
 
 import shutil
 from pathlib import Path

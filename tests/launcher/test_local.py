@@ -1,4 +1,4 @@
-"""Sweeps as processes of this machine: the path of the cluster, through submitit, with a task that takes no time."""
+"""Sweeps as processes on this machine: the path of the cluster, through submitit, with a task that takes no time."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The folder of a job says what the command line has set, whatever the order."""
+"""A job's folder is named after the overrides of its command line, whatever their order."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is left of a sweep: table, best run, CSV and the page."""
+"""The results of a sweep: table, best run, CSV and the page."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""What is submitted to Slurm, and what is told about it. The commands of Slurm are fakes."""
+"""What is submitted to Slurm, and what is reported about it; the commands of Slurm are fakes."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Searches by Optuna: the real sweeper, launcher and study; tasks that take no time, and once real runs."""
+"""Searches by Optuna: the real sweeper, launcher and study; with tasks that take no time, and once with real runs."""
 
 import csv
 import json

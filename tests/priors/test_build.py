@@ -1,4 +1,4 @@
-"""Building priors from config blocks, and what is said about bad ones."""
+"""Building priors from config blocks, and the errors for bad ones."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Distributions of torch as priors."""
+"""torch distributions as priors."""
 
 import math
 from functools import partial

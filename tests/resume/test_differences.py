@@ -1,4 +1,4 @@
-"""The difference of two configurations, and what each resume class makes of it: over every key of the schema."""
+"""The differences of two configurations, and how each resume class treats them, for every key of the schema."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""How an attempt begins: refused, consented to, requeued, rebuilt; without building a model."""
+"""How an attempt starts: refused, consented to, requeued or rebuilt, without building a model."""
 
 import json
 import shlex

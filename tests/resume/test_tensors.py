@@ -1,4 +1,4 @@
-"""Which weights a changed configuration has no place for, found without building them."""
+"""The weights that do not fit a changed configuration are found without building them."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The record of an attempt, and of one that died."""
+"""The record of an attempt, also of one that was killed."""
 
 import errno
 import json

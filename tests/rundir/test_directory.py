@@ -1,4 +1,4 @@
-"""Beginning with what another run has."""
+"""Starting a run from the files of another."""
 
 import errno
 import os

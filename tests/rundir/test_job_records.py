@@ -1,4 +1,4 @@
-"""What launchers record with runs and sweeps: checked when it is read, and never obeyed where it is damaged."""
+"""The records that launchers leave with runs and sweeps: checked when read, never trusted where damaged."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Directories that another host has written, as this one sees them a little later."""
+"""Directories that another host has written, which this one sees with a delay."""
 
 import logging
 import os

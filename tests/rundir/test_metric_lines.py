@@ -1,4 +1,4 @@
-"""The lines of metrics.jsonl: what has changed or is lost does not pass for what was written."""
+"""The lines of metrics.jsonl: changed or lost lines are detected."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""How far a run is and the loss it is compared by: one definition, from the files of its directory."""
+"""The progress of a run and the loss it is compared by: one definition, from the files in its directory."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a run is, where its records are damaged, lost, of wrong types or somebody else's."""
+"""What is known of a run whose records are damaged, lost, of the wrong type or another user's."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where runs stand, from the files that they leave."""
+"""The state of runs, read from the files in their directories."""
 
 import errno
 import json

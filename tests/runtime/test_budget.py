@@ -1,4 +1,4 @@
-"""Where the end of an allocation is known from: recorded answers of each scheduler, replayed by programs on PATH."""
+"""When the allocation ends: recorded answers of each scheduler, replayed by programs on PATH."""
 
 import json
 import logging

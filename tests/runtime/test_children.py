@@ -1,4 +1,4 @@
-"""Processes that multiprocessing starts while a guard is open: the signals of a job are their parent's business."""
+"""Processes that multiprocessing starts while a guard is open: only their parent handles the job's signals."""
 
 import inspect
 import itertools

@@ -1,4 +1,4 @@
-"""The last moments of a process whose guard has closed, and what becomes of scripts that go on."""
+"""Signals after a guard has closed: at the end of a process, and in scripts that continue."""
 
 import random
 import re

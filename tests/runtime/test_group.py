@@ -1,4 +1,4 @@
-"""What several processes of one run take for the loss of one of them."""
+"""Several processes of one run: losing one is an error of one line, and a script's own process group is used."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, told from the environment of who has started it."""
+"""The rank of this process, read from the environment that its launcher has set."""
 
 import pytest
 

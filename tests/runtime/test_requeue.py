@@ -1,4 +1,4 @@
-"""What a stopped run asks of Slurm: recorded answers, replayed by programs on PATH."""
+"""How a stopped run asks Slurm for another attempt: recorded answers, replayed by programs on PATH."""
 
 import os
 import re

@@ -1,3 +1,5 @@
+"""One block of simulations: how simulators are called, and what happens to draws that fail."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Simulating once more, for nodes that the stored simulations lack."""
+"""Simulating again for nodes that the stored simulations lack."""
 
 import numpy as np
 import pytest

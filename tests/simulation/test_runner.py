@@ -1,3 +1,5 @@
+"""The simulation phase: the same simulations whatever the shards, workers and interruptions."""
+
 import itertools
 from contextlib import suppress
 

@@ -1,3 +1,5 @@
+"""Stored and imported simulations: complete and durable; what is damaged is set aside and simulated again."""
+
 import errno
 import json
 import os

@@ -1,3 +1,5 @@
+"""Worker processes of the simulation phase: none outlives its parent, and none dies unnoticed."""
+
 import os
 import signal
 import time

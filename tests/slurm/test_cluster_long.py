@@ -1,4 +1,4 @@
-"""`scripts/slurm-cluster` itself."""
+"""`scripts/slurm-cluster up` completes what an earlier one that was killed has started."""
 
 import shutil
 import subprocess

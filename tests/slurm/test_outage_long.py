@@ -1,4 +1,4 @@
-"""What a live cluster loses: its controller, the daemon of a node, a whole node."""
+"""A live cluster that loses its controller, the daemon of a node, or a whole node."""
 
 import os
 import signal

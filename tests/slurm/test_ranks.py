@@ -1,4 +1,4 @@
-"""One run on two nodes of a live cluster, preempted there and gone on with by a single task."""
+"""One run on two nodes of a live cluster, preempted there and resumed by a single task."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Plain sbatch scripts at the time limit of a live cluster, in minutes, and other ways to another attempt."""
+"""Plain sbatch scripts at the time limit of a live cluster, in minutes, and other ways to get another attempt."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Metrics on disk and what is shown of them."""
+"""Metrics on disk, and what the console shows of them."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""W&B through its real SDK, against a server on this machine: each step arrives exactly once, whatever happens."""
+"""W&B through its real SDK, against a server on this machine: each step arrives exactly once, despite interruptions."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A checkpoint restored under other settings: what changed is changed, what was learnt is kept."""
+"""A checkpoint restored under other settings: the new settings apply, and what was learned is kept."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""A node's files in a checkpoint that somebody else has written: a word on which is wrong, never a traceback."""
+"""A node's files in a checkpoint from an untrusted source: the error names the file, without a traceback."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""One node's training in a run: what is left when it ends well, is stopped, or fails."""
+"""Training one node of a run: what is on disk after it finishes, is stopped, or fails."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""What must survive of a node's training: one state, also where several processes have a part of it each."""
+"""The state of a node's training is one, also where several processes hold parts of it."""
 
 import copy
 

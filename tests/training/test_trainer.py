@@ -1,4 +1,4 @@
-"""The training loop: what it minimises, when it ends, and that it can be stopped and continued exactly."""
+"""The training loop: what it minimises, when it ends, and that it can be stopped and resumed exactly."""
 
 import numpy as np
 import pytest

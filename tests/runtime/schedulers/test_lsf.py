@@ -1,4 +1,4 @@
-"""What a stopped run asks of LSF: what IBM documents, replayed by programs on PATH."""
+"""How a stopped run asks LSF for another attempt: what IBM documents, replayed by programs on PATH."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""What a stopped run asks of PBS: what OpenPBS and Torque document, replayed by programs on PATH."""
+"""How a stopped run asks PBS for another attempt: what OpenPBS and Torque document, replayed by programs on PATH."""
 
 import json
 import os

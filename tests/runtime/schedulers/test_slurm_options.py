@@ -1,4 +1,4 @@
-"""What a follow-up job takes over of the options that its predecessor was given on the command line."""
+"""Which sbatch options of a job are passed on to its follow-up job."""
 
 import pytest
 
