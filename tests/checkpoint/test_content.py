@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as np_st
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
-from framework.checkpoint import CheckpointStore, CheckpointWriter, Snapshot, StateError, arrays
+from framework.checkpoint import CheckpointStore, CheckpointWriter, Snapshot, StateError, numpy_arrays
 from framework.checkpoint.durable_file import DIGEST
 from framework.errors import CheckpointError
 from framework.records import encode
@@ -480,7 +480,7 @@ class Call:
     ids=str,
 )
 def test_an_array_that_was_tampered_with_is_refused(tmp_path, arguments):
-    store = as_landed(tmp_path, {"a": Call(arrays.rebuild, *arguments)})
+    store = as_landed(tmp_path, {"a": Call(numpy_arrays.rebuild, *arguments)})
     newest = store.latest()
     try:
         read = newest.load("state.pth")["a"]
@@ -505,7 +505,7 @@ def test_a_file_that_is_none_of_torchs_is_refused_even_if_its_digest_is_right(tm
 
 integers = st.integers(-(2**2031) + 1, 2**2031 - 1)
 numpy_dtypes = st.sampled_from(NUMPY_CODES).map(np.dtype)
-numpy_arrays = st.tuples(numpy_dtypes, st.sampled_from("<>")).flatmap(
+numpy_values = st.tuples(numpy_dtypes, st.sampled_from("<>")).flatmap(
     lambda pair: np_st.arrays(pair[0].newbyteorder(pair[1]), np_st.array_shapes(min_dims=0, min_side=0, max_side=3))
 )
 numpy_numbers = numpy_dtypes.flatmap(lambda dtype: np_st.arrays(dtype, 1)).map(lambda array: array[0])
@@ -523,7 +523,7 @@ contents = st.recursive(
     | st.binary()
     | st.complex_numbers()
     | st.sets(st.text() | integers)
-    | numpy_arrays
+    | numpy_values
     | numpy_numbers
     | tensors,
     lambda items: (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from framework.checkpoint import CheckpointStore, Generation, whole
+from framework.checkpoint import CheckpointStore, Generation, verified_files
 from framework.errors import DamagedError
 
 NAMES = [f"{node}/{name}" for node in "zy" for name in ("model.pth", "model_best.pth", "checkpoint.json")]
@@ -20,13 +20,13 @@ def files(value):
 @pytest.fixture
 def hashed(monkeypatch):
     """Count how often each file is hashed."""
-    counts, true = Counter(), whole.digest
+    counts, true = Counter(), verified_files.digest
 
     def digest(descriptor):
         counts[str(Path(f"/proc/self/fd/{descriptor}").readlink())] += 1
         return true(descriptor)
 
-    monkeypatch.setattr(whole, "digest", digest)
+    monkeypatch.setattr(verified_files, "digest", digest)
     return counts
 
 
