@@ -7,7 +7,7 @@ from typing import Any, Literal
 from framework.config.resume_class import INSTRUCTIONS, resume_class
 from framework.config.schema import FREE, SHAPE, ResumeClass
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 Verdict = Literal["", "refused", "allowed", "ignored"]
 
 
@@ -23,7 +23,7 @@ ABSENT = _Absent()
 class Change:
     """One key whose value differs, what that means for the run, and where both values come from."""
 
-    path: Path
+    path: KeyPath
     kind: ResumeClass
     old: Any
     new: Any
@@ -54,7 +54,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     return sorted(changes, key=lambda change: rank(change.kind))
 
 
-def _kind(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> ResumeClass:
+def _kind(path: KeyPath, old: Mapping[str, Any], new: Mapping[str, Any]) -> ResumeClass:
     if is_whole_node(path) and (node_of(old, path) is None or node_of(new, path) is None):
         return FREE  # what it changes for the nodes that stay shows in keys of theirs
     kind = resume_class(path)
@@ -64,12 +64,12 @@ def _kind(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> ResumeC
     return kind
 
 
-def is_whole_node(path: Path) -> bool:
+def is_whole_node(path: KeyPath) -> bool:
     """Tell whether `path` is that of a node, or of its prior."""
     return len(path) == 2 and path[0] in ("graph", "priors")
 
 
-def node_of(config: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
+def node_of(config: Mapping[str, Any], path: KeyPath) -> Mapping[str, Any] | None:
     """Return the node in `config` that `path` is about, or None where there is none."""
     node: Mapping[str, Any] | None = config["graph"].get(path[1])
     return node
@@ -80,7 +80,7 @@ def _is_drawn(node: str, config: Mapping[str, Any]) -> bool:
     return from_file or node in config["priors"] or config["graph"][node]["simulator"] is not None
 
 
-def _walk(old: Any, new: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:
+def _walk(old: Any, new: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any, Any]]:
     """Yield (path, old, new) of every element that differs."""
     if _is_group(old, new) and not _is_node(old, new, path):
         old, new = _mapping(old), _mapping(new)
@@ -92,7 +92,7 @@ def _walk(old: Any, new: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:
         yield path, old, new
 
 
-def _walk_lists(old: list[Any], new: list[Any], path: Path) -> Iterator[tuple[Path, Any, Any]]:
+def _walk_lists(old: list[Any], new: list[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any, Any]]:
     from deepdiff import DeepDiff  # takes longer to load than most diffs to make
     from deepdiff.helper import NotPresent
 
@@ -109,7 +109,7 @@ def _is_group(old: Any, new: Any) -> bool:
     return bool(both) and all(isinstance(value, Mapping) for value in both)
 
 
-def _is_node(old: Any, new: Any, path: Path) -> bool:
+def _is_node(old: Any, new: Any, path: KeyPath) -> bool:
     """Tell whether a node is there in one of the two only: that is one change, not one for each of its keys."""
     return is_whole_node(path) and (old is ABSENT or new is ABSENT)
 
