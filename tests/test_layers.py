@@ -64,6 +64,7 @@ TO_RENAME = {
     "summary",
 }
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+TESTS = Path(__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
@@ -124,6 +125,12 @@ def test_a_file_name_occurs_once_or_always_for_the_same_job():
     wrong = [paths for name, paths in several.items() if name not in SAME_JOB.keys() | TO_RENAME]
     assert not wrong, f"rename all but one, or give a reason in SAME_JOB: {wrong}"
     assert not SAME_JOB.keys() - several.keys()
+
+
+def test_tests_lie_in_the_folders_of_what_they_test():
+    folders = {path.parent.relative_to(TESTS) for path in TESTS.rglob("test_*.py")} - {Path()}
+    packages = {folder for folder in folders if folder.parts[0] not in {"faults", "integration", "slurm"}}
+    assert not [str(folder) for folder in packages if not (ROOT / folder / "__init__.py").is_file()]
 
 
 def test_no_file_is_longer_than_a_reader_keeps_in_mind():
