@@ -37,32 +37,10 @@ LAYERS = [
     },
 ]
 SAME_JOB = {  # names that several files may have: why a reader who knows one of them knows the others
+    "store": "keeps what a run has made, in files that are committed one by one, in checkpoint/ and simulation/",
+    "worker": "what a process beside the main one does, in simulation/ and training/",
 }
-TO_RENAME = {
-    "arrays",
-    "build",
-    "diff",
-    "directory",
-    "draw",
-    "errors",
-    "files",
-    "follow",
-    "given",
-    "job",
-    "manifest",
-    "node",
-    "owner",
-    "parallel",
-    "plan",
-    "policy",
-    "report",
-    "requeue",
-    "rng",
-    "slurm",
-    "status",
-    "store",
-    "summary",
-}
+TO_RENAME = {"job", "manifest", "plan", "report", "slurm", "summary"}
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 TESTS = Path(__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
