@@ -359,19 +359,19 @@ def test_json_gives_back_what_it_is_given(tmp_path):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_json_would_change_is_refused_in_files_and_in_facts(tmp_path, value, message):
+def test_what_json_would_change_is_refused_in_files_and_in_metadata(tmp_path, value, message):
     store = CheckpointStore(tmp_path)
     with CheckpointWriter(store) as writer:
         for call in (store.commit, writer.save, writer.prepare):
             with pytest.raises(StateError, match=rf"^z/a\.json: best {message}"):
                 call({"z/a.json": {"best": value}}, {})
-            with pytest.raises(StateError, match=rf"^facts: run\.best {message}"):
+            with pytest.raises(StateError, match=rf"^metadata: run\.best {message}"):
                 call({}, {"run": {"best": value}})
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["files", DIGEST])
-def test_facts_cannot_take_the_manifests_own_names(tmp_path, name):
+def test_metadata_cannot_take_the_manifests_own_names(tmp_path, name):
     with pytest.raises(StateError, match=f"metadata: {name} is what the manifest itself says"):
         CheckpointStore(tmp_path).commit({}, {name: 1})
 

@@ -115,7 +115,7 @@ def test_one_that_looks_for_the_others_can_be_stopped(project):
     until(lambda: handlers_are_installed(process), process)
     process.send(signal.SIGTERM)
     result = process.wait()
-    assert result.returncode == 99 and "while looking for the other processes" in result.stderr
+    assert result.returncode == 99 and "while connecting to the other processes" in result.stderr
 
 
 def test_when_rank_0_is_killed_the_others_end(project):
