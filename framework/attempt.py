@@ -19,7 +19,7 @@ from framework.rundir.begin import begin_run
 from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import read_progress
 from framework.rundir.saved_work import saved_state
-from framework.runtime import DistributedContext, Guard, Policy, Requeue, StopReason
+from framework.runtime import DistributedContext, Guard, Policy, Requeuer, StopReason
 from framework.runtime.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -99,9 +99,9 @@ class Attempt:
         record = plan.attempt_record(device, self._setup.num_epochs, self._distributed.world_size)
         return self._directory.start_attempt(record, self._lease.before.last_sign if self._lease.before else 0.0)
 
-    def _make_requeue(self, runtime: RuntimeConfig) -> Requeue:
+    def _make_requeue(self, runtime: RuntimeConfig) -> Requeuer:
         launcher = self._guard.previous_handler(signal.SIGUSR2)
-        return Requeue(runtime.requeue, self._directory.attempts_dir / "stuck", launcher, runtime.exit_code)
+        return Requeuer(runtime.requeue, self._directory.attempts_dir / "stuck", launcher, runtime.exit_code)
 
     def _ask_for_next(self, reason: StopReason) -> None:
         """Ask for it, if the stop calls for one; raises `StuckError` if this one and the last brought nothing new."""

@@ -20,13 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 from framework.config.overrides import Override, is_override, last_of
 from framework.config.run_location import check_directory
 from framework.config.target import suggest
+from framework.environment import SHOW_TRACEBACK
 from framework.errors import ConfigError, FrameworkError, disk_advice, printable
 from framework.files import TRANSIENT
 from framework.new_directories import NewDirectories, refuse_links
 from framework.paths import CONF_DIR, work_in
 from framework.streams import outlive_terminal
-
-_SHOW_TRACEBACK = "FRAMEWORK_TRACEBACK"  # set to 1 to see where a message comes from
 
 _new_directories: list[NewDirectories] = []
 
@@ -53,7 +52,7 @@ def run_command(main: Callable[[], Any]) -> None:
     """Run a Hydra `main`; a mistake in the command line becomes one message and exit code 2."""
     outlive_terminal()
     work_in(Path.cwd())
-    show_traceback = os.environ.get(_SHOW_TRACEBACK) == "1"
+    show_traceback = os.environ.get(SHOW_TRACEBACK) == "1"
     ArgumentParser.error = _refuse_option  # type: ignore[method-assign,assignment]
     sys.argv[1:] = options_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints the error itself and exits with 1 whatever it was
@@ -99,7 +98,7 @@ def exit_codes() -> Iterator[None]:
 
     What the user can mend is shown as its message alone, anything else with its traceback.
     """
-    show_traceback = os.environ.get(_SHOW_TRACEBACK) == "1"
+    show_traceback = os.environ.get(SHOW_TRACEBACK) == "1"
     try:
         yield
     except FrameworkError as error:

@@ -17,7 +17,7 @@ from framework.rundir.attempts import AttemptFile
 from framework.rundir.directory import RunDirectory
 from framework.rundir.run_record import CONFIG_FILE, CheckpointInfo
 from framework.rundir.timestamps import now
-from framework.runtime import DistributedContext, Guard, Stopped, StopReason, deaf, process_start
+from framework.runtime import DistributedContext, Guard, Stopped, StopReason, check_signal_delivery, process_start
 from framework.simulation import (
     SimulationStore,
     changed_nodes,
@@ -65,7 +65,7 @@ class Run:
         if not self.graph.is_observed:
             log.info("No observation: the posterior is trained and checked, and sampled later")
         log.info(self.setup.budget)
-        if problem := deaf():
+        if problem := check_signal_delivery():
             log.warning("⚠ %s", problem)
         try:
             return self._go()

@@ -32,6 +32,7 @@ LAYERS = [
         "paths",
         "device",
         "imports",
+        "environment",
         "streams",
         "__init__",
     },
@@ -71,7 +72,13 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(path):
 def test_runtime_and_checkpoint_import_nothing_of_the_rest(part):
     for path in (ROOT / part).rglob("*.py"):
         text = path.read_text().replace("framework.config.duration", "")  # how durations are written
-        assert set(re.findall(r"(?:from|import) framework\.(\w+)", text)) <= {part, "errors", "files", "records"}, path
+        assert set(re.findall(r"(?:from|import) framework\.(\w+)", text)) <= {
+            part,
+            "environment",
+            "errors",
+            "files",
+            "records",
+        }, path
 
 
 def test_nothing_imports_the_experiments():

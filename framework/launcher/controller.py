@@ -8,8 +8,9 @@ from typing import Any
 
 from submitit.local import local
 
+from framework.environment import REQUEUED
+
 _RESUMABLE = 99
-_REQUEUED = "FRAMEWORK_REQUEUED"  # tells the run that it goes on for an earlier process of the same job
 
 
 class Controller(local.Controller):
@@ -28,7 +29,7 @@ class Controller(local.Controller):
         if self.is_told:
             sys.exit(_RESUMABLE)
         super().start_tasks()
-        os.environ[_REQUEUED] = "1"  # for those that are started after these
+        os.environ[REQUEUED] = "1"  # for those that are started after these
         if self.is_told:
             super()._forward_signal(signal.SIGTERM)
 

@@ -13,13 +13,13 @@ from typing import Any
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
+from framework.environment import REQUEUE_FILE
 from framework.errors import ConfigError, FrameworkError
 from framework.launcher.config import SlurmConfig
 from framework.launcher.job import Job
 from framework.launcher.ticket import Ticket, write_ticket
 from framework.launcher.uninterrupted import uninterrupted
-from framework.runtime.requeue import SCRIPT_FILE
-from framework.runtime.schedulers.slurm_job import ID_IN_SCRIPT
+from framework.runtime.schedulers.slurm import ID_IN_SCRIPT
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ _CPUS = '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_C
 # Not all clusters hold jobs to their processors, and threads that wait for each other's slow them down many times.
 _SHARE = "$((${SLURM_CPUS_ON_NODE:-1} / ${SLURM_NTASKS_PER_NODE:-1}))"
 _THREADS = f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-${{SLURM_CPUS_PER_TASK:-{_SHARE}}}}}"
-_SCRIPT_FILE = f"export {SCRIPT_FILE}={{folder}}requeue-{ID_IN_SCRIPT.replace('{', '{{').replace('}', '}}')}"
+_SCRIPT_FILE = f"export {REQUEUE_FILE}={{folder}}requeue-{ID_IN_SCRIPT.replace('{', '{{').replace('}', '}}')}"
 _KEEP_CODE = "rc=$?"
 _ASK = f"for _ in 1 2 3 4 5; do scontrol requeue {ID_IN_SCRIPT} && break; sleep 5; done"  # a controller may restart
-_REQUEUE = [f'if [ -e "${SCRIPT_FILE}" ]; then rm "${SCRIPT_FILE}"; {_ASK}; fi', "exit $rc"]
+_REQUEUE = [f'if [ -e "${REQUEUE_FILE}" ]; then rm "${REQUEUE_FILE}"; {_ASK}; fi', "exit $rc"]
 _NOT_FLAGS = {  # of SlurmConfig; the others are options of sbatch by their own names
     "time", "signal_lead", "nodes", "tasks_per_node", "job_name", "setup", "teardown", "srun_args", "python",
     "container_prefix", "array_parallelism", "additional_parameters", "wait", "retry_failed",

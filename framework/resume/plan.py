@@ -33,7 +33,7 @@ from framework.rundir.attempts import AttemptRecord
 from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import saved_progress
 from framework.rundir.run_record import RunRecord
-from framework.runtime.job import job_id, start_number
+from framework.runtime.schedulers import job_id, start_number
 from framework.versions import git_commit, versions
 
 log = logging.getLogger(__name__)

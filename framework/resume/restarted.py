@@ -4,11 +4,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from framework.environment import REQUEUED
 from framework.rundir.attempts import Attempts
-from framework.runtime.job import job_id, start_number
 from framework.runtime.lease import read_lease
-
-REQUEUED = "FRAMEWORK_REQUEUED"  # set to 1 by whoever starts the same job again outside of Slurm
+from framework.runtime.schedulers import job_id, start_number
 
 
 def is_requeued(run_dir: Path, attempts: Attempts, environment: Mapping[str, str] = os.environ) -> bool:

@@ -6,8 +6,8 @@ from framework.runtime.distributed import DistributedContext
 from framework.runtime.guard import Guard
 from framework.runtime.policy import Policy, Save, Stopped, StopReason
 from framework.runtime.process import process_start
-from framework.runtime.requeue import Requeue
-from framework.runtime.schedulers.slurm_job import deaf
+from framework.runtime.requeue import Requeuer
+from framework.runtime.schedulers import check_signal_delivery
 
 __all__ = [
     "Budget",
@@ -15,11 +15,11 @@ __all__ = [
     "DistributedContext",
     "Guard",
     "Policy",
-    "Requeue",
+    "Requeuer",
     "Save",
     "StopReason",
     "Stopped",
+    "check_signal_delivery",
     "connect_processes",
-    "deaf",
     "process_start",
 ]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from framework.config.duration import format_duration, parse_duration
 from framework.runtime.process import process_start
-from framework.runtime.schedulers import SCHEDULERS, Reading, Scheduler
+from framework.runtime.schedulers import SCHEDULERS, Scheduler
+from framework.runtime.schedulers.time_estimate import TimeEstimate
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class BudgetReader:
             return None
         start, since = self._start(SCHEDULERS)
         seconds = float(self.wall_clock_budget)
-        end = Reading(f"your setting, counted from {since}", f"{seconds:g} s", start + seconds)
+        end = TimeEstimate(f"your setting, counted from {since}", f"{seconds:g} s", start + seconds)
         return Budget(start, start + seconds, end.source) if self._is_plausible(end) else None
 
     def describe(self, budget: Budget | None, margin_seconds: float) -> str:
@@ -74,22 +75,22 @@ class BudgetReader:
 
     def _of_scheduler(self, fresh: bool) -> Budget | None:
         for scheduler in SCHEDULERS:
-            for reading in scheduler.ends(self._environment, fresh):
-                if self._is_plausible(reading, fresh):
-                    assert reading.time is not None
-                    return Budget(self._start([scheduler])[0], reading.time, reading.source)
+            for estimate in scheduler.end_times(self._environment, fresh):
+                if self._is_plausible(estimate, fresh):
+                    assert estimate.time is not None
+                    return Budget(self._start([scheduler])[0], estimate.time, estimate.source)
         return None
 
     def _start(self, schedulers: Iterable[Scheduler]) -> tuple[float, str]:
         """Return the allocation's start and who tells it; failing that, this process's."""
         now = time.time()
         for scheduler in schedulers:
-            for reading in scheduler.starts(self._environment):
-                if reading.time is not None and now - _MAX_SECONDS < reading.time <= now:
-                    return reading.time, reading.source
+            for estimate in scheduler.start_times(self._environment):
+                if estimate.time is not None and now - _MAX_SECONDS < estimate.time <= now:
+                    return estimate.time, estimate.source
         return process_start(), "the start of this process"
 
-    def _is_plausible(self, end: Reading, fresh: bool = False) -> bool:
+    def _is_plausible(self, end: TimeEstimate, fresh: bool = False) -> bool:
         """Tell whether the end can be true; if not, warn unless it says that there is no limit, or is known by now."""
         now = time.time()
         is_plausible = end.time is not None and now < end.time < now + _MAX_SECONDS
@@ -98,12 +99,12 @@ class BudgetReader:
             self._warn(end)
         return is_plausible
 
-    def _warn(self, reading: Reading) -> None:
-        problem = reading.problem
-        if reading.time is not None:
-            wrong = "is over already" if reading.time <= time.time() else "is absurdly late"
-            wrong = "is no moment" if math.isnan(reading.time) else wrong
-            problem = f"{reading.source}: the end it gives ({reading.text[:60]!r}) {wrong}"
+    def _warn(self, estimate: TimeEstimate) -> None:
+        problem = estimate.problem
+        if estimate.time is not None:
+            wrong = "is over already" if estimate.time <= time.time() else "is absurdly late"
+            wrong = "is not a time" if math.isnan(estimate.time) else wrong
+            problem = f"{estimate.source}: the end it gives ({estimate.text[:60]!r}) {wrong}"
         if problem and problem not in self._warned:
             self._warned.add(problem)
             log.warning("⚠ Wall-clock budget: %s; ignored", problem)

@@ -16,8 +16,8 @@ from typing import Any
 from framework.errors import DamagedError, UnreadableError
 from framework.files import create, open_to_read, retry
 from framework.records import decode, encode
-from framework.runtime.job import job_id, start_number
 from framework.runtime.process import birth, machine
+from framework.runtime.schedulers import job_id, start_number
 
 EXPIRY_SECONDS = 120.0  # of silence, after which an owner that cannot be looked at counts as dead
 

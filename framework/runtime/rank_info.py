@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from framework.runtime.schedulers.reading import ask
+from framework.runtime.schedulers.command import run_command
 
 # (rank, number of processes, rank on this node), by who starts them. A job script that runs Python without srun has
 # the number of the job's tasks in its environment too, and yet is alone: only in a step is SLURM_STEP_NUM_TASKS set.
@@ -56,6 +56,6 @@ def _first_host(environment: Mapping[str, str]) -> str:
     try:
         socket.getaddrinfo(name, None)
     except OSError:  # a name that only Slurm knows
-        shown = re.search(r"NodeAddr=(\S+)", ask("scontrol", "show", "node", name).text)
+        shown = re.search(r"NodeAddr=(\S+)", run_command("scontrol", "show", "node", name).text)
         return shown[1] if shown else name
     return name

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from framework.runtime.job import job_id
 from framework.runtime.late_signals import Handler, LateSignalHandler, end_quietly
 from framework.runtime.policy import Policy, StopReason
+from framework.runtime.schedulers import job_id
 
 _REASONS = {
     signal.SIGINT: StopReason.INTERRUPTED,

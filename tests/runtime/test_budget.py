@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 from framework.runtime.budget import BudgetReader, process_start
-from framework.runtime.schedulers import reading
+from framework.runtime.schedulers import command
 
 HOUR = 3600.0
 
@@ -76,7 +76,7 @@ def test_an_administrators_change_is_seen_although_the_environment_is_frozen(com
         ("0", "is over already"),
         ("99999999999", "is absurdly late"),
         ("soon", "'soon' is not a time"),
-        ("nan", "is no moment"),
+        ("nan", "is not a time"),
     ],
     ids=["past", "zero", "late", "word", "nan"],  # the time itself differs between the processes of a test run
 )
@@ -91,7 +91,7 @@ def test_what_cannot_be_true_is_refused_once_with_its_name_and_the_next_source_i
 
 
 def test_a_command_that_hangs_is_given_up_with_its_children(commands, caplog, monkeypatch):
-    monkeypatch.setattr(reading, "COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(command, "QUERY_SECONDS", 0.2)
     commands("squeue", script="sleep 60")
     assert budget({"SLURM_JOB_ID": "7"}) is None
     assert "squeue did not answer within 0.2 s" in caplog.text

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from framework.errors import StuckError
-from framework.runtime import Requeue, StopReason, deaf
+from framework.runtime import Requeuer, StopReason, check_signal_delivery
 
 JOB = {"SLURM_JOB_ID": "7"}
 SHOWN = """JobId=7 JobName=two_moons
@@ -25,7 +25,7 @@ def stop(tmp_path):
     """Return a function that has a run stop, in one job after the other."""
 
     def stop(reason=StopReason.REQUEUE, mode="auto", environment=JOB, launcher=None, has_progressed=True):
-        Requeue(mode, tmp_path / "stuck", launcher, 99, environment).after(reason, has_progressed)
+        Requeuer(mode, tmp_path / "stuck", launcher, 99, environment).after(reason, has_progressed)
 
     return stop
 
@@ -97,7 +97,7 @@ def test_a_job_that_somebody_was_faster_to_requeue_is_not_followed_by_another(co
     assert asked(commands) == ["scontrol requeue 7"]
 
 
-SLURM_JOB = "framework.runtime.schedulers.slurm_job"
+SLURM = "framework.runtime.schedulers.slurm"
 AWAY = {
     "show": "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
     "requeue": "Unexpected message received for job 7",  # the word of 22.05 for the same
@@ -107,7 +107,7 @@ AWAY = {
 @pytest.mark.parametrize("request_", AWAY)
 def test_a_controller_that_restarts_is_asked_until_it_answers(commands, stop, monkeypatch, tmp_path, request_):
     pauses = iter(range(9))
-    monkeypatch.setattr(f"{SLURM_JOB}.sleep", lambda seconds: next(pauses) == 8 and (tmp_path / "up").touch())
+    monkeypatch.setattr(f"{SLURM}.sleep", lambda seconds: next(pauses) == 8 and (tmp_path / "up").touch())
     refuse = f"[ $1 = {request_} ] && [ ! -e {tmp_path}/up ] && {{ echo '{AWAY[request_]}' >&2; exit 1; }}"
     commands("scontrol", script=f"{refuse}\n[ $1 = show ] && echo '{PREEMPTED}'\nexit 0")
     stop(StopReason.TERMINATED)
@@ -117,10 +117,10 @@ def test_a_controller_that_restarts_is_asked_until_it_answers(commands, stop, mo
 
 def test_a_controller_that_stays_away_is_given_up_after_five_minutes(commands, stop, monkeypatch, caplog):
     moments = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(f"{SLURM_JOB}.monotonic", lambda: next(moments))
-    monkeypatch.setattr(f"{SLURM_JOB}.sleep", lambda seconds: None)
+    monkeypatch.setattr(f"{SLURM}.monotonic", lambda: next(moments))
+    monkeypatch.setattr(f"{SLURM}.sleep", lambda seconds: None)
     commands("scontrol", script=f"echo '{AWAY['show']}' >&2; exit 1")
-    stop(mode="scontrol")
+    stop(mode="native")
     assert len(asked(commands)) == 4
     assert "Unable to contact slurm controller" in caplog.text
 
@@ -162,7 +162,7 @@ def test_where_slurm_cannot_be_asked_the_job_script_is_told_what_to_do(commands,
 def test_an_interactive_allocation_is_not_requeued(commands, stop, caplog):
     commands("scontrol", {"show job 7": SHOWN.replace("BatchFlag=1", "BatchFlag=0")})
     stop()
-    assert asked(commands) == [] and "go on with +resume=true" in caplog.text
+    assert asked(commands) == [] and "resume in another one, with +resume=true" in caplog.text
 
 
 def test_a_launcher_requeues_its_jobs_itself(commands, stop):
@@ -224,14 +224,14 @@ EXEC = {**BARE, "SLURM_TASK_PID": str(os.getpid())}
 )
 def test_a_job_whose_signal_does_not_reach_python_is_told_the_line_to_write(commands, environment, option, words):
     commands("scontrol", {"write batch_script 7 -": f"#!/bin/bash\n#SBATCH {option}\n"})
-    said = deaf(environment)
+    said = check_signal_delivery(environment)
     assert words in said and bool(words) == bool(said)
 
 
 def test_a_script_that_passes_the_signal_on_is_fine(commands):
     script = "#!/bin/bash\n#SBATCH --signal=B:USR2@120\ntrap 'kill -USR2 $pid' USR2\n"
     commands("scontrol", {"write batch_script 7 -": script})
-    assert deaf(STEP) == ""
+    assert check_signal_delivery(STEP) == ""
 
 
 def test_a_count_that_a_full_disk_has_left_empty_is_none(commands, stop, tmp_path):

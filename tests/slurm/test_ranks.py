@@ -69,6 +69,6 @@ def test_a_job_on_two_nodes_that_is_warned_requeues_once_and_goes_on_bit_for_bit
     assert [result.returncode for result in whole.run(2, DROPOUT="0.3")] == [0, 0]
     facts, log = cluster.wait(job), log_of(project, "pair")
     assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), log
-    assert log.count("is requeued: the run goes on by itself") == 1 and "bit for bit" not in log
+    assert log.count("is requeued; the run resumes automatically") == 1 and "bit for bit" not in log
     assert project.steps(2) == whole.steps(2)
     assert same_run(project.run_dir, whole.run_dir)

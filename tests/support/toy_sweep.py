@@ -21,7 +21,7 @@ from framework.launcher.names import register_folder_names
 from framework.paths import CONF_DIR, register_bundle
 from framework.records import write_record
 from framework.rundir.attempts import AttemptRecord, Outcome, start_attempt
-from framework.runtime import Guard, Requeue
+from framework.runtime import Guard, Requeuer
 
 
 def task(config):
@@ -46,7 +46,7 @@ def until_stopped(config):
             time.sleep(0.01)
         leave_attempt(run_dir, reason.name.lower(), num_committed=number)
         launcher = guard.previous_handler(signal.SIGUSR2)
-        Requeue("auto", run_dir / "attempts/stuck", launcher).after(reason, has_progressed=config.seed != 13)
+        Requeuer("auto", run_dir / "attempts/stuck", launcher).after(reason, has_progressed=config.seed != 13)
         raise SystemExit(guard.exit_code(reason))
 
 

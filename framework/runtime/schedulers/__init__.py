@@ -1,39 +1,45 @@
-"""What each scheduler says about the allocation's end and start; one small file for each.
+"""The schedulers that are known, one file and one class for each, and the job that this process belongs to."""
 
-A scheduler is a module with two generators of readings, the most trusted first:
-`ends(environment, fresh)` and `starts(environment)`. Outside of its jobs they yield nothing.
-With `fresh` what was fixed at the job's launch is left out, since an administrator may have
-changed the limit since. Commands run only when their reading is asked for.
-"""
+import os
+from collections.abc import Mapping
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from framework.runtime.schedulers.flux import Flux
+from framework.runtime.schedulers.lsf import Lsf
+from framework.runtime.schedulers.pbs import Pbs
+from framework.runtime.schedulers.scheduler import Scheduler
+from framework.runtime.schedulers.slurm import Slurm
 
-from framework.runtime.schedulers import flux, lsf, lsf_job, pbs, pbs_job, slurm, slurm_job
-from framework.runtime.schedulers.batch import BatchSystem
-from framework.runtime.schedulers.reading import Reading
-
-
-class Scheduler(Protocol):
-    """The contract of a module here."""
-
-    def ends(self, environment: Mapping[str, str], fresh: bool) -> Iterator[Reading]:
-        """Yield what is said of the allocation's end."""
-        ...
-
-    def starts(self, environment: Mapping[str, str]) -> Iterator[Reading]:
-        """Yield what is said of the allocation's start."""
-        ...
+SCHEDULERS: tuple[Scheduler, ...] = (
+    Slurm(),
+    Pbs(),
+    Lsf(),
+    Flux(),
+)
 
 
-SCHEDULERS: tuple[Scheduler, ...] = (slurm, pbs, lsf, flux)
-BATCH_SYSTEMS: tuple[BatchSystem, ...] = (slurm_job, pbs_job, lsf_job)
+def find_job(environment: Mapping[str, str] = os.environ) -> tuple[Scheduler, str] | tuple[None, None]:
+    """Return the scheduler whose job this is and the job's id; of nested jobs, that of the first in the list."""
+    for scheduler in SCHEDULERS:
+        if job := scheduler.job_id(environment):
+            return scheduler, job
+    return None, None
 
 
-def batch_job(environment: Mapping[str, str]) -> tuple[BatchSystem, str] | tuple[None, None]:
-    """Return whose job this process is of and the job's id, where another attempt can be asked for."""
-    jobs = ((system, system.job_id(environment)) for system in BATCH_SYSTEMS)
-    return next(((system, job) for system, job in jobs if job), (None, None))
+def job_id(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the job's id as its scheduler writes it, or None outside of any job."""
+    return find_job(environment)[1]
 
 
-__all__ = ["SCHEDULERS", "BatchSystem", "Reading", "Scheduler", "batch_job"]
+def start_number(environment: Mapping[str, str] = os.environ) -> int:
+    """Return a number that grows with each start of the same job: how the next attempt knows that it was requeued."""
+    scheduler, _ = find_job(environment)
+    return scheduler.start_number(environment) if scheduler else 0
+
+
+def check_signal_delivery(environment: Mapping[str, str] = os.environ) -> str:
+    """Return what to change in the job script so that the job's signals reach this process, empty if they do."""
+    scheduler, _ = find_job(environment)
+    return scheduler.check_signal_delivery(environment) if scheduler else ""
+
+
+__all__ = ["SCHEDULERS", "Scheduler", "check_signal_delivery", "find_job", "job_id", "start_number"]

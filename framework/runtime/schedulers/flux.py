@@ -3,16 +3,24 @@
 import time
 from collections.abc import Iterator, Mapping
 
-from framework.runtime.schedulers.reading import Reading, read_command
+from framework.runtime.schedulers.scheduler import Scheduler
+from framework.runtime.schedulers.time_estimate import TimeEstimate
 
 
-def ends(environment: Mapping[str, str], fresh: bool) -> Iterator[Reading]:
-    """Yield now and the time left."""
-    if "FLUX_JOB_ID" in environment:
-        yield read_command("flux job timeleft", ["flux", "job", "timeleft"], lambda text: time.time() + float(text))
+class Flux(Scheduler):
+    """Only the budget is read; its jobs are not requeued."""
 
+    def job_id(self, environment: Mapping[str, str]) -> str | None:
+        """Return the id of the job, or None outside of any."""
+        return environment.get("FLUX_JOB_ID")
 
-def starts(environment: Mapping[str, str]) -> Iterator[Reading]:
-    """Yield the moment at which the job began to run, in Unix seconds."""
-    if job := environment.get("FLUX_JOB_ID"):
-        yield read_command("flux jobs", ["flux", "jobs", "-n", "-o", "{t_run}", job], float)
+    def end_times(self, environment: Mapping[str, str], fresh: bool) -> Iterator[TimeEstimate]:
+        """Yield now and the time left."""
+        if self.job_id(environment):
+            command = ["flux", "job", "timeleft"]
+            yield TimeEstimate.from_command("flux job timeleft", command, lambda text: time.time() + float(text))
+
+    def start_times(self, environment: Mapping[str, str]) -> Iterator[TimeEstimate]:
+        """Yield the moment at which the job began to run, in Unix seconds."""
+        if job := self.job_id(environment):
+            yield TimeEstimate.from_command("flux jobs", ["flux", "jobs", "-n", "-o", "{t_run}", job], float)

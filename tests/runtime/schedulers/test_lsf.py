@@ -8,9 +8,8 @@ import pytest
 
 from framework.errors import StuckError
 from framework.resume.restarted import is_restarted
-from framework.runtime import Requeue, StopReason
-from framework.runtime.job import job_id, start_number
-from framework.runtime.schedulers import lsf_job
+from framework.runtime import Requeuer, StopReason
+from framework.runtime.schedulers import job_id, lsf, start_number
 
 SCRIPT = "#!/bin/bash\n#BSUB -W 4:00\npython -m framework.train runtime.wall_clock_budget=auto $OVERRIDES\n"
 TAKEN = {"12": "Job <12> is being requeued"}
@@ -38,7 +37,7 @@ def stop(tmp_path, job, monkeypatch):
     monkeypatch.setattr("framework.runtime.requeue.sleep", waited.append)
 
     def stop(reason=StopReason.REQUEUE, mode="auto", has_progressed=True, **environment):
-        Requeue(mode, tmp_path / "stuck", None, 99, {**job, **environment}).after(reason, has_progressed)
+        Requeuer(mode, tmp_path / "stuck", None, 99, {**job, **environment}).after(reason, has_progressed)
         return sum(waited)
 
     return stop
@@ -47,7 +46,7 @@ def stop(tmp_path, job, monkeypatch):
 @pytest.fixture(autouse=True)
 def another_process():
     """A process asks once when its job has started."""
-    lsf_job._start.cache_clear()
+    lsf._start_time.cache_clear()
 
 
 def shown(started, job="12", form="%a %b %d %H:%M:%S: Started on <hostB>, Execution Home </home/me>;"):
@@ -104,7 +103,7 @@ def test_a_job_that_follows_gets_the_same_script_and_index(commands, stop, caplo
     assert stop(mode="chain", **environment) == 0
     assert commands.calls() == [f"bsub {options}"]
     assert (tmp_path / "submitted").read_text() == SCRIPT
-    assert "is followed by job 13: the run goes on by itself" in caplog.text
+    assert "is followed by job 13; the run resumes automatically" in caplog.text
     left = dict(re.findall(r"^(\w+)=(.*)$", (tmp_path / "env").read_text(), re.M))
     assert (left["FRAMEWORK_REQUEUED"], left["PWD"]) == ("1", str(tmp_path))
 
@@ -113,7 +112,7 @@ def test_what_is_set_for_one_job_does_not_reach_the_next(commands, job, monkeypa
     for name, value in {**job, "LSF_ENVDIR": "/etc/lsf", "OVERRIDES": "seed=3"}.items():
         monkeypatch.setenv(name, value)
     commands("bsub", script=f"env > {tmp_path}/env; echo 'Job <13> is submitted to <gpu>.'")
-    assert lsf_job.follow_up("12", {**job}).text == "13"
+    assert lsf.Lsf().submit_successor("12", {**job}).text == "13"
     left = re.findall(r"^(LS\w+|OVERRIDES)=", (tmp_path / "env").read_text(), re.M)
     assert sorted(left) == ["LSF_ENVDIR", "LS_SUBCWD", "OVERRIDES"]
 
@@ -121,7 +120,7 @@ def test_what_is_set_for_one_job_does_not_reach_the_next(commands, job, monkeypa
 def test_an_interactive_job_is_not_requeued(commands, stop, caplog):
     commands("brequeue", TAKEN)
     stop(LSB_INTERACTIVE="Y")
-    assert commands.calls() == [] and "go on with +resume=true" in caplog.text
+    assert commands.calls() == [] and "resume in another one, with +resume=true" in caplog.text
 
 
 def test_without_commands_the_job_script_is_told_what_to_do(commands, stop, caplog):
@@ -152,7 +151,7 @@ def test_a_job_that_is_started_again_is_known_by_its_start(commands, job, form):
     last = job_id(job), start_number(job)
     assert last == ("12", began)
     assert not is_restarted(*last, job)
-    lsf_job._start.cache_clear()
+    lsf._start_time.cache_clear()
     commands("bjobs", shown(began + 3000, form=form))
     assert is_restarted(*last, job)
 

@@ -12,10 +12,10 @@ import pytest
 from framework.errors import StuckError
 from framework.resume.restarted import is_requeued, is_restarted
 from framework.rundir.attempts import AttemptRecord, Attempts
-from framework.runtime import Requeue, StopReason
-from framework.runtime.job import job_id, start_number
+from framework.runtime import Requeuer, StopReason
 from framework.runtime.lease import LeaseOwner
-from framework.runtime.schedulers import pbs_job, reading
+from framework.runtime.schedulers import job_id, pbs, start_number
+from framework.runtime.schedulers.command import CommandResult
 
 HOUR = 3600.0
 SCRIPT = "#!/bin/bash\n#PBS -r y\npython -m framework.train runtime.wall_clock_budget=auto $OVERRIDES\n"
@@ -42,7 +42,7 @@ def stop(tmp_path, job):
     """Return a function that has a run stop, in one job after the other."""
 
     def stop(reason=StopReason.OUT_OF_TIME, mode="auto", has_progressed=True, **environment):
-        Requeue(mode, tmp_path / "stuck", None, 99, {**job, **environment}).after(reason, has_progressed)
+        Requeuer(mode, tmp_path / "stuck", None, 99, {**job, **environment}).after(reason, has_progressed)
 
     return stop
 
@@ -50,7 +50,7 @@ def stop(tmp_path, job):
 @pytest.fixture(autouse=True)
 def another_process():
     """A process asks once when its job has started."""
-    pbs_job._start.cache_clear()
+    pbs._start_time.cache_clear()
 
 
 def shown(job="12.head", started=-60.0, walltime="04:00:00", substate=42, **attributes):
@@ -97,7 +97,7 @@ def test_users_may_not_in_general_and_another_job_follows_with_the_same_script(c
     ]
     assert (tmp_path / "submitted").read_text() == SCRIPT
     assert (tmp_path / "where").read_text().strip() == str(tmp_path)
-    assert "Job 12.head is followed by job 13.head: the run goes on by itself" in caplog.text
+    assert "Job 12.head is followed by job 13.head; the run resumes automatically" in caplog.text
 
 
 def test_torque_tells_the_same_in_text_and_without_select(commands, stop, tmp_path):
@@ -150,14 +150,14 @@ def test_a_job_that_the_server_reruns_by_itself_needs_nothing_and_is_not_to_blam
     for _ in range(3):
         stop(StopReason.TERMINATED, has_progressed=False)
     assert asked(commands) == []
-    assert "requeues job 12.head without being asked" in caplog.text
+    assert "requeues job 12.head by itself" in caplog.text
 
 
 def test_a_qrerun_that_answers_only_once_the_job_has_ended_has_been_heard(commands, stop, monkeypatch, tmp_path):
-    monkeypatch.setattr(pbs_job, "SECONDS", 0.3)
+    monkeypatch.setattr(pbs, "REQUEST_SECONDS", 0.3)
     commands("qstat", shown(substate=60))
     commands("qrerun", script="sleep 60")
-    assert pbs_job.requeue("12.head") == reading.Answer("")
+    assert pbs.Pbs().requeue("12.head") == CommandResult("")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_qrerun_that_answers_only_once_the_job_has_ended_has_been_heard(comman
     [
         ({"FRAMEWORK_JOB_SCRIPT": ""}, "in it, before Python, write: export FRAMEWORK_JOB_SCRIPT=PATH (in PBS: $0)"),
         ({"FRAMEWORK_JOB_SCRIPT": "/gone"}, "FRAMEWORK_JOB_SCRIPT=/gone: [Errno 2]"),
-        ({"PBS_ENVIRONMENT": "PBS_INTERACTIVE"}, "go on with +resume=true"),
+        ({"PBS_ENVIRONMENT": "PBS_INTERACTIVE"}, "resume in another one, with +resume=true"),
     ],
     ids=["script unknown", "script gone", "interactive"],
 )
@@ -204,7 +204,7 @@ def test_a_job_that_is_started_again_is_known_by_its_start(commands, job):
     commands("qstat", shown(started=-HOUR))
     last = job_id(job), start_number(job)
     assert not is_restarted(*last, job)
-    pbs_job._start.cache_clear()
+    pbs._start_time.cache_clear()
     commands("qstat", shown(started=-5))
     assert is_restarted(*last, job)
     assert not is_restarted(*last, {**job, "PBS_JOBID": "13.head"})
@@ -215,7 +215,7 @@ def test_the_directory_of_a_rerun_job_is_taken_over_at_once(commands, monkeypatc
     commands("qstat", shown(started=-HOUR))
     before = LeaseOwner(host="far", machine="far")
     assert not before.was_restarted_as(LeaseOwner())  # a second command of the same job
-    pbs_job._start.cache_clear()
+    pbs._start_time.cache_clear()
     commands("qstat", shown(started=-5))
     assert before.was_restarted_as(LeaseOwner())
 
