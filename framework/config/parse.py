@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from framework.config.duration import parse_duration
+from framework.config.renamed import current_word
 from framework.config.run_location import check_name
 from framework.config.schema import Config, InferenceConfig, LoopConfig, NodeConfig
 from framework.config.target import MAX_DEPTH, suggest
@@ -145,6 +146,7 @@ def _value(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
     hint = _plain(hint, metadata)
     if value is None:
         raise ConfigError(f"{key}=null: expected {_describe(hint, metadata)}")
+    value = current_word(value, key, metadata.get("renamed", {}))
     if value in metadata.get("choices", ()):
         return value
     if metadata.get("duration"):

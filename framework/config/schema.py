@@ -23,9 +23,10 @@ FREE: ResumeClass = "free"
 def _key(default: Any, resume: ResumeClass | None = None, **metadata: Any) -> Any:
     """Declare a field.
 
-    `minimum`, `maximum`, `above` bound numbers, `choices` lists words, `duration` reads seconds;
-    `below` holds the resume classes of a block's own keys that differ from the block's, and
-    `instruction` marks what is said to one attempt and is not part of the run.
+    `minimum`, `maximum`, `above` bound numbers, `choices` lists words, `renamed` maps words of earlier
+    versions to those of today, `duration` reads seconds; `below` holds the resume classes of a block's own
+    keys that differ from the block's, and `instruction` marks what is said to one attempt and is not part
+    of the run.
     """
     metadata |= {"resume": resume} if resume else {}
     if isinstance(default, dict | list):
@@ -82,7 +83,9 @@ class RuntimeConfig:
     compress: bool = False
     second_signal_window: float = _key(5.0, duration=True)
     exit_code: int = _key(99, minimum=1, maximum=255)
-    requeue: str = _key("auto", choices=("auto", "scontrol", "exit_code", "chain", "never"))
+    requeue: str = _key(
+        "auto", choices=("auto", "native", "exit_code", "chain", "never"), renamed={"scontrol": "native"}
+    )
 
 
 @dataclass

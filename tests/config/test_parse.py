@@ -3,6 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
+from framework.config import renamed
 from framework.config.parse import node_settings, parse_config
 from framework.config.schema import RuntimeConfig
 from framework.errors import ConfigError
@@ -29,6 +30,18 @@ def test_every_experiment_composes(experiment):
 def test_every_option_of_a_group_composes(group):
     for option in options(group):
         assert config_of(f"{group}={option}").name == "two_moons"
+
+
+def test_a_word_of_an_earlier_version_is_taken_with_one_line_that_says_what_to_write(caplog):
+    renamed._note.cache_clear()
+    for _ in range(2):
+        assert config_of("runtime.requeue=scontrol").runtime.requeue == "native"
+    assert caplog.messages == ["⚠ runtime.requeue=scontrol is called native now; write runtime.requeue=native"]
+
+
+def test_only_the_key_that_had_the_word_takes_it():
+    with pytest.raises(ConfigError, match="expected step or epoch"):
+        config_of("runtime.drain=scontrol")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import yaml
 from framework.checkpoint.manifest import newest_generation
 from framework.config.overrides import Override, may_be_typed
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
+from framework.records import read_record, write_record
 from framework.resume import compare_runs, diff_format
 from framework.resume.code import code_digests
 from framework.rundir.directory import RunDirectory
 from framework.rundir.metrics import saved_progress
-from framework.rundir.run_config import read_config
+from framework.rundir.run_config import read_config, write_config
 from tests.support.toy_run import begin, new_run, open_directory, plan, save_checkpoint
 
 RESUME = "+resume=true"
@@ -257,6 +258,32 @@ def test_a_requeued_job_goes_on_with_its_config_and_says_what_it_ignores(tmp_pat
     assert "requeued, with the config that it had" in caplog.messages[0]
     assert "network.hidden_dim  50 → 9     ignored" in caplog.messages[0]
     assert not list(tmp_path.glob("run.old*"))  # overwrite=true was said to the first attempt
+
+
+def recorded_in_words_of_before(run):
+    """Let the run's records say what an earlier version has written."""
+    write_config(run.config_path, {**read_config(run.config_path), "runtime": {"requeue": "scontrol"}})
+    (path,) = run.attempts_dir.glob("*.json")
+    record = read_record(path)
+    record["config"]["runtime"]["requeue"] = "scontrol"
+    write_record(path, record)
+    assert run.record().config["runtime"]["requeue"] == "scontrol"
+    return run
+
+
+@pytest.mark.parametrize("word", ["scontrol", "native"])
+def test_a_run_that_has_another_word_for_the_same_is_not_changed(tmp_path, word):
+    run = recorded_in_words_of_before(new_run(tmp_path / "run", "runtime.requeue=native"))
+    again = plan(run, RESUME, f"runtime.requeue={word}")
+    assert again.changes == [] and again.config.runtime.requeue == "native"
+
+
+def test_a_requeued_job_has_the_word_of_now(tmp_path, monkeypatch):
+    requeue(monkeypatch, 0)
+    run = recorded_in_words_of_before(new_run(tmp_path / "run", "runtime.requeue=native"))
+    requeue(monkeypatch, 1)
+    again = plan(run, "runtime.requeue=scontrol")
+    assert again.requeued and again.changes == [] and again.config.runtime.requeue == "native"
 
 
 def test_a_second_command_of_the_same_job_is_not_a_requeue(tmp_path, monkeypatch):
