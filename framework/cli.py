@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from framework.config.overrides import Override, is_override, last_of
 from framework.config.run_location import check_directory
 from framework.config.target import suggest
-from framework.environment import SHOW_TRACEBACK
+from framework.environment_variables import SHOW_TRACEBACK
 from framework.errors import ConfigError, FrameworkError, disk_advice, printable
 from framework.files import TRANSIENT
 from framework.new_directories import NewDirectories, refuse_links

@@ -32,7 +32,7 @@ LAYERS = [
         "paths",
         "device",
         "imports",
-        "environment",
+        "environment_variables",
         "streams",
         "__init__",
     },
@@ -74,7 +74,7 @@ def test_runtime_and_checkpoint_import_nothing_of_the_rest(part):
         text = path.read_text().replace("framework.config.duration", "")  # how durations are written
         assert set(re.findall(r"(?:from|import) framework\.(\w+)", text)) <= {
             part,
-            "environment",
+            "environment_variables",
             "errors",
             "files",
             "records",

@@ -1,1 +1,1 @@
-"""Sweeps as jobs of a scheduler, or of this machine, that go on where an earlier start of the same sweep has ended."""
+"""Sweeps as jobs of a scheduler or processes of this machine; the same command again resumes what has not finished."""

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, each with its whole configuration: nothing is composed later."""
+"""Composing the jobs of a sweep, each with its whole configuration: nothing is composed later."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from framework.errors import ConfigError
-from framework.launcher.job import Job
+from framework.launcher.launcher_job import Job
 from framework.launcher.loader import SweepLoader
 
 
@@ -52,8 +52,9 @@ def _run_dir(composed: DictConfig) -> str:
     before = HydraConfig.instance().cfg
     try:
         HydraConfig.instance().cfg = cast(Any, composed)  # for ${hydra:...}
-        parts = (str(OmegaConf.select(composed, f"hydra.sweep.{key}")) for key in ("dir", "subdir"))
-        return os.path.abspath(os.path.join(*parts))  # noqa: PTH100, PTH118
+        directory = str(OmegaConf.select(composed, "hydra.sweep.dir"))
+        folder = str(OmegaConf.select(composed, "hydra.sweep.subdir"))
+        return os.path.abspath(os.path.join(directory, folder))  # noqa: PTH100, PTH118
     finally:
         HydraConfig.instance().cfg = before
 
@@ -66,6 +67,6 @@ def distinct(jobs: Sequence[Job]) -> list[Job]:
         if differing := set(job.overrides) ^ set(other.overrides):
             raise ConfigError(
                 f"{' '.join(sorted(differing))}: two jobs of the sweep would share {job.run_dir}, "
-                "since a run may change this when it goes on; sweep name=... as well, or leave it out"
+                "since a resumed run may change this key; sweep name=... as well, or leave it out"
             )
     return list(by_dir.values())

@@ -1,4 +1,4 @@
-"""The parent of a local job's processes: submitit's, but for the number of requeues, which has no limit."""
+"""The parent of a local job's processes: submitit's, except that the number of requeues has no limit."""
 
 import os
 import signal
@@ -8,13 +8,13 @@ from typing import Any
 
 from submitit.local import local
 
-from framework.environment import REQUEUED
+from framework.environment_variables import REQUEUED
 
 _RESUMABLE = 99
 
 
 class Controller(local.Controller):
-    """Remembers that it was told to stop: as it starts a process, or between two, there is none to tell it to."""
+    """Remembers that it was told to stop: while it starts a process, there is none to pass the signal to."""
 
     def __init__(self, folder: Path) -> None:
         self.is_told = False

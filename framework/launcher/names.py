@@ -19,11 +19,11 @@ def register_folder_names() -> None:
 
 
 def folder_name(overrides: Sequence[str]) -> str:
-    """Return the folder for the overrides, such as `network.hidden_dim=64,seed=3`; `base` if none makes a difference.
+    """Return the folder for the overrides, such as `network.hidden_dim=64,seed=3`; `base` if none matters.
 
-    Of two overrides of one key the last one counts, as in Hydra. Keys that a run may change when it
-    goes on are left out. What no folder can be called is replaced, and a digest added so that
-    different overrides have different names.
+    Of two overrides of one key the last one counts, as in Hydra. Keys that a resumed run
+    may change are ignored. Characters that do not fit into a folder's name are replaced, and a digest
+    is added so that different overrides have different names.
     """
     text = ",".join(f"{key}={value}" for key, value in sorted(values_of(overrides).items()) if not is_free(key))
     safe = re.sub(r"[^\w=.,+~@%-]", "_", text)
@@ -39,7 +39,7 @@ def values_of(overrides: Iterable[str]) -> dict[str, str]:
 
 
 def is_free(key: str) -> bool:
-    """Tell whether the key is one that a run may change when it goes on."""
+    """Tell whether the key is one that a resumed run may change."""
     try:
         return resume_class(key.split(".")) == FREE
     except (LookupError, StopIteration):  # no key of the schema: a group such as `experiment`

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from framework.errors import CheckpointError
+from framework.launcher.jobs import Planned
 from framework.launcher.names import values_of
-from framework.launcher.plan import Planned
 from framework.records import opened
 from framework.rundir.metrics import losses_by_node
 from framework.rundir.run_status import RunState, RunStatus, read_run
@@ -43,23 +43,24 @@ class Row:
     def of(cls, p: Planned) -> "Row":
         """Return the row of a job that has ended."""
         status = read_run(p.job.run_dir)
-        was_running = p.action == "follow" and p.status.attempts > 0
+        was_running = p.action == "monitor" and p.status.attempts > 0
         began = was_running or status.attempts > p.status.attempts
-        if p.ticket and p.ticket.state == "ended":
+        job = p.submitted
+        if job and job.state == "ended":
             if not began and status.state not in (RunState.FINISHED, RunState.FAILED):
-                status.state, status.reason = RunState.FAILED, f"{p.ticket.detail or 'ended'} before the run began"
+                status.state, status.reason = RunState.FAILED, f"{job.detail or 'ended'} before the run began"
             if status.state is RunState.LOST:
-                status.reason = p.ticket.detail
-        if status.state is RunState.FAILED and p.ticket:
-            status.reason = _last_words(Path(p.ticket.log)) or status.reason
+                status.reason = job.detail
+        if status.state is RunState.FAILED and job:
+            status.reason = _last_error(Path(job.log)) or status.reason
         return cls._with(p.job.run_dir, p.job.overrides, status)
 
     @classmethod
     def known(cls, job: Mapping[str, Any]) -> "Row":
         """Return the row of a job that `sweep.json` lists, of an earlier start of the sweep."""
         status = read_run(Path(job["run_dir"]))
-        words = _last_words(Path(job["log"])) if status.state is RunState.FAILED and job["log"] else ""
-        status.reason = words or status.reason
+        error = _last_error(Path(job["log"])) if status.state is RunState.FAILED and job["log"] else ""
+        status.reason = error or status.reason
         return cls._with(Path(job["run_dir"]), job["overrides"], status)
 
     @classmethod
@@ -77,7 +78,7 @@ class Row:
         )
 
 
-def _last_words(log_path: Path) -> str:
+def _last_error(log_path: Path) -> str:
     """Return the error that a job's log ends with; only its end is read, and only of a regular file."""
     with suppress(CheckpointError, OSError, ValueError), opened(log_path) as file:
         file.seek(max(file.seek(0, os.SEEK_END) - _LOG_BYTES, 0))

@@ -1,4 +1,4 @@
-"""A search by Optuna whose trials are the jobs of a sweep; another start of the same command goes on with its study.
+"""A search by Optuna whose trials are the jobs of a sweep; the same command again resumes its study.
 
 hydra-optuna-sweeper 1.3 is for Optuna 2 alone, which keeps studies in databases only, and its successor for Hydra 1.4.
 Both forget the trials that were under way when they were killed, and end at the first one that fails.
@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from framework.config.target import build
 from framework.errors import CheckpointError, ConfigError, DamagedError, SweepError
 from framework.files import make_directory, replace_file
-from framework.launcher.config import StudyConfig
+from framework.launcher.launcher_config import StudyConfig
 from framework.launcher.space import Space
 from framework.records import parse_json, read_bytes
 from framework.rundir.run_status import RunState, read_run
@@ -49,9 +49,9 @@ class Study:
         self._is_exhausted = False
 
     def run(self, space: Space) -> None:
-        """Run trials until as many have ended as were asked for; raises `SweepError` where some have failed.
+        """Run trials until as many have ended as were asked for; raises `SweepError` if some have failed.
 
-        So it does as soon as some have stopped that can be resumed; they are left for the next start.
+        It also raises as soon as some have stopped that can be resumed; they are left for the next start.
         """
         make_directory(self._directory)
         with Lease(self._directory / "lease"):
@@ -65,7 +65,7 @@ class Study:
                 returned = self._launch([space.overrides(trial.values) for trial in trials], num_before + done)
                 num_failed += self._tell(study, trials, returned)
                 if self._is_exhausted:
-                    log.info("The sampler has tried all that there is")
+                    log.info("The sampler has tried everything")
                     break
             _show_best(study)
         if num_failed:
@@ -73,20 +73,20 @@ class Study:
             raise SweepError(f"{num_failed} of {num_to_go} trials failed; {table} has the reasons", exit_code=1)
 
     def _open(self) -> optuna.Study:
-        optuna.logging.disable_default_handler()  # what it would say, the sweep says
+        optuna.logging.disable_default_handler()  # the sweep reports the trials itself
         path = self._directory / _JOURNAL
-        _mend(path)
+        _repair(path)
         try:
             storage = JournalStorage(JournalFileBackend(str(path)))
             study = optuna.create_study(storage=storage, sampler=self._sampler, study_name="study", load_if_exists=True)
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
             raise _damaged(path, f"{type(error).__name__} {error}") from error
         if study.trials:
-            study.sampler.reseed_rng()  # one with a seed would propose once more what it has begun with
+            study.sampler.reseed_rng()  # a seeded one would repeat its first proposals
         return study
 
     def _begun(self, study: optuna.Study, space: Space) -> list[_Trial]:
-        """Return the trials that were under way when an earlier start ended: their runs go on."""
+        """Return the trials that were under way when an earlier start ended: their runs are resumed."""
         begun = []
         for trial in study.get_trials(states=[TrialState.RUNNING]):
             if trial.distributions == space.distributions:
@@ -104,7 +104,7 @@ class Study:
         if ended >= asked:
             before = ended
         else:
-            log.info("The study goes on: %d of its trials have ended, %d are under way", ended, num_begun)
+            log.info("Resuming the study: %d of its trials have ended, %d are under way", ended, num_begun)
         num_to_go = max(before + n_trials - ended, num_begun) or n_trials
         study.set_user_attr(_BEFORE, before)
         study.set_user_attr(_ASKED, ended + num_to_go)
@@ -119,7 +119,7 @@ class Study:
         """Record how trials ended and return how many failed; without a finite loss they have, too."""
         errors = [r._return_value for r in returned if r.status != JobStatus.COMPLETED]
         if errors:
-            log.warning("⚠ %s", errors[0])  # names all of them
+            log.warning("⚠ %s", errors[0])  # it names all of them
         num_failed, can_resume = 0, [_can_resume(r) for r in returned]
         for trial, ended, is_stopped in zip(trials, returned, can_resume, strict=True):
             value = ended.return_value if ended.status == JobStatus.COMPLETED else math.nan
@@ -127,10 +127,10 @@ class Study:
                 num_failed += not math.isfinite(value)
                 try:
                     study.tell(trial.number, *((value,) if math.isfinite(value) else (None, TrialState.FAIL)))
-                except RuntimeError:  # it is told; the sampler of a grid would end Optuna's own loop here
+                except RuntimeError:  # the result is stored; here a grid sampler would end Optuna's own loop
                     self._is_exhausted = True
         if any(can_resume):
-            raise SweepError(f"{sum(can_resume)} trials have stopped: the same command goes on with them", exit_code=99)
+            raise SweepError(f"{sum(can_resume)} trials have stopped: the same command resumes them", exit_code=99)
         return num_failed
 
 
@@ -150,10 +150,10 @@ def _show_best(study: optuna.Study) -> None:
         log.info("best of %d trials: %s (validation loss %.4f)", len(completed), set_to, best.value)
 
 
-def _mend(journal: Path) -> None:
-    """Cut off a line that a crash or a full disk has left unfinished: Optuna would not read what follows it.
+def _repair(journal: Path) -> None:
+    """Remove a last line that a crash or a full disk has left unfinished: Optuna would not read what follows it.
 
-    Raises `CheckpointError` where another line is damaged: trials are counted by the lines, none can be left out.
+    Raises `CheckpointError` where another line is damaged: trials are numbered by the lines, so none can be skipped.
     """
     try:
         content = read_bytes(journal, max_bytes=None)
@@ -172,7 +172,7 @@ def _mend(journal: Path) -> None:
 
 
 def _damaged(journal: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{journal}: damaged ({what}); put it back, or begin another study: name=...")
+    return CheckpointError(f"{journal}: damaged ({what}); restore it, or start another study: name=...")
 
 
 @contextmanager
@@ -180,4 +180,4 @@ def _explained(journal: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ConfigError(f"{journal}: its trials had other choices ({error}); give another name=...") from error
+        raise ConfigError(f"{journal}: its trials had other choices ({error}); choose another name=...") from error

@@ -1,4 +1,4 @@
-"""A sweep: what is not finished of it is submitted and followed to its end, and all of it is summed up."""
+"""A sweep: the jobs that have not finished are submitted and monitored until they end, and all are summed up."""
 
 import logging
 import time
@@ -14,15 +14,13 @@ from framework.config.parse import parse_config
 from framework.errors import ConfigError, SweepError
 from framework.files import make_directory
 from framework.launcher.compose import compose_jobs, distinct, sweep_dir, task_name
-from framework.launcher.config import LocalConfig, SlurmConfig, parse_launcher
-from framework.launcher.follow import follow
-from framework.launcher.job import Job
+from framework.launcher.jobs import Executor, Planned, known_jobs, plan_jobs, write_sweep_file
+from framework.launcher.launcher_config import LocalConfig, SlurmConfig, parse_launcher
+from framework.launcher.launcher_job import Job
 from framework.launcher.loader import SweepLoader
-from framework.launcher.manifest import known_jobs, write_manifest
-from framework.launcher.plan import Planned, plan_jobs
+from framework.launcher.monitor import monitor
 from framework.launcher.row import Row
-from framework.launcher.summary import write_summary
-from framework.launcher.ticket import Executor
+from framework.launcher.sweep_summary import write_summary
 from framework.rundir.run_status import RunState
 
 log = logging.getLogger(__name__)
@@ -34,7 +32,10 @@ class Sweep:
     def __init__(
         self, kind: str, settings: Mapping[str, Any], loader: SweepLoader, task: TaskFunction, config: DictConfig
     ) -> None:
-        self.kind, self.loader, self.task, self.config = kind, loader, task_name(task), config
+        self.kind = kind
+        self.loader = loader
+        self.task = task_name(task)
+        self.config = config
         self.settings = parse_launcher(SlurmConfig if kind == "slurm" else LocalConfig, settings)
         self.waits = getattr(self.settings, "wait", True)
         sweeper = config.hydra.sweeper
@@ -47,13 +48,13 @@ class Sweep:
             raise ConfigError("hydra.launcher.wait=false: this sweeper needs the results of its jobs; leave it out")
 
     def check(self, job_overrides: Sequence[Sequence[str]]) -> None:
-        """Raise what is wrong with any of these jobs, and leave nothing behind."""
+        """Raise `ConfigError` if anything is wrong with these jobs; nothing is left behind."""
         setup_globals()
         for job in compose_jobs(self.loader, self.task, self.config, job_overrides, 0):
             parse_config(job.config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-        """Run what is not finished of these jobs; what fails is a failed `JobReturn`, and the others go on."""
+        """Run what is not finished of these jobs; what fails is a failed `JobReturn`, and the others continue."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         self.directory = sweep_dir(self.config)
@@ -68,13 +69,13 @@ class Sweep:
         executor = self._executor()
         planned = plan_jobs(unique, executor, self.kind, self.settings.retry_failed)
         self._submit(executor, [p for p in planned if p.action == "submit"])
-        write_manifest(self.directory, self.kind, planned)
+        write_sweep_file(self.directory, self.kind, planned)
         if not self.waits:
             where = self.directory / "sweep.json"
-            log.info("The sweep's jobs are listed in %s; without wait=false, the same command follows them", where)
+            log.info("The sweep's jobs are listed in %s; without wait=false, the same command monitors them", where)
             return [_returned(job, JobStatus.COMPLETED, None) for job in jobs]
-        follow(planned, executor)
-        write_manifest(self.directory, self.kind, planned)  # with the ids of jobs that started since
+        monitor(planned, executor)
+        write_sweep_file(self.directory, self.kind, planned)  # with the ids of jobs that started since
         self._rows |= {p.job.run_dir: Row.of(p) for p in planned}
         write_summary(self.directory, list(self._rows.values()))
         return self._results(jobs)
@@ -83,9 +84,8 @@ class Sweep:
         if not planned:
             return
         began = time.perf_counter()
-        tickets = executor.submit([p.job for p in planned])
-        for p, ticket in zip(planned, tickets, strict=True):
-            p.ticket = ticket
+        for p, job in zip(planned, executor.submit([p.job for p in planned]), strict=True):
+            p.submitted = job
         if self.kind == "slurm":
             log.info("Submitted %d jobs in %.1f s", len(planned), time.perf_counter() - began)
 
@@ -93,10 +93,10 @@ class Sweep:
         folder = self.directory / "jobs"
         make_directory(folder)
         if self.kind == "slurm":
-            from framework.launcher.slurm import SlurmJobs
+            from framework.launcher.slurm_executor import SlurmJobs
 
             return SlurmJobs(self.settings, folder, name=str(self.config.get("name", "sweep")))
-        from framework.launcher.local import LocalJobs
+        from framework.launcher.local_executor import LocalJobs
 
         return LocalJobs(self.settings, folder)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from framework.environment import REQUEUED
+from framework.environment_variables import REQUEUED
 from framework.rundir.attempts import Attempts
 from framework.runtime.lease import read_lease
 from framework.runtime.schedulers import job_id, start_number

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import sleep
 
-from framework.environment import REQUEUE_FILE
+from framework.environment_variables import REQUEUE_FILE
 from framework.errors import CheckpointError, StuckError
 from framework.files import open_to_append, replace_file, retry
 from framework.records import read_bytes

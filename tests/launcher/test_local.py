@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from framework.errors import SweepError
 from framework.launcher.controller import Controller
-from framework.launcher.job import Job
+from framework.launcher.launcher_job import Job
 from framework.records import read_record
 from tests.support.command import environment
 from tests.support.toy_sweep import launcher, leave_attempt, seeds, slow_to_begin, task, until_stopped, wait_for  # noqa: F401

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from framework.launcher.parallel import parallel_figure
-from framework.launcher.row import Row, _last_words
-from framework.launcher.summary import best_run, varied_keys, write_summary
+from framework.launcher.row import Row, _last_error
+from framework.launcher.sweep_page import parallel_figure
+from framework.launcher.sweep_summary import best_run, varied_keys, write_summary
 from framework.rundir.run_status import RunState
 
 
@@ -86,7 +86,7 @@ def test_a_key_with_one_value_and_equal_losses_are_drawn_in_the_middle():
 
 
 def test_a_launcher_waits_for_its_jobs_without_torch():
-    modules = ("sweep", "slurm", "local", "report", "summary")
+    modules = ("sweep", "slurm_executor", "local_executor", "sweep_page", "sweep_summary")
     imports = "; ".join(f"import framework.launcher.{module}" for module in modules)
     subprocess.run([sys.executable, "-c", f"{imports}; import sys; assert 'torch' not in sys.modules"], check=True)
 
@@ -104,8 +104,8 @@ def test_the_files_of_a_sweep_are_not_written_through_links(tmp_path):
 def test_of_a_log_only_the_end_is_read_and_nothing_through_a_link(tmp_path):
     log = tmp_path / "7.out"
     log.write_text("x" * 10**6 + "\n✗ early\n" + "y" * 30_000 + "\n✗ late\nsubmitit INFO\n")
-    assert _last_words(log) == "late"
+    assert _last_error(log) == "late"
     (tmp_path / "link").symlink_to(log)
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "link", tmp_path / "pipe", tmp_path, tmp_path / "none", Path("a\0b"), Path("/dev/zero")):
-        assert _last_words(path) == ""
+        assert _last_error(path) == ""

@@ -11,12 +11,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from framework.errors import ConfigError, FrameworkError, SweepError
-from framework.launcher.config import SlurmConfig, parse_launcher
-from framework.launcher.job import Job
-from framework.launcher.plan import Planned
+from framework.launcher.jobs import Planned, SubmittedJob
+from framework.launcher.launcher_config import SlurmConfig, parse_launcher
+from framework.launcher.launcher_job import Job
 from framework.launcher.row import Row
-from framework.launcher.slurm import SlurmJobs
-from framework.launcher.ticket import Ticket
+from framework.launcher.slurm_executor import SlurmJobs
 from framework.rundir.run_status import RunStatus
 from framework.runtime.lease import Lease
 from tests.support.command import environment
@@ -214,25 +213,27 @@ def test_a_job_that_ends_before_its_run_begins_has_failed_with_the_words_of_slur
 def test_a_job_that_was_killed_is_told_with_the_word_of_slurm(tmp_path):
     job = Job(OmegaConf.create({"hydra": {"runtime": {"output_dir": str(tmp_path)}, "overrides": {"task": []}}}), "")
     leave_attempt(tmp_path, None, [])
-    ticket = Ticket(tmp_path, "1", state="ended", detail="OUT_OF_MEMORY")
-    row = Row.of(Planned(job, RunStatus(str(job.run_dir)), ticket=ticket))
+    submitted = SubmittedJob(tmp_path, "1", state="ended", detail="OUT_OF_MEMORY")
+    row = Row.of(Planned(job, RunStatus(str(job.run_dir)), submitted=submitted))
     assert (row.state, row.reason) == ("lost", "OUT_OF_MEMORY")
 
 
-def test_a_cluster_that_does_not_answer_is_asked_again(slurm):
-    ticket = Ticket(Path("seed=0"), "1", state="running")
+def test_a_cluster_that_does_not_answer_is_asked_again(slurm, caplog):
+    submitted = SubmittedJob(Path("seed=0"), "1", state="running")
     jobs = SlurmJobs(parse_launcher(SlurmConfig, {"time": "1h"}), Path("jobs"), "name")
     (slurm.root / "squeue").write_text("#!/bin/sh\necho socket timed out >&2; exit 1\n")
-    jobs.refresh([ticket])
-    assert ticket.state == "running"
+    for _ in range(2):
+        jobs.refresh([submitted])
+        assert submitted.state == "running"
+    assert caplog.messages == ["⚠ squeue is not responding; retrying"]
     (slurm.root / "squeue").write_text("#!/bin/sh\necho Invalid job id specified >&2; exit 1\n")
-    jobs.refresh([ticket])
-    assert ticket.state == "ended"
+    jobs.refresh([submitted])
+    assert submitted.state == "ended"
 
 
 def test_a_refusal_of_sbatch_is_told_in_its_words(slurm):
     slurm.answer(refusal="sbatch: error: invalid partition specified: mian")
-    with pytest.raises(FrameworkError, match="invalid partition specified: mian"):
+    with pytest.raises(FrameworkError, match="sbatch rejected the jobs: .*invalid partition specified: mian"):
         submit()
 
 

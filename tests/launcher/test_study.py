@@ -98,7 +98,7 @@ def test_a_study_that_was_killed_goes_on_with_the_trials_that_were_under_way(tmp
 
 
 def test_trials_that_have_stopped_end_the_study_and_are_left_for_the_next_start():
-    with pytest.raises(SweepError, match="1 trials have stopped: the same command goes on with them") as raised:
+    with pytest.raises(SweepError, match="1 trials have stopped: the same command resumes them") as raised:
         study(*SEEDS, function=stop)
     assert raised.value.exit_code == 99
     assert states() == ["RUNNING"]
@@ -139,7 +139,7 @@ def test_a_damaged_line_of_the_journal_is_told_and_nothing_is_changed():
     for line in ["{}", "5", "null", "[1]", "[" * 100_000, '{"op_code": "1"}', "\0", '{"op_code": 4}']:
         journal.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n")
         before = journal.read_bytes()
-        with pytest.raises(CheckpointError, match=r"study\.journal: damaged \(.*put it back, or begin another study"):
+        with pytest.raises(CheckpointError, match=r"study\.journal: damaged \(.*restore it, or start another study"):
             study(*SEEDS, "hydra.sweeper.n_trials=1")
         assert journal.read_bytes() == before
     journal.rename(SWEEP / "elsewhere")
@@ -197,7 +197,7 @@ def test_all_choices_and_the_ends_of_ranges_are_checked():
 
 def test_other_choices_need_another_study():
     study("network=maf,nsf", *SEEDS[1:], "hydra.sweeper.n_trials=1")
-    with pytest.raises(ConfigError, match=r"study.journal: its trials had other choices .*; give another name="):
+    with pytest.raises(ConfigError, match=r"study.journal: its trials had other choices .*; choose another name="):
         study("network=maf,nice", *SEEDS[1:])
 
 

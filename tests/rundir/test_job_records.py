@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from framework.errors import UnreadableError
-from framework.launcher.manifest import known_jobs, write_manifest
-from framework.launcher.ticket import Ticket, read_ticket, write_ticket
+from framework.launcher.jobs import SubmittedJob, known_jobs, write_sweep_file
 from framework.records import write_record
 from framework.rundir.job_records import (
     EXIT_FILE,
@@ -41,7 +40,7 @@ def test_a_record_is_read_as_it_was_written_and_is_durable(tmp_path, monkeypatch
 def test_a_damaged_record_is_told_of_and_left_out(tmp_path, name, text, caplog):
     (tmp_path / name).write_text(text)
     _warn_once.cache_clear()
-    assert read_ticket(tmp_path, "slurm") is None and known_jobs(tmp_path) == []
+    assert SubmittedJob.recorded(tmp_path, "slurm") is None and known_jobs(tmp_path) == []
     assert read_run(tmp_path).state == "waiting"
     assert f"{name}: damaged" in caplog.text
     record_exit(tmp_path, 1, is_failure=True)
@@ -67,14 +66,14 @@ def test_records_of_version_02_are_read(tmp_path):
 
 
 def test_what_cannot_be_read_now_is_not_taken_for_missing(tmp_path, monkeypatch):
-    write_ticket(Ticket(tmp_path, "7", "a.out"), "slurm")
+    SubmittedJob(tmp_path, "7", "a.out").record("slurm")
 
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UnreadableError, match=r"job\.json: cannot be read now"):
-        read_ticket(tmp_path, "slurm")
+        SubmittedJob.recorded(tmp_path, "slurm")
 
 
 @pytest.mark.parametrize(
@@ -84,19 +83,19 @@ def test_what_cannot_be_read_now_is_not_taken_for_missing(tmp_path, monkeypatch)
 def test_a_job_of_wrong_types_was_not_submitted(tmp_path, change):
     facts = {"launcher": "slurm", "job_id": "7_1", "log": "a.out"}
     write_record(tmp_path / JOB_FILE, facts)
-    assert read_ticket(tmp_path, "slurm") == Ticket(tmp_path, "7_1", "a.out")
+    assert SubmittedJob.recorded(tmp_path, "slurm") == SubmittedJob(tmp_path, "7_1", "a.out")
     write_record(tmp_path / JOB_FILE, facts | change)
-    assert read_ticket(tmp_path, "slurm") is None
+    assert SubmittedJob.recorded(tmp_path, "slurm") is None
 
 
 def planned(directory, name):
     job = SimpleNamespace(run_dir=directory / name, overrides=["seed=1"])
-    return SimpleNamespace(job=job, ticket=Ticket(directory / name, "7", "a.out"))
+    return SimpleNamespace(job=job, submitted=SubmittedJob(directory / name, "7", "a.out"))
 
 
 def test_the_jobs_of_all_commands_are_known(tmp_path):
-    write_manifest(tmp_path, "slurm", [planned(tmp_path, "seed=1")])
-    write_manifest(tmp_path, "slurm", [planned(tmp_path, "seed=2")])
+    write_sweep_file(tmp_path, "slurm", [planned(tmp_path, "seed=1")])
+    write_sweep_file(tmp_path, "slurm", [planned(tmp_path, "seed=2")])
     assert [Path(job["run_dir"]).name for job in known_jobs(tmp_path)] == ["seed=1", "seed=2"]
 
 
@@ -112,4 +111,4 @@ def test_what_is_no_job_in_the_sweeps_directory_is_left_out(tmp_path, change, ca
     for jobs in ([job, job | change], 5, [5], {"a": 1}):
         write_record(tmp_path / SWEEP_FILE, {"jobs": jobs})
         assert known_jobs(tmp_path) == ([job] if isinstance(jobs, list) and jobs[0] == job else [])
-    assert "lists what is no job in its directory" in caplog.text
+    assert "entries that are not jobs in its directory are ignored" in caplog.text

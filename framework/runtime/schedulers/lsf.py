@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
-from framework.environment import REQUEUED
+from framework.environment_variables import REQUEUED
 from framework.runtime.schedulers.command import REQUEST_SECONDS, CommandResult, run_command, without_variables
 from framework.runtime.schedulers.scheduler import JobState, Scheduler, read_job_script
 from framework.runtime.schedulers.time_estimate import TimeEstimate

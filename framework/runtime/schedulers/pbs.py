@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from framework.environment import JOB_SCRIPT, REQUEUE_FILE, REQUEUED
+from framework.environment_variables import JOB_SCRIPT, REQUEUE_FILE, REQUEUED
 from framework.runtime.process import process_start
 from framework.runtime.schedulers.command import ADDED_VARIABLES, REQUEST_SECONDS, CommandResult, run_command
 from framework.runtime.schedulers.scheduler import JobState, Scheduler, read_job_script

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.environment import JOB_SCRIPT
+from framework.environment_variables import JOB_SCRIPT
 from framework.runtime.schedulers.command import CommandResult
 from framework.runtime.schedulers.time_estimate import TimeEstimate
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from time import monotonic, sleep
 
-from framework.environment import REQUEUED
+from framework.environment_variables import REQUEUED
 from framework.runtime.schedulers.command import REQUEST_SECONDS, CommandResult, run_command, without_variables
 from framework.runtime.schedulers.scheduler import JobState, Scheduler
 from framework.runtime.schedulers.slurm_options import options_of

@@ -19,7 +19,7 @@ class StudySweeper(Sweeper):
         """Check the settings and the launcher's; nothing else has happened."""
         from framework.errors import ConfigError
         from framework.launcher.compose import sweep_dir
-        from framework.launcher.config import parse_study
+        from framework.launcher.launcher_config import parse_study
 
         self._config = parse_study(self._settings)
         launcher = Plugins.instance().instantiate_launcher(

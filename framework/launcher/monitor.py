@@ -14,40 +14,38 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.config.duration import format_duration
-from framework.launcher.plan import Planned
-from framework.launcher.ticket import Executor
+from framework.launcher.jobs import Executor, Planned
 from framework.rundir.metrics import losses_by_node
 from framework.rundir.run_status import RunState, RunStatus, read_run
 
 log = logging.getLogger(__name__)
 
 _STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
-_FIRST_SECONDS, _MAX_SECONDS = 0.5, 15.0  # between looks: often at first, then less so, to spare the scheduler
+_FIRST_SECONDS, _MAX_SECONDS = 0.5, 15.0  # between polls: often at first, then less, to spare the scheduler
 _MAX_ROWS = 30
 
 
 class Interrupted(BaseException):
-    """The launcher is told to end."""
+    """The launcher was told to stop by a signal."""
 
 
-def follow(planned: Sequence[Planned], executor: Executor) -> None:
-    """Return when all jobs that are under way have ended; interrupted, end the process resumably."""
-    under_way = [p for p in planned if p.ticket is not None]
-    tickets = [p.ticket for p in under_way if p.ticket]
+def monitor(planned: Sequence[Planned], executor: Executor) -> None:
+    """Return when all submitted jobs have ended; if interrupted, end the process with a resumable exit code."""
+    submitted = [p.submitted for p in planned if p.submitted]
     began = time.monotonic()
     view = _View(planned)
     try:
         with _interruptible(), view:
             while True:
-                executor.refresh(tickets)
+                executor.refresh(submitted)
                 view.show()
-                if all(ticket.state == "ended" for ticket in tickets):
+                if all(job.state == "ended" for job in submitted):
                     return
                 waited = time.monotonic() - began
                 time.sleep(min(_MAX_SECONDS, _FIRST_SECONDS + waited / 20))
     except (KeyboardInterrupt, Interrupted) as stop:
-        what = executor.stop(tickets)
-        print(f"\n⚠ Interrupted: {what}", file=sys.stderr)
+        message = executor.stop(submitted)
+        print(f"\n⚠ Interrupted: {message}", file=sys.stderr)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else 99)
 
 
@@ -58,7 +56,7 @@ class _View:
         self._planned = planned
         self._console = Console()
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        self._said: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
 
     def __enter__(self) -> None:
         if self._live:
@@ -69,16 +67,18 @@ class _View:
             self._live.stop()
 
     def show(self) -> None:
-        """Show how the jobs are now."""
+        """Show the present state of the jobs."""
         if self._live:
             rows = [(p, read_run(p.job.run_dir)) for p in self._planned]
             self._live.update(_table(rows), refresh=True)
             return
         for p in self._planned:
-            word = _word(p, read_run(p.job.run_dir) if p.ticket is None or p.ticket.state == "ended" else None)
-            if self._said.get(p.name) != word:
-                log.info("%s%s: %s", p.name, f" (job {p.ticket.job_id})" if p.ticket and p.ticket.job_id else "", word)
-                self._said[p.name] = word
+            has_ended = p.submitted is None or p.submitted.state == "ended"
+            word = _word(p, read_run(p.job.run_dir) if has_ended else None)
+            if self._shown.get(p.name) != word:
+                job = f" (job {p.submitted.job_id})" if p.submitted and p.submitted.job_id else ""
+                log.info("%s%s: %s", p.name, job, word)
+                self._shown[p.name] = word
 
 
 def _table(rows: Sequence[tuple[Planned, RunStatus]]) -> Table:
@@ -89,10 +89,10 @@ def _table(rows: Sequence[tuple[Planned, RunStatus]]) -> Table:
     by_node = ["by node"] if any(losses_by_node(status.best_losses) for _, status in rows) else []
     for name in ("run", "job", "state", "epoch", "best loss", *by_node, "time"):
         table.add_column(name, justify="right" if name in ("epoch", "best loss", "time") else "left")
-    # The ones that are under way are what to look at, where not all fit.
-    order = sorted(rows, key=lambda row: row[0].ticket is None or row[0].ticket.state == "ended")
+    # Where not all fit, the ones that are under way come first.
+    order = sorted(rows, key=lambda row: row[0].submitted is None or row[0].submitted.state == "ended")
     for p, status in order[:_MAX_ROWS]:
-        job_id = p.ticket.job_id if p.ticket else ""
+        job_id = p.submitted.job_id if p.submitted else ""
         loss = f"{status.best_loss:.4f}" if status.best_loss is not None else ""
         time_taken = format_duration(status.seconds) if status.seconds else ""
         losses = [loss, losses_by_node(status.best_losses)] if by_node else [loss]
@@ -103,9 +103,9 @@ def _table(rows: Sequence[tuple[Planned, RunStatus]]) -> Table:
 
 
 def _word(p: Planned, status: RunStatus | None) -> str:
-    """Return one word for how the job is."""
-    if p.ticket and p.ticket.state != "ended":
-        return p.ticket.state if p.ticket.detail in ("", "RUNNING") else f"{p.ticket.state}, {p.ticket.detail}"
+    """Return the state of the job in a word or two."""
+    if (job := p.submitted) and job.state != "ended":
+        return job.state if job.detail in ("", "RUNNING") else f"{job.state}, {job.detail}"
     assert status is not None
     never_began = status.state is RunState.WAITING and not status.is_held
     return RunState.FAILED if never_began else status.state
@@ -113,7 +113,7 @@ def _word(p: Planned, status: RunStatus | None) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let the signals that ask a process to end raise `Interrupted`."""
+    """Let the signals that stop a process raise `Interrupted`."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         raise Interrupted

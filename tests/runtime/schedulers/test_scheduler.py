@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import framework
-from framework.environment import JOB_SCRIPT, REQUEUE_FILE, REQUEUED, SHOW_TRACEBACK
+from framework.environment_variables import JOB_SCRIPT, REQUEUE_FILE, REQUEUED, SHOW_TRACEBACK
 from framework.runtime import BudgetReader, Requeuer, StopReason, budget, check_signal_delivery, schedulers
 from framework.runtime.schedulers import SCHEDULERS, Scheduler, find_job, job_id, start_number
 
@@ -79,4 +79,6 @@ def test_a_scheduler_that_can_requeue_has_all_that_this_takes():
 def test_the_names_of_the_frameworks_own_variables_stand_in_one_file():
     names = {REQUEUED, REQUEUE_FILE, JOB_SCRIPT, SHOW_TRACEBACK}
     found = {path: set(re.findall(r"FRAMEWORK_[A-Z_]+", path.read_text())) for path in ROOT.rglob("*.py")}
-    assert {str(path.relative_to(ROOT)): texts for path, texts in found.items() if texts} == {"environment.py": names}
+    assert {str(path.relative_to(ROOT)): texts for path, texts in found.items() if texts} == {
+        "environment_variables.py": names
+    }

@@ -1,4 +1,4 @@
-"""What the launchers and the sweeper are set to: every key, its type and limits; durations are seconds once parsed."""
+"""The settings of the launchers and the sweeper: every key, its type and limits; durations are parsed to seconds."""
 
 import re
 import typing
@@ -22,7 +22,7 @@ def _key(default: Any = None, **metadata: Any) -> Any:
 
 @dataclass
 class LauncherConfig:
-    """What both launchers know."""
+    """The settings of both launchers."""
 
     time: float | None = _key(duration=True)
     signal_lead: float = _key(120.0, duration=True)
@@ -40,7 +40,7 @@ class LocalConfig(LauncherConfig):
 
 @dataclass
 class SlurmConfig(LauncherConfig):
-    """`hydra/launcher=slurm`: the options of sbatch under their own names, but for those that follow here.
+    """`hydra/launcher=slurm`: the options of sbatch under their own names, and these.
 
     `signal_lead` is how long before the limit the job is told to save, `container_prefix` what is
     put before the Python command, `teardown` what the batch script does after it.

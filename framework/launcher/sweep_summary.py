@@ -1,4 +1,4 @@
-"""What came of a sweep: the table, the best run, `sweep.csv` and `sweep.html`."""
+"""The results of a sweep: the table, the best run, `sweep.csv` and `sweep.html`."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def write_summary(directory: Path, rows: Sequence[Row]) -> None:
     """Print the table and the best run; write the CSV and the HTML."""
-    from framework.launcher.report import write_report  # matplotlib takes a second to load
+    from framework.launcher.sweep_page import write_page  # matplotlib takes a second to load
 
     rows = sorted(rows, key=lambda row: (math.isnan(row.best_loss), row.best_loss, row.name))
     keys = varied_keys(rows)
@@ -29,7 +29,7 @@ def write_summary(directory: Path, rows: Sequence[Row]) -> None:
     if best := best_run(rows):
         log.info("best run: %s (validation loss %.4f)", best.run_dir, best.best_loss)
     _write_csv(directory / "sweep.csv", rows)
-    log.info("summary:  %s", write_report(directory / "sweep.html", directory.name, rows, keys))
+    log.info("summary:  %s", write_page(directory / "sweep.html", directory.name, rows, keys))
 
 
 def best_run(rows: Sequence[Row]) -> Row | None:

@@ -14,15 +14,15 @@ from typing import Any, cast
 
 from submitit.local.local import LocalExecutor, LocalJob
 
-from framework.launcher.config import LocalConfig
-from framework.launcher.job import Job
-from framework.launcher.ticket import Ticket, write_ticket
+from framework.launcher.jobs import SubmittedJob
+from framework.launcher.launcher_config import LocalConfig
+from framework.launcher.launcher_job import Job
 
 _NO_LIMIT_SECONDS = 366 * 86400
 
 
 class LocalJobs:
-    """Runs `num_parallel` jobs at once, each with its limit of time; requeues start at once."""
+    """Runs `num_parallel` jobs at once, each with its time limit; a requeued one starts again immediately."""
 
     kind = "slurm_local"
 
@@ -37,30 +37,30 @@ class LocalJobs:
             stderr_to_stdout=True,
             setup=config.setup,
         )
-        self._waiting: list[tuple[Ticket, Job]] = []
-        self._started: list[tuple[Ticket, LocalJob[Any]]] = []
+        self._waiting: list[tuple[SubmittedJob, Job]] = []
+        self._started: list[tuple[SubmittedJob, LocalJob[Any]]] = []
 
-    def submit(self, jobs: Sequence[Job]) -> list[Ticket]:
+    def submit(self, jobs: Sequence[Job]) -> list[SubmittedJob]:
         """Put the jobs in the queue; `refresh` starts them."""
-        tickets = [Ticket(job.run_dir) for job in jobs]
-        self._waiting += zip(tickets, jobs, strict=True)
-        return tickets
+        submitted = [SubmittedJob(job.run_dir) for job in jobs]
+        self._waiting += zip(submitted, jobs, strict=True)
+        return submitted
 
-    def refresh(self, tickets: Sequence[Ticket]) -> None:
+    def refresh(self, jobs: Sequence[SubmittedJob]) -> None:
         """See which have ended, and start the next ones."""
-        for ticket, job in self._started:
-            ticket.state = "ended" if job.done() else "running"
-        own = {id(ticket) for ticket, _ in self._waiting + self._started}
-        for ticket in tickets:
-            if id(ticket) not in own:  # of another launcher
-                ticket.state = "running" if _is_controller(ticket.job_id) else "ended"
-        while self._waiting and sum(ticket.state == "running" for ticket, _ in self._started) < self._num_parallel:
+        for submitted, started in self._started:
+            submitted.state = "ended" if started.done() else "running"
+        own = {id(submitted) for submitted, _ in self._waiting + self._started}
+        for job in jobs:
+            if id(job) not in own:  # of another launcher
+                job.state = "running" if _is_controller(job.job_id) else "ended"
+        while self._waiting and sum(job.state == "running" for job, _ in self._started) < self._num_parallel:
             self._start(*self._waiting.pop(0))
 
-    def stop(self, tickets: Sequence[Ticket]) -> str:
-        """Have the running ones save and stop, and wait for that; interrupted again, end them."""
+    def stop(self, jobs: Sequence[SubmittedJob]) -> str:
+        """Have the running ones save and stop, and wait for that; if interrupted again, kill them."""
         self._waiting.clear()
-        running = [job._process for ticket, job in self._started if not job.done() and job._process]
+        running = [job._process for _, job in self._started if not job.done() and job._process]
         for process in running:
             process.send_signal(signal.SIGTERM)
         try:
@@ -73,11 +73,13 @@ class LocalJobs:
             raise
         return f"{len(running)} running jobs have saved and stopped"
 
-    def _start(self, ticket: Ticket, job: Job) -> None:
+    def _start(self, submitted: SubmittedJob, job: Job) -> None:
         started = self._executor.submit(job)
-        ticket.job_id, ticket.log, ticket.state = started.job_id, str(started.paths.stdout), "running"
-        self._started.append((ticket, cast(LocalJob[Any], started)))
-        write_ticket(ticket, self.kind, host=socket.gethostname())
+        submitted.job_id = started.job_id
+        submitted.log = str(started.paths.stdout)
+        submitted.state = "running"
+        self._started.append((submitted, cast(LocalJob[Any], started)))
+        submitted.record(self.kind, host=socket.gethostname())
 
 
 class _Executor(LocalExecutor):

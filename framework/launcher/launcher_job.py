@@ -52,10 +52,10 @@ class Job:
         return [*options, *self.overrides, f"hydra.run.dir='{run_dir}'"]
 
     def __call__(self) -> None:
-        """Take the run on; the process ends with the task's exit code, or requeued."""
+        """Start or resume the run; the process ends with the task's exit code, or requeued."""
         code: object = 1
         signal.signal(signal.SIGUSR2, _requeue)
-        if os.environ.get("SUBMITIT_EXECUTOR") == "local":  # submitit ignores it, and the run listens a second later
+        if os.environ.get("SUBMITIT_EXECUTOR") == "local":  # submitit ignores it, the run handles it a second later
             signal.signal(signal.SIGTERM, self._leave)
         try:
             self._run()
@@ -64,13 +64,13 @@ class Job:
             code = end.code
             raise
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # how this ends is decided
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the exit code is decided
             if JobEnvironment().global_rank == 0:
                 resumable = {*_STOPPED, OmegaConf.select(self.config, "runtime.exit_code")}
                 record_exit(self.run_dir, code, is_failure=code not in resumable)
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
-        """End resumably before anything has begun; a job of Slurm waits for being killed, and is then requeued."""
+        """End resumably before anything has begun; a Slurm job waits until it is killed, and is then requeued."""
         sys.exit(OmegaConf.select(self.config, "runtime.exit_code"))
 
     def _run(self) -> None:
@@ -78,7 +78,7 @@ class Job:
         task = getattr(importlib.import_module(module), name)
         setup_globals()
         register_bundle()
-        sys.argv[1:] = self.arguments  # submitit's say nothing of the run
+        sys.argv[1:] = self.arguments  # submitit's own say nothing about the run
         config = copy.deepcopy(self.config)  # the one that is pickled for the next attempt stays as it is
         JobRuntime.instance().set("name", config.hydra.job.name)
         try:
