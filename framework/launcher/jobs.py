@@ -127,7 +127,8 @@ def write_sweep_file(directory: Path, kind: str, planned: Sequence[Planned]) -> 
 
 def known_jobs(directory: Path) -> list[dict[str, Any]]:
     """Return what `sweep.json` lists of all commands so far; entries that are not this sweep's jobs are ignored."""
-    path, listed = directory / SWEEP_FILE, None
+    path = directory / SWEEP_FILE
+    listed = None
     try:
         listed = read_record(path, of_version_02=[("launcher", "command", "submitted", "jobs")]).get("jobs")
     except FileNotFoundError:

@@ -103,7 +103,8 @@ def parse_launcher(kind: type[LauncherConfig], settings: Mapping[str, Any]) -> A
     values = {k: str(v) if k in texts and _is_number(v) else v for k, v in plain.items()}
     config = parse_group(kind, values, "hydra.launcher")
     for name, declared in kind.__dataclass_fields__.items():
-        value, (pattern, meaning) = getattr(config, name), declared.metadata.get("pattern", ("", ""))
+        value = getattr(config, name)
+        pattern, meaning = declared.metadata.get("pattern", ("", ""))
         if pattern and value is not None and not re.fullmatch(pattern, value):
             raise ConfigError(f"hydra.launcher.{name}={value}: expected {meaning}")
     if config.time is not None and config.time <= config.signal_lead:

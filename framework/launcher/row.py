@@ -48,7 +48,8 @@ class Row:
         job = p.submitted
         if job and job.state == "ended":
             if not began and status.state not in (RunState.FINISHED, RunState.FAILED):
-                status.state, status.reason = RunState.FAILED, f"{job.detail or 'ended'} before the run began"
+                status.state = RunState.FAILED
+                status.reason = f"{job.detail or 'ended'} before the run began"
             if status.state is RunState.LOST:
                 status.reason = job.detail
         if status.state is RunState.FAILED and job:

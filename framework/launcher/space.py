@@ -16,7 +16,7 @@ class Space:
 
     def __init__(self, overrides: Sequence[str], loader: Any) -> None:
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
-        by_key = {override.get_key_element(): override for override in parsed}  # of two for one key the last counts
+        by_key = {override.get_key_element(): override for override in parsed}  # the last one for a key counts
         swept = {key: override for key, override in by_key.items() if override.is_sweep_override()}
         self.distributions = {key: _explained(override) for key, override in swept.items()}
         self._fixed = [str(override.input_line) for key, override in by_key.items() if key not in swept]
@@ -47,7 +47,7 @@ def _ends(distribution: BaseDistribution) -> Sequence[Any]:
 def _explained(override: Override) -> BaseDistribution:
     try:
         return _distribution(override)
-    except ValueError as error:  # Optuna's, of the limits
+    except ValueError as error:  # Optuna's, about the limits
         raise ConfigError(f"{override.input_line}: {str(error).rstrip('.')}".replace("`", "")) from error
 
 
@@ -65,7 +65,8 @@ def _distribution(override: Override) -> BaseDistribution:
     if not override.is_range_sweep() or len(texts) < 2:
         return CategoricalDistribution(texts)
     numbers = sorted(map(Decimal, texts))
-    low, high, step = numbers[0], numbers[-1], numbers[1] - numbers[0]
+    low, high = numbers[0], numbers[-1]
+    step = numbers[1] - numbers[0]
     if all(number == int(number) for number in numbers):
         return IntDistribution(int(low), int(high), log=is_log, step=int(step))
     return FloatDistribution(float(low), float(high), log=is_log, step=float(step))

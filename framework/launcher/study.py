@@ -44,7 +44,9 @@ class Study:
     """The trials of all starts so far, in `study.journal` of the sweep's directory: one file, right on NFS, too."""
 
     def __init__(self, config: StudyConfig, directory: Path, launch: Callable[..., Sequence[JobReturn]]) -> None:
-        self._config, self._directory, self._launch = config, directory, launch
+        self._config = config
+        self._directory = directory
+        self._launch = launch
         self._sampler = build(config.sampler, "hydra.sweeper.sampler")
         self._is_exhausted = False
 
@@ -57,7 +59,8 @@ class Study:
         with Lease(self._directory / "lease"):
             study = self._open()
             begun = self._begun(study, space)
-            num_to_go, num_before = self._num_to_go(study, len(begun)), len(study.trials) - len(begun)
+            num_to_go = self._num_to_go(study, len(begun))
+            num_before = len(study.trials) - len(begun)
             num_failed = 0
             for done in range(0, num_to_go, self._config.n_jobs):
                 size = min(self._config.n_jobs, num_to_go - done)
@@ -99,13 +102,14 @@ class Study:
 
     def _num_to_go(self, study: optuna.Study, num_begun: int) -> int:
         """Return how many trials are to end: `n_trials` more, or what is left of them after an interruption."""
-        ended, n_trials = sum(trial.state.is_finished() for trial in study.trials), self._config.n_trials
-        before, asked = (study.user_attrs.get(name, 0) for name in (_BEFORE, _ASKED))
+        ended = sum(trial.state.is_finished() for trial in study.trials)
+        before = study.user_attrs.get(_BEFORE, 0)
+        asked = study.user_attrs.get(_ASKED, 0)
         if ended >= asked:
             before = ended
         else:
             log.info("Resuming the study: %d of its trials have ended, %d are under way", ended, num_begun)
-        num_to_go = max(before + n_trials - ended, num_begun) or n_trials
+        num_to_go = max(before + self._config.n_trials - ended, num_begun) or self._config.n_trials
         study.set_user_attr(_BEFORE, before)
         study.set_user_attr(_ASKED, ended + num_to_go)
         return num_to_go
@@ -120,13 +124,18 @@ class Study:
         errors = [r._return_value for r in returned if r.status != JobStatus.COMPLETED]
         if errors:
             log.warning("⚠ %s", errors[0])  # it names all of them
-        num_failed, can_resume = 0, [_can_resume(r) for r in returned]
+        can_resume = [_can_resume(r) for r in returned]
+        num_failed = 0
         for trial, ended, is_stopped in zip(trials, returned, can_resume, strict=True):
             value = ended.return_value if ended.status == JobStatus.COMPLETED else math.nan
             if not is_stopped:
-                num_failed += not math.isfinite(value)
+                has_loss = math.isfinite(value)
+                num_failed += not has_loss
                 try:
-                    study.tell(trial.number, *((value,) if math.isfinite(value) else (None, TrialState.FAIL)))
+                    if has_loss:
+                        study.tell(trial.number, value)
+                    else:
+                        study.tell(trial.number, state=TrialState.FAIL)
                 except RuntimeError:  # the result is stored; here a grid sampler would end Optuna's own loop
                     self._is_exhausted = True
         if any(can_resume):
@@ -145,8 +154,8 @@ def _can_resume(returned: JobReturn) -> bool:
 
 def _show_best(study: optuna.Study) -> None:
     if completed := study.get_trials(states=[TrialState.COMPLETE]):
-        best, values = study.best_trial, study.best_trial.params.items()
-        set_to = " ".join(f"{key}={value}" for key, value in values)
+        best = study.best_trial
+        set_to = " ".join(f"{key}={value}" for key, value in best.params.items())
         log.info("best of %d trials: %s (validation loss %.4f)", len(completed), set_to, best.value)
 
 

@@ -31,9 +31,13 @@ def write_page(path: Path, title: str, rows: Sequence[Row], keys: Sequence[str])
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    by_node, best = any(row.by_node for row in rows), finished[0] if finished else None
     page = environment.get_template("sweep.html.jinja").render(
-        title=title, rows=rows, keys=keys, by_node=by_node, picture=picture, best=best
+        title=title,
+        rows=rows,
+        keys=keys,
+        by_node=any(row.by_node for row in rows),
+        picture=picture,
+        best=finished[0] if finished else None,
     )
     replace_file(path, page)
     return path

@@ -233,7 +233,7 @@ def test_a_cluster_that_does_not_answer_is_asked_again(slurm, caplog):
 
 def test_a_refusal_of_sbatch_is_told_in_its_words(slurm):
     slurm.answer(refusal="sbatch: error: invalid partition specified: mian")
-    with pytest.raises(FrameworkError, match="sbatch rejected the jobs: .*invalid partition specified: mian"):
+    with pytest.raises(FrameworkError, match=r"sbatch rejected the jobs: .*invalid partition specified: mian"):
         submit()
 
 
