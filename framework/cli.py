@@ -5,18 +5,17 @@ import os
 import re
 import sys
 import traceback
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from framework.compat import hydra as compat_hydra
 from framework.config.overrides import Override, is_override, last_of
 from framework.config.run_location import check_directory
 from framework.config.target import suggest
@@ -53,9 +52,9 @@ def run_command(main: Callable[[], Any]) -> None:
     outlive_terminal()
     work_in(Path.cwd())
     show_traceback = os.environ.get(SHOW_TRACEBACK) == "1"
-    ArgumentParser.error = _refuse_option  # type: ignore[method-assign,assignment]
+    compat_hydra.show_option_errors(_refuse_option)
     sys.argv[1:] = options_first(sys.argv[1:])
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or else Hydra prints the error itself and exits with 1 whatever it was
+    compat_hydra.raise_errors()
     try:
         main()
     except KeyboardInterrupt:
@@ -80,8 +79,8 @@ def _complain(message: object) -> None:
     print("✗", "\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
-def _refuse_option(parser: ArgumentParser, message: str) -> NoReturn:
-    """Say what is wrong with an option in one line; argparse's own way lists all options before."""
+def _refuse_option(message: str) -> NoReturn:
+    """Say what is wrong with an option in one line."""
     _complain(f"{message}; see --help")
     sys.exit(ConfigError.exit_code)
 
@@ -126,12 +125,6 @@ def exit_codes() -> Iterator[None]:
         sys.exit(FrameworkError.exit_code)
 
 
-def rerun_of(arguments: list[str]) -> str | None:
-    """Return the pickled configuration that `--experimental-rerun` names: Hydra then takes no overrides."""
-    path: str | None = get_args_parser().parse_known_args(arguments)[0].experimental_rerun
-    return path
-
-
 def explain_composition(error: Exception, overrides: list[str]) -> str:
     """Return Hydra's complaint about the command line in one line, with the nearest valid key or option."""
     message = str(error).strip() or type(error).__name__
@@ -140,26 +133,22 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
     first = message.splitlines()[0]
     if isinstance(error, AssertionError) and (verbose := last_of(overrides, "hydra.verbose")):
         return f"{verbose}: expected true, false, or the names of loggers to show more of"
-    if path := rerun_of(overrides):
+    if path := compat_hydra.rerun_of(overrides):
         return f"--experimental-rerun={path}: {first} Expected the config.pickle that PickleJobInfoCallback has written"
     if isinstance(error, OSError) and error.filename:
         places = [last_of(overrides, f"hydra.{key}") for key in ("run.dir", "sweep.dir", "sweep.subdir")]
         given = next(filter(None, places), "name")
         return f"{given}: {error.filename}: {error.strerror}; choose another directory"
-    if match := re.match(r"Could not (override|delete from config\.) '([^']+)'", message):
-        key = match.group(2)
+    if key := compat_hydra.unknown_key(message):
         given = next((o.text for o in parsed if o.name == key and o.prefix in ("", "~")), key)
         return f"{given}: no such key{suggest(key, _valid_keys(overrides)) or '; see --help'}"
-    if match := re.search(r"Could not find '(.+)/([^/]+)'", first):
-        group, option = match.groups()
-        options = re.findall(
-            r"^\t(\S+)$", message.partition("Available options")[2].partition("Config search")[0], re.M
-        )
+    if unknown := compat_hydra.unknown_option(message):
+        group, option, options = unknown
         own = " (your own: add --config-dir conf)" if group == "experiment" and "--config-dir" not in sys.argv else ""
         return f"{group}={option}: expected one of {', '.join(options)}{own}{suggest(option, options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; expected KEY=VALUE (quote lists and spaces: 'KEY=[1,2]')"
-    if isinstance(error, ValueError) and "Config group override" in message:
+    if compat_hydra.is_value_for_group(error):
         return f"{_culprit(first, typed)}: a group takes the name of one of its options, such as network=maf"
     text = " ".join(line.strip() for line in message.splitlines() if "hydra.cc" not in line)
     is_named = any(o.text in text or ("." in o.name and o.name in text) for o in parsed)

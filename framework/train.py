@@ -7,7 +7,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from framework.cli import exit_codes, rerun_of, run_command
+from framework.cli import exit_codes, run_command
+from framework.compat.hydra import rerun_of
 from framework.config.options import prefer_command_line
 from framework.imports import import_without_gc
 from framework.launcher.names import register_folder_names

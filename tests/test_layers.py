@@ -23,6 +23,7 @@ LAYERS = [
     {"networks", "priors"},
     {"config"},
     {
+        "compat",
         "errors",
         "files",
         "records",
@@ -65,20 +66,15 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(path):
     above = {part for part in imported_parts(path) if LEVEL[part] < LEVEL[part_of(path)]}
     beside = {part for part in imported_parts(path) if LEVEL[part] == LEVEL[part_of(path)]} - {part_of(path)}
     assert not above
-    assert not beside - {"errors", "files", "priors"}
+    assert not beside - {"compat", "errors", "files", "priors"}
 
 
 @pytest.mark.parametrize("part", ["checkpoint", "runtime"])
 def test_runtime_and_checkpoint_import_nothing_of_the_rest(part):
     for path in (ROOT / part).rglob("*.py"):
         text = path.read_text().replace("framework.config.duration", "")  # how durations are written
-        assert set(re.findall(r"(?:from|import) framework\.(\w+)", text)) <= {
-            part,
-            "environment_variables",
-            "errors",
-            "files",
-            "records",
-        }, path
+        allowed = {part, "compat", "environment_variables", "errors", "files", "records"}
+        assert set(re.findall(r"(?:from|import) framework\.(\w+)", text)) <= allowed, path
 
 
 def test_nothing_imports_the_experiments():

@@ -3,18 +3,18 @@
 import difflib
 import functools
 import inspect
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from hydra.utils import get_object
 
+from framework.compat.hydra import log_no_failed_imports
 from framework.errors import ConfigError, printable
 
 T = TypeVar("T")
 
-logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what cannot be imported is told of here
+log_no_failed_imports()  # errors name them here
 
 MAX_DEPTH = 64  # of a configuration
 _MAX_VALUES = 100_000  # of its groups and lists

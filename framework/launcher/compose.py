@@ -4,12 +4,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from framework.compat.hydra import current_config
 from framework.errors import ConfigError
 from framework.launcher.launcher_job import Job
 from framework.launcher.loader import SweepLoader
@@ -49,14 +48,10 @@ def sweep_dir(config: DictConfig) -> Path:
 
 def _run_dir(composed: DictConfig) -> str:
     """Return the absolute run directory, by the job's own configuration as in Hydra's other launchers."""
-    before = HydraConfig.instance().cfg
-    try:
-        HydraConfig.instance().cfg = cast(Any, composed)  # for ${hydra:...}
+    with current_config(composed):
         directory = str(OmegaConf.select(composed, "hydra.sweep.dir"))
         folder = str(OmegaConf.select(composed, "hydra.sweep.subdir"))
         return os.path.abspath(os.path.join(directory, folder))  # noqa: PTH100, PTH118
-    finally:
-        HydraConfig.instance().cfg = before
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:

@@ -4,10 +4,11 @@ import functools
 import pickle
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
+from framework.compat.hydra import apply_values, has_group, override_dirname
 from framework.config.overrides import Override
 
 
@@ -18,12 +19,12 @@ class SweepLoader:
     then the launcher.
     """
 
-    def __init__(self, loader: ConfigLoaderImpl) -> None:
+    def __init__(self, loader: ConfigLoader) -> None:
         self._loader = loader
         self._parser = OverridesParser.create(config_loader=loader)
         self._by_choice: dict[tuple[str, ...], bytes] = {}  # pickled, since that copies fastest
         self._checked: dict[tuple[str, ...], DictConfig] = {}
-        self._is_group = functools.cache(loader.repository.group_exists)
+        self._is_group = functools.cache(functools.partial(has_group, loader))
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Return the configuration of one job, which the sweeper checks; it is kept for `take`."""
@@ -43,14 +44,11 @@ class SweepLoader:
             self._by_choice[choices] = pickle.dumps(self._loader.load_sweep_config(master_config, list(choices)))
         config = pickle.loads(self._by_choice[choices])
         parsed = self._parser.parse_overrides(overrides)
-        self._loader._apply_overrides_to_config([o for o in parsed if self._sets_value(str(o.input_line))], config)
+        apply_values([o for o in parsed if self._sets_value(str(o.input_line))], config)
         task = [override for override in parsed if not override.is_hydra_override()]
-        names = config.hydra.job.config.override_dirname
         with open_dict(config.hydra):
             config.hydra.overrides.task = [override.input_line for override in task]
-            config.hydra.job.override_dirname = get_overrides_dirname(
-                overrides=task, kv_sep=names.kv_sep, item_sep=names.item_sep, exclude_keys=names.exclude_keys
-            )
+            config.hydra.job.override_dirname = override_dirname(task, config)
         return config
 
     def _sets_value(self, override: str) -> bool:

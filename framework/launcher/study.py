@@ -18,6 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from framework.compat.hydra import error_of
 from framework.config.target import build
 from framework.errors import CheckpointError, ConfigError, DamagedError, SweepError
 from framework.files import make_directory, replace_file
@@ -121,7 +122,7 @@ class Study:
 
     def _tell(self, study: optuna.Study, trials: Sequence[_Trial], returned: Sequence[JobReturn]) -> int:
         """Record how trials ended and return how many failed; without a finite loss they have, too."""
-        errors = [r._return_value for r in returned if r.status != JobStatus.COMPLETED]
+        errors = [error_of(r) for r in returned if r.status != JobStatus.COMPLETED]
         if errors:
             log.warning("⚠ %s", errors[0])  # it names all of them
         can_resume = [_can_resume(r) for r in returned]
