@@ -4,25 +4,24 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
-from submitit.local import local
-
+from framework.compat.submitit import ForwardingController
 from framework.environment_variables import REQUEUED
 
 _RESUMABLE = 99
 
 
-class Controller(local.Controller):
+class Controller(ForwardingController):
     """Remembers that it was told to stop: while it starts a process, there is none to pass the signal to."""
 
     def __init__(self, folder: Path) -> None:
         self.is_told = False
         super().__init__(folder)
 
-    def _forward_signal(self, signum: Any, *args: Any) -> None:
-        self.is_told |= signum == signal.SIGTERM
-        super()._forward_signal(signum)
+    def forward(self, number: int) -> None:
+        """Pass a signal on to the processes of the job."""
+        self.is_told |= number == signal.SIGTERM
+        super().forward(number)
 
     def start_tasks(self) -> None:
         """Start the processes, unless the job is to stop."""
@@ -31,7 +30,7 @@ class Controller(local.Controller):
         super().start_tasks()
         os.environ[REQUEUED] = "1"  # for those that are started after these
         if self.is_told:
-            super()._forward_signal(signal.SIGTERM)
+            super().forward(signal.SIGTERM)
 
 
 if __name__ == "__main__":

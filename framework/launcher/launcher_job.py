@@ -2,28 +2,25 @@
 
 import copy
 import importlib
-import os
 import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
 
-from hydra._internal.callbacks import Callbacks
-from hydra.core.utils import JobRuntime, run_job, setup_globals
-from hydra.types import HydraContext
+from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from submitit import JobEnvironment
-from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
 
+from framework.compat import submitit as compat_submitit
+from framework.compat.hydra import run_task
 from framework.errors import ConfigError
 from framework.new_directories import refuse_links
 from framework.paths import register_bundle
 from framework.rundir.job_records import record_exit
 from framework.rundir.saved_work import holds_work
 
-_STOPPED = {0, 130, -1, LOCAL_REQUEUE_RETURN_CODE}  # the last two are submitit's, of a requeue
+_STOPPED = {0, 130, *compat_submitit.REQUEUE_CODES}
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Job:
         """Start or resume the run; the process ends with the task's exit code, or requeued."""
         code: object = 1
         signal.signal(signal.SIGUSR2, _requeue)
-        if os.environ.get("SUBMITIT_EXECUTOR") == "local":  # submitit ignores it, the run handles it a second later
+        if compat_submitit.is_local():  # submitit ignores it, the run handles it a second later
             signal.signal(signal.SIGTERM, self._leave)
         try:
             self._run()
@@ -80,7 +77,6 @@ class Job:
         register_bundle()
         sys.argv[1:] = self.arguments  # submitit's own say nothing about the run
         config = copy.deepcopy(self.config)  # the one that is pickled for the next attempt stays as it is
-        JobRuntime.instance().set("name", config.hydra.job.name)
         try:
             refuse_links(self.run_dir, config.hydra.job.name, config.hydra.output_subdir)
         except ConfigError as error:
@@ -89,23 +85,9 @@ class Job:
         if holds_work(self.run_dir):
             with read_write(config), open_dict(config):
                 config.resume = True
-        result = run_job(
-            task_function=getattr(task, "__wrapped__", task),
-            config=config,
-            job_dir_key="hydra.runtime.output_dir",
-            job_subdir_key=None,
-            hydra_context=HydraContext(config_loader=cast(Any, None), callbacks=Callbacks(config)),
-        )
-        _ = result.return_value  # raises what the task has raised
+        run_task(task, config)
 
 
 def _requeue(number: int, frame: FrameType | None) -> None:
-    """Have this job started again, as the run asks for once it has saved, and end the process.
-
-    submitit's own handler also pickles the job once more, so that being killed meanwhile leaves none; and it guesses by
-    the clock whether that may be.
-    """
-    environment = JobEnvironment()
-    if environment.global_rank == 0:
-        environment._requeue(countdown=0)  # a number for its log alone
-        sys.exit(-1)
+    """Have this job started again, as the run asks for once it has saved, and end the process."""
+    compat_submitit.requeue()

@@ -1,24 +1,23 @@
 """Jobs as processes of this machine, through submitit's local executor."""
 
 import os
-import shlex
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from submitit.local.local import LocalExecutor, LocalJob
+from submitit.local.local import LocalJob
 
+from framework.compat.submitit import SessionExecutor, process_of
 from framework.launcher.jobs import SubmittedJob
 from framework.launcher.launcher_config import LocalConfig
 from framework.launcher.launcher_job import Job
 
 _NO_LIMIT_SECONDS = 366 * 86400
+_CONTROLLER = "framework.launcher.controller"
 
 
 class LocalJobs:
@@ -29,7 +28,7 @@ class LocalJobs:
     def __init__(self, config: LocalConfig, folder: Path) -> None:
         self.folder = folder
         self._num_parallel = config.num_parallel
-        self._executor = _Executor(folder)
+        self._executor = SessionExecutor(folder, _CONTROLLER)
         self._executor.update_parameters(
             timeout_min=(config.time or _NO_LIMIT_SECONDS) / 60,
             signal_delay_s=int(config.signal_lead),
@@ -60,7 +59,8 @@ class LocalJobs:
     def stop(self, jobs: Sequence[SubmittedJob]) -> str:
         """Have the running ones save and stop, and wait for that; if interrupted again, kill them."""
         self._waiting.clear()
-        running = [job._process for _, job in self._started if not job.done() and job._process]
+        processes = [process_of(job) for _, job in self._started if not job.done()]
+        running = [process for process in processes if process]
         for process in running:
             process.send_signal(signal.SIGTERM)
         try:
@@ -82,31 +82,8 @@ class LocalJobs:
         submitted.record(self.kind, host=socket.gethostname())
 
 
-class _Executor(LocalExecutor):
-    """Starts each job in a session of its own, so that Ctrl+C at the launcher reaches it once, as SIGTERM."""
-
-    def _submit_command(self, command: str) -> LocalJob[Any]:
-        num_tasks, setup = self.parameters["tasks_per_node"], self.parameters["setup"]
-        environment = {
-            **os.environ,
-            "SUBMITIT_LOCAL_NTASKS": str(num_tasks),
-            "SUBMITIT_LOCAL_COMMAND": command,
-            "SUBMITIT_LOCAL_TIMEOUT_S": str(round(60 * self.parameters["timeout_min"])),
-            "SUBMITIT_LOCAL_SIGNAL_DELAY_S": str(self.parameters["signal_delay_s"]),
-            "SUBMITIT_LOCAL_NODEID": "0",
-            "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
-            "SUBMITIT_STDERR_TO_STDOUT": "1",
-            "SUBMITIT_EXECUTOR": "local",
-            "SUBMITIT_LOCAL_WITH_SHELL": "",
-        }
-        controller = shlex.join([sys.executable, "-m", "framework.launcher.controller", str(self.folder)])
-        script = " && ".join([*setup, f"exec {controller}"])
-        process = subprocess.Popen(["bash", "-c", script], env=environment, start_new_session=True)
-        return LocalJob(self.folder, str(process.pid), tasks=list(range(num_tasks)), process=process)
-
-
 def _is_controller(pid: str) -> bool:
     """Tell whether a local job of an earlier launcher is still there."""
     with suppress(OSError):
-        return b"framework.launcher.controller" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return _CONTROLLER.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False

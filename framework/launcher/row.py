@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from framework.compat.submitit import is_own_line
 from framework.errors import CheckpointError
 from framework.launcher.jobs import Planned
 from framework.launcher.names import values_of
@@ -84,7 +85,7 @@ def _last_error(log_path: Path) -> str:
     with suppress(CheckpointError, OSError, ValueError), opened(log_path) as file:
         file.seek(max(file.seek(0, os.SEEK_END) - _LOG_BYTES, 0))
         text = file.read(_LOG_BYTES).decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("submitit ")]
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not is_own_line(line)]
         marked = [line.lstrip("✗ ") for line in lines if line.startswith("✗")]
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b|slurmstepd: error", line)]
         return (marked or errors or lines or [""])[-1][:_MAX_REASON]
