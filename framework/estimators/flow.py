@@ -1,6 +1,5 @@
 """q(u | s) as a normalising flow (zuko)."""
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -8,6 +7,7 @@ from typing import Any, ClassVar
 import zuko
 from torch import Tensor, nn
 
+from framework.compat.zuko import log_prob, use_float_masks
 from framework.networks import RationalQuadraticSpline
 
 # NCSF is left out: its splines are periodic on [-pi, pi], and u is unbounded.
@@ -44,13 +44,11 @@ class Flow(nn.Module):
             arguments["transforms"] = num_transforms
         constructor = neural_spline_flow if family == "NSF" else getattr(zuko.flows, family)
         self.conditional = constructor(latent_dim, context_dim, **arguments)
-        for module in self.modules():
-            if isinstance(module, zuko.nn.MaskedLinear):
-                module.mask = module.mask.float()  # weights are multiplied by it in half the time a boolean takes
+        use_float_masks(self)
 
     def log_prob(self, u: Tensor, s: Tensor) -> Tensor:
         """Return log q(u | s): (batch, latent_dim), (batch, context_dim) to (batch,)."""
-        return _log_prob(self.conditional, u, s)
+        return log_prob(self.conditional, u, s)
 
     def sample(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """Draw one u for each row of s; return (batch, latent_dim) and log q of shape (batch,)."""
@@ -63,9 +61,3 @@ def neural_spline_flow(
     """Return `zuko.flows.NSF` with a spline that takes half the time; same weights, same density."""
     spline = partial(RationalQuadraticSpline, slope=slope)
     return zuko.flows.MAF(features, context, univariate=spline, shapes=[(2, bins), (bins - 1,)], **arguments)
-
-
-def _log_prob(flow: zuko.flows.Flow, u: Tensor, s: Tensor) -> Tensor:
-    """Return what `flow(s).log_prob(u)` does, sooner: the base of all `FAMILIES` is the standard normal."""
-    z, log_abs_det = flow.transform(s).call_and_ladj(u)
-    return log_abs_det - 0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
