@@ -5,7 +5,6 @@ NumPy's own pickles name functions that differ between its versions and take mor
 
 import copyreg
 import pickle
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,16 +30,6 @@ def rebuild(dtype: str, data: Tensor | bytes, shape: tuple[int, ...] = (), order
     return data.numpy().view(dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
-def allow() -> None:
-    """Let torch.load, which calls only what it knows, call `rebuild`."""
-    torch.serialization.add_safe_globals([rebuild, (_no_bytes, "builtins.bytes")])
-
-
-def _no_bytes() -> bytes:
-    """Return what torch.save writes as a call of `bytes`, which torch.load does not know."""
-    return b""
-
-
 def _reduce_scalar(value: np.generic) -> tuple[Any, ...]:
     return rebuild, (value.dtype.str, value.tobytes())  # np.longlong returns as np.int64, its equal
 
@@ -51,12 +40,11 @@ def _reduce_array(value: np.ndarray) -> tuple[Any, ...]:
     return rebuild, (value.dtype.str, torch.from_numpy(flat.view(np.uint8)), value.shape, order)
 
 
-class _Pickler(pickle.Pickler):
+class Pickler(pickle.Pickler):
+    """For torch.save, of which torch.load reads what it has written if it may call `rebuild`."""
+
     dispatch_table = {  # noqa: RUF012  # pickle's own word
         **copyreg.dispatch_table,
         np.ndarray: _reduce_array,
         **dict.fromkeys(NUMBERS, _reduce_scalar),
     }
-
-
-PICKLE = SimpleNamespace(__name__="pickle", Pickler=_Pickler)  # for torch.save

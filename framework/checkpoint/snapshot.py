@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from framework.checkpoint.content import TorchCopier, copy_files, is_plain
+from framework.compat.torch import copy_all
 
 T = TypeVar("T")
 _Pool = dict[tuple[Any, ...], list[Tensor]]
@@ -51,8 +52,7 @@ class Snapshot:
                 if device.type == "cuda":
                     self._copy_beside(device, buffers, sources)
                 else:
-                    with torch.no_grad():
-                        torch._foreach_copy_(buffers, sources)
+                    copy_all(buffers, sources)
         finally:
             self._free, self._pairs = {}, {}
         return copied

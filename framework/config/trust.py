@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from omegaconf import DictConfig
@@ -203,7 +203,9 @@ def _is_tracker(value: type, place: _Place, where: Path) -> bool:
 
 
 def _is_function_of_torch(value: object, target: object) -> bool:
-    """Tell whether it is a function of torch.nn.functional, and not one that is imported there."""
-    modules = {FunctionType: ("torch.nn.functional",), BuiltinFunctionType: ("torch", "torch._C._nn")}
-    at_home = str(target).rpartition(".")[0] == "torch.nn.functional"
-    return at_home and getattr(value, "__module__", None) in modules.get(type(value), ())
+    """Tell whether it is a function of torch.nn.functional, which only where that is loaded it can be."""
+    if "torch.nn.functional" not in sys.modules:
+        return False
+    from framework.compat.torch import is_of_functional
+
+    return is_of_functional(value, target)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from framework.checkpoint import Generation
+from framework.compat.torch import map_tensors, tensors_in
 from framework.config.schema import Config
 from framework.estimators import Estimator, spec_of
 from framework.estimators.weight_files import INIT_FILE, read_initial
@@ -68,8 +68,8 @@ class _WeightsOnMeta(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.empty, torch.rand, torch.randn) and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
-        if any(isinstance(value, torch.Tensor) and value.is_meta for value in tree_leaves((args, kwargs))):
-            args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+        if any(tensor.is_meta for tensor in tensors_in((args, kwargs))):
+            args, kwargs = map_tensors(lambda tensor: tensor.to("meta"), (args, kwargs))
         return func(*args, **kwargs)
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from framework.compat.torch import FIRST_OPTIMIZER_IMPORTS
 from framework.config.parse import NodeSettings
 from framework.config.schema import NodeConfig
 from framework.config.target import build_part, reason_of, shown
 from framework.errors import ConfigError
 from framework.estimators import Estimator, EstimatorSpec
-from framework.imports import import_without_gc
 from framework.rng import seed_sequence, seeded
 from framework.training.data import num_held_out
 
@@ -36,7 +36,7 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
         for name, value in block.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"optimizer.{name}={value}: expected a number, and a finite one")
-        import_without_gc("torch._dynamo")  # as the first optimizer would
+        load(FIRST_OPTIMIZER_IMPORTS)
         optimizer = build_part(torch.optim.Optimizer, block, "optimizer", params=list(estimator.parameters()))
         schedule = settings.optimizer.get("scheduler")
         scheduler: Any = build_part(LRScheduler, schedule, "optimizer.scheduler", optimizer=optimizer)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from framework.compat.torch import scale, total_norm
 from framework.config.schema import LoopConfig
 from framework.config.target import build, locate
 from framework.errors import TrainingError
@@ -202,7 +203,7 @@ class Trainer:
 def _clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> None:
     """Do as `torch.nn.utils.clip_grad_norm_` does, in half the time where all parameters are on one device."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm = total_norm(gradients)
     if norm.is_cpu and norm <= max_norm:  # on other devices, to look at the norm is to wait for it
         return
-    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    scale(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
