@@ -3,12 +3,12 @@
 import _thread
 import os
 import signal
-import subprocess
 import sys
 import threading
 from multiprocessing import parent_process
 from types import FrameType
-from typing import Any
+
+from framework.compat.processes import call_forks_of_programs
 
 CAN_LISTEN = hasattr(signal, "sigtimedwait")  # elsewhere nothing tells who has sent a signal
 # What the parent sends beside SIGTERM to end this process. Of two SIGTERMs that wait while it is importing, one is
@@ -31,7 +31,7 @@ def leave_signals_to_parent() -> None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
     threading.Thread(target=_listen, args=(os.getppid(),), daemon=True, name="listens for SIGTERM").start()
-    _start_programs_unblocked()
+    call_forks_of_programs(_unblock)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SILENT)
 
 
@@ -73,25 +73,8 @@ def _wake_main_thread() -> None:
             return
 
 
-def _start_programs_unblocked() -> None:
-    """Let programs and bare forks begin with no signal blocked, or nothing could terminate them."""
-    start = subprocess.Popen.__init__
-
-    def start_unblocked(self: subprocess.Popen, *args: Any, **kwargs: Any) -> None:
-        if len(args) < 7:  # or else `preexec_fn` is the seventh
-            kwargs["preexec_fn"] = kwargs.get("preexec_fn") or _nothing  # without one, no hook is called in the fork
-        start(self, *args, **kwargs)
-
-    def system(command: str) -> int:
-        code = subprocess.call(command, shell=True)
-        return -code if code < 0 else code << 8
-
-    os.register_at_fork(after_in_child=_unblock)
-    subprocess.Popen.__init__ = start_unblocked  # type: ignore[method-assign]
-    os.system = system  # type: ignore[assignment]
-
-
 def _unblock() -> None:
+    """Let programs and bare forks begin with no signal blocked, or nothing could terminate them."""
     if signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # or else it is a child of multiprocessing
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 

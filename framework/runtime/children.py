@@ -7,15 +7,16 @@ the loop that it feeds with it, before anything is saved; so what a guard watche
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
-from multiprocessing import current_process, util
+from multiprocessing import current_process
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from framework.compat.processes import after_terminate, change_starts, replace_run
 from framework.runtime.child import CAN_LISTEN, ORDER, SIGNALS, leave_signals_to_parent
 
-_originals: list[Any] = []
+_changes = ExitStack()  # to the standard library, in this process
 _num_open = 0
 
 
@@ -37,11 +38,7 @@ def prepare_children() -> None:
     global _num_open
     _num_open += 1
     if _num_open == 1:
-        _originals[:] = BaseProcess.start, util.spawnv_passfds
-        BaseProcess.start = _prepared(BaseProcess.start)  # type: ignore[method-assign, assignment]
-        # Undocumented, and how multiprocessing starts every interpreter: of a worker, of the fork server, and of the
-        # resource tracker, during whose start it lets signals through.
-        util.spawnv_passfds = _blocking(util.spawnv_passfds)
+        _changes.callback(change_starts(_prepared, _blocking))
 
 
 def leave_children() -> None:
@@ -49,7 +46,7 @@ def leave_children() -> None:
     global _num_open
     _num_open -= 1
     if _num_open == 0:
-        BaseProcess.start, util.spawnv_passfds = _originals  # type: ignore[method-assign]
+        _changes.close()
 
 
 def run_as_child() -> None:
@@ -65,28 +62,21 @@ def _prepared(start: Callable[[BaseProcess], None]) -> Callable[[BaseProcess], N
 
     @wraps(start)
     def prepared(process: BaseProcess) -> None:
-        vars(process)["run"] = run_as_child  # goes with the process to wherever it runs, and calls its own `run`
+        put_back = replace_run(process, run_as_child)
         try:
             blocking(process)
         finally:
-            del vars(process)["run"]
+            put_back()
         if CAN_LISTEN:
-            _have_terminated_by_order(process._popen)  # type: ignore[attr-defined]
+            after_terminate(process, _order)
 
     return prepared
 
 
-def _have_terminated_by_order(popen: Any) -> None:
-    """Send the order as well when the process is terminated, also when the interpreter exits; undocumented."""
-    terminate = popen.terminate
-
-    def terminate_by_order() -> None:
-        terminate()
-        if popen.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(popen.pid, ORDER)
-
-    popen.terminate = terminate_by_order
+def _order(pid: int) -> None:
+    """Tell a child that is terminated to end, in a way that it knows to be its parent's."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, ORDER)
 
 
 def _blocking(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from framework.compat.environment import quiet_ddp
 from framework.runtime.distributed import DistributedContext
 from framework.runtime.guard import Guard
 from framework.runtime.policy import Stopped
@@ -26,8 +27,7 @@ def connect_processes(
     if size == 1:
         yield DistributedContext()
         return
-    # Each rank would print a warning meant for programmers: DDP has looked for unused weights and found none.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    quiet_ddp()
     from framework.runtime.process_group import ProcessGroupContext  # loads torch
 
     make = ProcessGroupContext.from_initialized if _size_of_script() else ProcessGroupContext

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from framework.compat.environment import quiet_wandb
 from framework.files import open_to_read
 from framework.rundir.metric_lines import METRICS_FILE, parse_line
 from framework.tracking.wandb_ledger import Ledger
@@ -159,7 +160,7 @@ def main() -> None:
     """Read the arguments and follow the run."""
     # A scheduler signals all processes of a job; this one ends soon after the training, and only then is all sent.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    os.environ["WANDB_SILENT"] = "true"
+    quiet_wandb()
     run_dir, project, entity, mode, finish_seconds = sys.argv[1:]
     Mirror(Path(run_dir), project, entity or None, mode, float(finish_seconds)).follow()
 

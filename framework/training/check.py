@@ -36,7 +36,7 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
         for name, value in block.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"optimizer.{name}={value}: expected a number, and a finite one")
-        load(FIRST_OPTIMIZER_IMPORTS)
+        import_without_gc(FIRST_OPTIMIZER_IMPORTS)
         optimizer = build_part(torch.optim.Optimizer, block, "optimizer", params=list(estimator.parameters()))
         schedule = settings.optimizer.get("scheduler")
         scheduler: Any = build_part(LRScheduler, schedule, "optimizer.scheduler", optimizer=optimizer)  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
 """Processes that multiprocessing starts while a guard is open: only their parent handles the job's signals."""
 
-import inspect
 import itertools
 import multiprocessing
 import os
@@ -9,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing import forkserver, process, resource_tracker, util
+from multiprocessing import forkserver, process, util
 from pathlib import Path
 
 import pytest
@@ -212,56 +211,6 @@ def test_nothing_stays_changed_once_the_last_guard_has_closed():
             pass
         assert process.BaseProcess.start is not before[0]
     assert (process.BaseProcess.start, util.spawnv_passfds) == before
-
-
-# Undocumented parts of the standard library that `framework/runtime/children.py` relies on
-
-
-def signals_of(pid, field):
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(field))
-    mask = int(line.split()[1], 16)
-    return {number for number in SIGNALS if mask >> (number - 1) & 1}
-
-
-def test_canary_every_interpreter_of_multiprocessing_is_started_by_spawnv_passfds():
-    """If this fails, multiprocessing has another way: its resource tracker dies of USR1, and says so."""
-    tracker = resource_tracker.ResourceTracker()
-    with prepared_children():
-        tracker.ensure_running()
-    try:
-        pid = tracker._pid
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        needed = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
-        assert signals_of(pid, "SigBlk") >= needed
-        while signals_of(pid, "SigIgn") < {signal.SIGINT, signal.SIGTERM}:  # these two it takes care of itself
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        tracker._stop()
-
-
-def test_canary_terminate_and_the_exit_go_through_the_popen_of_a_process():
-    """If this fails, a child that waits for two SIGTERMs at once may hear only the one that is not its parent's."""
-    calls = []
-    child, _ = started(sit, "fork")
-    child._popen.terminate = lambda: calls.append(child._popen.returncode) or child._popen.kill()
-    child.terminate()
-    child.join(TIMEOUT_SECONDS)
-    assert calls == [None] and "_popen.terminate()" in inspect.getsource(util._exit_function)
-
-
-def test_canary_a_child_of_multiprocessing_calls_the_run_that_its_process_object_carries():
-    """If this fails, `Process.run` is no longer looked up on the object, and children are not prepared."""
-    context = multiprocessing.get_context("fork")
-    child = context.Process(target=os._exit, args=(1,))
-    child.run = leave_with_5
-    child.start()
-    child.join(TIMEOUT_SECONDS)
-    assert child.exitcode == 5
-
-
-def leave_with_5():
-    sys.exit(5)
 
 
 LOADER = """
