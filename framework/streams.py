@@ -56,18 +56,21 @@ class LogFile(logging.FileHandler):
 
     _has_failed = False
 
+    def __init__(self, filename: str, encoding: str = "utf-8", **options: Any) -> None:
+        super().__init__(filename, encoding=encoding, **{**options, "delay": True})  # `emit` opens it
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, if the file could be opened."""
         if self.stream is None and not self._has_failed:
             try:
-                self.stream = self._open()
+                self.stream = self._opened()
             except OSError as error:
                 self._has_failed = True
                 print(f"⚠ {self.baseFilename}: nothing is logged there ({error.strerror})", file=sys.stderr)
         if not self._has_failed:
             super().emit(record)
 
-    def _open(self) -> TextIOWrapper:
+    def _opened(self) -> TextIOWrapper:
         descriptor = retry(lambda: open_to_append(Path(self.baseFilename)))
         return os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
