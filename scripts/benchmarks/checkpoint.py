@@ -26,10 +26,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import state_dict_saver as dcp
 
 from framework.checkpoint import CheckpointStore, CheckpointWriter
 
@@ -55,7 +56,7 @@ def seconds(action: Callable[[], object]) -> float:
 def write_raw(state: State, path: Path) -> None:
     with path.open("wb", buffering=0) as file:
         for tensor in state.values():
-            view = memoryview(tensor.numpy()).cast("B")
+            view = tensor.numpy().data.cast("B")
             while view:
                 view = view[file.write(view) :]
         os.fsync(file.fileno())
@@ -94,6 +95,7 @@ def blocked(state: State) -> dict[str, Contender]:
         started = time.perf_counter()
         future = dcp.async_save(state, checkpoint_id=path)
         taken = time.perf_counter() - started
+        assert isinstance(future, Future)
         future.result()
         return taken
 
@@ -152,9 +154,9 @@ def measure(title: str, contenders: dict[str, Contender], rounds: int, num_bytes
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(rounds + 1):
         for name, contender in contenders.items():
-            taken = contender()
+            one = contender()
             if round_:  # the first one warms up
-                times[name].append(taken)
+                times[name].append(one)
     reference = next(iter(times))
     ratios = {
         name: statistics.median(a / b for a, b in zip(taken, times[reference], strict=True))

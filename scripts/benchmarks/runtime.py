@@ -113,6 +113,7 @@ def attempt(*overrides: str) -> tuple[float, float, dict[str, float]]:
     )
     while not probe_path.exists():
         if process.poll() is not None:
+            assert process.stderr
             sys.exit(f"runtime: training failed:\n{process.stderr.read().decode()}")
         time.sleep(0.01)
     time.sleep(1)

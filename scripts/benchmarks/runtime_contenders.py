@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from framework.config.schema import LoopConfig
+from framework.estimators import Estimator
 from framework.runtime import BudgetReader, Guard, Policy
 from framework.tracking import Console, JsonlTracker
 from framework.training import Trainer, TrainingData
@@ -59,7 +60,7 @@ class Ours:
         scheduler = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0}
         optimizer = {"_target_": "torch.optim.Adam", "lr": LR, "fused": True, "scheduler": scheduler}
         loop = LoopConfig(num_epochs=0, early_stop_patience=None, batch_size=BATCH_SIZE, clip_grad_norm=MAX_NORM)
-        self.trainer = Trainer(Small(), make_data(), loop, optimizer, 0)
+        self.trainer = Trainer(cast(Estimator, Small()), make_data(), loop, optimizer, 0)
         self.tracker, self.console = JsonlTracker(run_dir), Console()
         self.guard = Guard(Policy(periodic_checkpoint_every=1800.0))
 

@@ -28,7 +28,7 @@ class Probe:
                 self.tell(saved_time=time.monotonic(), save_seconds=writer.save_seconds)
             return generation
 
-        CheckpointWriter.flush = flush_and_tell
+        CheckpointWriter.flush = flush_and_tell  # type: ignore[method-assign, assignment]
 
     def on_step(self) -> None:
         self.step_times.append(time.monotonic())

@@ -48,7 +48,7 @@ def ensure_sbi() -> None:
     subprocess.run([sys.executable, "-m", "venv", SBI_DIR], check=True)
     # torch comes first and by its exact pin: left to a range, pip may fetch another build of several gigabytes.
     for packages in ([torch_pin], [torch_pin, SBI]):
-        pip = [SBI_DIR / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+        pip = [str(SBI_DIR / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", *packages]
         result = subprocess.run(pip, stderr=subprocess.PIPE, text=True)
         if result.returncode:
             reason = result.stderr.strip().splitlines()[-1]
@@ -83,10 +83,12 @@ class Process:
         return self._read()
 
     def close(self) -> None:
+        assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
 
     def _read(self) -> Any:
+        assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
             sys.exit(f"training: {self.name} failed:\n{self._errors_path.read_text()[-2000:]}")

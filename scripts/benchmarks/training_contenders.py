@@ -94,7 +94,7 @@ class Framework:
         prior = {"_target_": "framework.priors.Uniform", "low": [-1, -1], "high": [1, 1]}
         theta, x = simulate(settings.num_simulations)
         estimator = Estimator(EstimatorSpec("z", network, None, 2, {"x": (2,)}, {"z": prior}))
-        self.num_parameters = count(estimator.density.conditional)
+        self.num_parameters = count(estimator.density.get_submodule("conditional"))
         u, evidence = estimator.prepare(theta, {"x": x})
         held_out = held_out_rows(torch.arange(len(u)), 0.1, 0, "z")
         data = TrainingData.split(u, evidence, held_out, torch.device("cpu"))
