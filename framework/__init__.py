@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from framework.inference.load_run import load_run
 
-__all__ = ["load_run"]
+__all__ = ["__version__", "load_run"]
+
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

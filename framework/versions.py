@@ -4,10 +4,12 @@ import platform
 import subprocess
 from importlib.metadata import version
 
+from framework import __version__
+
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    return {"framework": version("framework"), "torch": version("torch"), "python": platform.python_version()}
+    return {"framework": __version__, "torch": version("torch"), "python": platform.python_version()}
 
 
 def git_commit() -> str | None:

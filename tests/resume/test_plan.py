@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+import framework
 from framework.checkpoint.manifest import newest_generation
 from framework.config.overrides import Override, may_be_typed
 from framework.errors import CheckpointError, ConfigError, ResumeRefusedError
@@ -224,7 +225,7 @@ def test_a_plan_is_void_when_another_process_has_been_at_work_meanwhile(tmp_path
 
 def test_another_version_of_the_framework_needs_consent(run, monkeypatch):
     monkeypatch.setattr("framework.resume.plan.versions", lambda: {"framework": "9.1.0", "torch": "1"})
-    assert "version: 0.2.0 → 9.1.0" in refusal(run, "resume_allow=[trajectory]")
+    assert f"version: {framework.__version__} → 9.1.0" in refusal(run, "resume_allow=[trajectory]")
     allowed = plan(run, RESUME, "resume_allow=[version]")
     assert [c.verdict for c in allowed.changes] == ["allowed"]
     assert "from here on, not bit for bit" in allowed.notes[0]
