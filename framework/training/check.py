@@ -17,6 +17,7 @@ from framework.config.schema import NodeConfig
 from framework.config.target import build_part, reason_of, shown
 from framework.errors import ConfigError
 from framework.estimators import Estimator, EstimatorSpec
+from framework.imports import import_without_gc
 from framework.rng import seed_sequence, seeded
 from framework.training.data import num_held_out
 
