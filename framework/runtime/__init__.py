@@ -1,4 +1,4 @@
-"""Stopping in time: signals and the wall clock. Knows nothing of simulation-based inference."""
+"""Stopping in time: signals and the wall clock. Independent of simulation-based inference."""
 
 from framework.runtime.budget import Budget, BudgetReader
 from framework.runtime.connect import connect_processes

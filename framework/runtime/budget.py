@@ -1,4 +1,4 @@
-"""The wall-clock budget: when the allocation ends, and who says so."""
+"""The wall-clock budget: when the allocation ends, and the source of that information."""
 
 import logging
 import math
@@ -14,12 +14,12 @@ from framework.runtime.schedulers.time_estimate import TimeEstimate
 
 log = logging.getLogger(__name__)
 
-_MAX_SECONDS = 400 * 86400.0  # Slurm writes a year for no limit
+_MAX_SECONDS = 400 * 86400.0  # Slurm reports one year for "no limit"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """An allocation's start and end in Unix seconds, and where the end is known from."""
+    """An allocation's start and end in Unix seconds, and the source of the end."""
 
     start: float
     end: float
@@ -27,16 +27,16 @@ class Budget:
 
     @property
     def seconds(self) -> float:
-        """The length of the allocation."""
+        """The length of the allocation in seconds."""
         return self.end - self.start
 
 
 class BudgetReader:
-    """Reads the budget, at the start and again now and then; says each thing it refuses once.
+    """Reader of the budget, at the start and repeatedly during the run; each rejected value is logged once.
 
-    `wall_clock_budget` is None for none, a duration (seconds, or a text such as 23h30m) that counts from
-    the start of the allocation (of this process where no scheduler tells that), or "auto": what the
-    scheduler says. `setting` is what people set it with. Raises `ValueError` for what is no duration.
+    `wall_clock_budget` is None for no budget, a duration (seconds, or a text such as 23h30m) that counts from
+    the start of the allocation (or of this process if no scheduler reports it), or "auto" to ask the
+    scheduler. `setting` is the configuration key shown to users. Raises `ValueError` for an invalid duration.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class BudgetReader:
         self._warned: set[str] = set()
 
     def read(self, fresh: bool = False) -> Budget | None:
-        """Return the budget if one is known; with `fresh`, from a source that follows an administrator's changes."""
+        """Return the budget, if known; `fresh` uses only sources that reflect an administrator's changes."""
         if self.wall_clock_budget == "auto":
             return self._of_scheduler(fresh)
         if fresh or self.wall_clock_budget is None:
@@ -63,14 +63,14 @@ class BudgetReader:
         return Budget(start, start + seconds, end.source) if self._is_plausible(end) else None
 
     def describe(self, budget: Budget | None, margin_seconds: float) -> str:
-        """Return the line that a run says at its start."""
+        """Return the line that a run logs at its start."""
         if budget:
             until_save = format_duration(max(budget.seconds - margin_seconds, 0.0))
             total = format_duration(budget.seconds)
             return f"⏱ Wall-clock budget: {total} (from {budget.source}) — will checkpoint at {until_save}"
         if self.wall_clock_budget is None:
             return f"⏱ Wall-clock budget: off ({self._setting}=auto asks the scheduler, 23h30m sets one)"
-        why = "no scheduler here tells when it ends" if self.wall_clock_budget == "auto" else "refused, see above"
+        why = "no scheduler here reports when it ends" if self.wall_clock_budget == "auto" else "refused, see above"
         return f"⏱ Wall-clock budget: off ({why}; set one with {self._setting}=23h30m)"
 
     def _of_scheduler(self, fresh: bool) -> Budget | None:
@@ -82,7 +82,7 @@ class BudgetReader:
         return None
 
     def _start(self, schedulers: Iterable[Scheduler]) -> tuple[float, str]:
-        """Return the allocation's start and who tells it; failing that, this process's."""
+        """Return the allocation's start and its source; if unknown, the start of this process."""
         now = time.time()
         for scheduler in schedulers:
             for estimate in scheduler.start_times(self._environment):
@@ -91,10 +91,10 @@ class BudgetReader:
         return process_start(), "the start of this process"
 
     def _is_plausible(self, end: TimeEstimate, fresh: bool = False) -> bool:
-        """Tell whether the end can be true; if not, warn unless it says that there is no limit, or is known by now."""
+        """Return whether the end is plausible; if not, warn, unless it is absent or has just been reached."""
         now = time.time()
         is_plausible = end.time is not None and now < end.time < now + _MAX_SECONDS
-        is_reached = fresh and end.time is not None and end.time <= now  # read because of the SIGTERM that it brings
+        is_reached = fresh and end.time is not None and end.time <= now  # read because of the SIGTERM sent at the end
         if not is_plausible and not is_reached:
             self._warn(end)
         return is_plausible
@@ -102,9 +102,9 @@ class BudgetReader:
     def _warn(self, estimate: TimeEstimate) -> None:
         problem = estimate.problem
         if estimate.time is not None:
-            wrong = "is over already" if estimate.time <= time.time() else "is absurdly late"
+            wrong = "is in the past" if estimate.time <= time.time() else "is too far in the future"
             wrong = "is not a time" if math.isnan(estimate.time) else wrong
-            problem = f"{estimate.source}: the end it gives ({estimate.text[:60]!r}) {wrong}"
+            problem = f"{estimate.source}: the reported end ({estimate.text[:60]!r}) {wrong}"
         if problem and problem not in self._warned:
             self._warned.add(problem)
             log.warning("⚠ Wall-clock budget: %s; ignored", problem)

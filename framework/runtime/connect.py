@@ -1,4 +1,4 @@
-"""Connecting to the processes that were started together with this one."""
+"""Connection to the processes that were started together with this one."""
 
 import os
 import sys
@@ -16,11 +16,11 @@ from framework.runtime.rank_info import find_rank_info
 def connect_processes(
     command: Sequence[str] = (), guard: Guard | None = None, environment: Mapping[str, str] = os.environ
 ) -> Iterator[DistributedContext]:
-    """Connect to the processes that were started together with this one; all end with rank 0's exit code.
+    """Connect to the processes that were started together with this one; all exit with rank 0's exit code.
 
-    Where the script has called `torch.distributed.init_process_group`, that process group is used
-    whatever the environment says, and is left as it is. Raises `ConfigError` where the processes cannot connect, or
-    were not given the same `command`. If the `guard` has to stop before they are connected, the process ends.
+    If the script has called `torch.distributed.init_process_group`, that process group is used regardless of
+    the environment, and is not destroyed. Raises `ConfigError` if the processes cannot connect, or were started
+    with different `command`s. If the `guard` requests a stop before they are connected, the process exits.
     """
     rank_info = find_rank_info(environment)
     size = _size_of_script() or rank_info.world_size
@@ -37,7 +37,7 @@ def connect_processes(
 
 
 def _size_of_script() -> int | None:
-    """Return the size of the process group that the script has initialized itself, if it has."""
+    """Return the size of the process group if the script has already initialized one, else None."""
     distributed = sys.modules.get("torch.distributed")
     if distributed and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_world_size())
@@ -45,7 +45,7 @@ def _size_of_script() -> int | None:
 
 
 def _check(guard: Guard | None) -> None:
-    """End the process if the guard has to stop."""
+    """Exit the process if the guard requests a stop."""
     if guard:
         try:
             guard.check()

@@ -1,4 +1,4 @@
-"""The processes that train one run together. Knows nothing of torch: most runs are a single process."""
+"""The processes that train one run together. Does not import torch, since most runs are a single process."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -7,16 +7,18 @@ from framework.runtime.policy import Save, StopReason
 
 
 class DistributedContext:
-    """One process alone; `framework.runtime.process_group.ProcessGroupContext` is several.
+    """A single process; `framework.runtime.process_group.ProcessGroupContext` is the class for several.
 
-    Rank 0 alone plans, reads, writes, tracks and asks for a requeue. The other ranks wait for what it broadcasts.
-    Every method is called by all ranks, in the same order.
+    Only rank 0 plans, reads, writes, tracks and requests a requeue. The other ranks wait for what it broadcasts.
+    All ranks must call every method, in the same order.
     """
 
-    rank, world_size, local_rank = 0, 1, 0
+    rank = 0
+    world_size = 1
+    local_rank = 0
 
     def all_reduce_stop(self, asked: StopReason | Save | None) -> StopReason | Save | None:
-        """Return the most urgent request of all ranks' guards at this step; `asked` is `Guard.poll()`'s answer."""
+        """Return the most urgent request of all ranks' guards at this step; `asked` is this rank's `Guard.poll()`."""
         return asked
 
     def broadcast_object(self, value: Any = None) -> Any:
@@ -28,7 +30,7 @@ class DistributedContext:
         return [value]
 
     def all_reduce_sum(self, number: float) -> float:
-        """Return the sum over the ranks, the same to the last bit on all of them."""
+        """Return the sum over the ranks, bitwise identical on all of them."""
         return number
 
     def local_slice(self, count: int) -> slice:
@@ -36,9 +38,9 @@ class DistributedContext:
         return slice(self.rank * count // self.world_size, (self.rank + 1) * count // self.world_size)
 
     def training(self) -> AbstractContextManager[None]:
-        """Mark a block in which no rank is waiting for rank 0 to broadcast."""
+        """Mark a block during which no rank waits for a broadcast from rank 0."""
         return nullcontext()
 
     def detect_lost_ranks(self) -> AbstractContextManager[None]:
-        """Raise `RankLostError` where the block cannot reach another rank."""
+        """Raise `RankLostError` if the block cannot reach another rank."""
         return nullcontext()

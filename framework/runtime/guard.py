@@ -1,4 +1,4 @@
-"""When to save and when to stop: asked once per step, answered in well under a microsecond."""
+"""When to save and when to stop: polled once per step, at a cost of well under a microsecond."""
 
 import logging
 import os
@@ -20,29 +20,29 @@ from framework.runtime.timing import Recent, save_period
 
 log = logging.getLogger(__name__)
 
-_SLACK_SECONDS = 60.0  # the clocks of schedulers, which also warn and kill early, and the requeue
+_SLACK_SECONDS = 60.0  # for inexact scheduler clocks, early warnings and kills, and the requeue
 _SLACK_FRACTION = 0.05  # of a short budget
-_FIRST_SAVE_SECONDS = 60.0  # until the cost of one is measured
+_FIRST_SAVE_SECONDS = 60.0  # until the cost of a save is measured
 _UNMEASURED_SAVE_SECONDS = 1.0
-_LOOK_SECONDS = 5.0  # between looks at what was measured
+_LOOK_SECONDS = 5.0  # between evaluations of the measurements
 _REREAD_SECONDS = 600.0
-_ANSWER_SECONDS = 15.0  # the time that a scheduler gets to answer before the run stops
-_CHANGE_SECONDS = 90.0  # LSF and PBS tell the end to the minute
+_ANSWER_SECONDS = 15.0  # for a scheduler to answer before the run stops
+_CHANGE_SECONDS = 90.0  # LSF and PBS report the end to the minute
 _WATCHDOG_SECONDS = 10.0
 _TICK_SECONDS = 0.25
 _NEVER = float("inf")
 
 
 class Guard:
-    """Watches signals and the clock while its context is open, in all phases of a run.
+    """Monitor of signals and the wall clock while its context is open, in every phase of a run.
 
-    SIGINT, SIGTERM, SIGHUP and SIGUSR2 ask for a stop, SIGUSR1 for a save, SIGCONT for nothing. The
-    training loop asks `poll()` between steps and saves itself; other phases call `check()`, which
-    raises `Stopped`. A second SIGINT or SIGTERM within the policy's window ends the process at
-    once, with the first one's checkpoint or without; in a scheduler's job a second SIGTERM does not. A
-    main thread that does not come to `poll()` or `check()` before the allocation ends is ended resumably
-    by a thread, which calls `on_stuck` with the reason before: there is time for a few seconds, and what
-    raises `SystemExit` sets the exit code.
+    SIGINT, SIGTERM, SIGHUP and SIGUSR2 request a stop, SIGUSR1 requests a save, SIGCONT is ignored. The
+    training loop calls `poll()` between steps and saves by itself; other phases call `check()`, which
+    raises `Stopped`. A second SIGINT or SIGTERM within the policy's window ends the process
+    immediately, whether or not it has saved; in a scheduler's job, a second SIGTERM does not. If the main
+    thread does not reach `poll()` or `check()` before the allocation ends, a background thread calls
+    `on_stuck` with the reason and ends the process, resumable. `on_stuck` may take a few seconds; if it
+    raises `SystemExit`, that sets the exit code.
     """
 
     def __init__(self, policy: Policy | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,28 +51,29 @@ class Guard:
         self._signals = Signals(policy or Policy(), clock)
         self._closed = threading.Event()
         self._reader: BudgetReader | None = None
-        self._end, self._budget_seconds = _NEVER, _NEVER  # the end of the allocation on the guard's clock
+        self._end = _NEVER  # the end of the allocation on the guard's clock
+        self._budget_seconds = _NEVER
         self._end_read = clock()
         self._steps, self._epoch_ends = Recent(1000), Recent(8)
         self._stalls, self._writes = Recent(50), Recent(50)
         self._num_polls = self._last_poll_of_epoch = 0
-        self._drain_seconds = 0.0  # how much earlier the stop is decided on, where only whole epochs are begun
+        self._drain_seconds = 0.0  # how much earlier the stop is decided if only complete epochs are started
         self._out_of_time = self._is_saving = False
         self._last = self._look_at = clock()
         self.configure(self.policy)
 
     @property
     def policy(self) -> Policy:
-        """The policy that is followed now."""
+        """The current policy."""
         return self._signals.policy
 
     def configure(self, policy: Policy) -> None:
-        """Follow another policy from now on: signals count before the configuration is read."""
+        """Replace the policy: signals are handled even before the configuration is read."""
         self._signals.policy = policy
         self._next_save = self._clock() + self._save_period()
 
     def limit(self, reader: BudgetReader) -> str:
-        """Keep to the reader's budget, read again now and then while the context is open; return what to say of it."""
+        """Apply the reader's budget, which is read repeatedly while the context is open; return a line to log."""
         self._reader = reader
         budget = reader.read()
         self._set_end(budget)
@@ -80,12 +81,12 @@ class Guard:
 
     @property
     def num_signals(self) -> int:
-        """How many signals have come so far: what else they have reached may have ended."""
+        """The number of signals received so far; they may have ended other processes too."""
         return self._signals.count
 
     @property
     def margin_seconds(self) -> float:
-        """How long before the end to stop, by what was measured so far."""
+        """The time before the end at which to stop, in seconds, from the durations measured so far."""
         needed = max(self._steps.p99(), self._epoch_ends.p99()) + 1.5 * self._save_seconds()
         asked = self.policy.checkpoint_before_end
         if isinstance(asked, str):
@@ -93,7 +94,7 @@ class Guard:
         return max(asked, needed)
 
     def poll(self) -> StopReason | Save | None:
-        """Return why to stop now, `Save.NOW`, or None; called between any two steps."""
+        """Return the reason to stop now, `Save.NOW`, or None; to be called between any two steps."""
         now = self._clock()
         self._steps.add(now - self._last)
         self._last = now
@@ -104,13 +105,13 @@ class Guard:
         return self._look(now)
 
     def check(self) -> None:
-        """Raise `Stopped` if the run has to stop; for phases whose work is on disk anyway."""
+        """Raise `Stopped` if the run has to stop; for phases whose work is already on disk."""
         self._signals.save = False
         if reason := self._stop_reason(self._clock(), num_steps=0):
             raise Stopped(reason)
 
     def begin_epoch(self, num_steps: int) -> None:
-        """Tell how many steps the epoch has left, so that `drain: epoch` can stop at its end, or before it."""
+        """Announce the number of remaining steps of the epoch, so that `drain: epoch` can stop at its end or start."""
         now = self._clock()
         if self._num_polls:
             self._epoch_ends.add(now - self._last)
@@ -125,7 +126,7 @@ class Guard:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Learn how long a save holds up the training; the next periodic one counts from its end."""
+        """Measure how long a save blocks the training; the period until the next one starts when it ends."""
         began = self._clock()
         self._is_saving = True
         try:
@@ -137,15 +138,15 @@ class Guard:
             self._next_save = self._last + self._save_period()
 
     def learn_write(self, seconds: float) -> None:
-        """Learn how long it took until a save was durable, where that goes on in the background."""
+        """Record how long it took until a save was durable, if it is written in the background."""
         self._writes.add(seconds)
 
     def exit_code(self, reason: StopReason) -> int:
-        """Return what the process ends with after a stop."""
+        """Return the process's exit code after a stop."""
         return self.policy.exit_code_of(reason)
 
     def previous_handler(self, number: int) -> Handler:
-        """Return what was installed before for a signal, to be called once the run is saved."""
+        """Return the signal's handler from before the guard was opened, to be called once the run is saved."""
         return self._signals.previous.get(number)
 
     def __enter__(self) -> Self:
@@ -163,7 +164,7 @@ class Guard:
 
     def _look(self, now: float) -> StopReason | Save | None:
         if self._num_polls == 1:
-            self._steps.clear()  # what came before the first step is none
+            self._steps.clear()  # the time before the first step is not a step
         if reason := self._stop_reason(now, self._last_poll_of_epoch - self._num_polls + 1):
             return reason
         is_due = now >= self._next_save or self._signals.save
@@ -182,7 +183,7 @@ class Guard:
         return None
 
     def _can_finish_epoch(self, now: float, num_steps: int) -> bool:
-        """Tell whether the rest of the epoch and a save fit into what is left, as measured."""
+        """Return whether the rest of the epoch and a save fit into the remaining time, as measured."""
         if self.policy.drain != "epoch" or num_steps <= 0 or self._signals.hurry:
             return False
         left = min(self._end, self._signals.drain_time) - now
@@ -212,9 +213,9 @@ class Guard:
             self._end, self._budget_seconds = end, budget.seconds
 
     def _reread(self) -> None:
-        """Read the budget again: rarely, when SIGTERM may mean that the end has moved, and before stopping for it.
+        """Read the budget again: rarely, after a SIGTERM (the end may have moved), and before stopping because of it.
 
-        Schedulers tell no job that its limit was raised or lowered, and hundreds of jobs may ask the same one.
+        Schedulers do not notify a job when its limit changes, and hundreds of jobs may query the same scheduler.
         """
         if self._reader is None:
             return
@@ -225,14 +226,12 @@ class Guard:
             self._set_end(self._reader.read(fresh=True))
 
     def _end_if_stuck(self) -> None:
-        """End the process shortly before it is killed, unless it is about to end by itself."""
+        """Exit the process shortly before it is killed, unless it is about to exit by itself."""
         of_budget = self._end - min(_WATCHDOG_SECONDS, self.margin_seconds / 2)
         of_sender = self._signals.kill_time - min(_WATCHDOG_SECONDS, self.policy.grace / 10)
         if self._is_saving or self._clock() < min(of_budget, of_sender):
             return
-        text = (
-            "⚠ The time is over and the run is still in a long call: exit on the last committed checkpoint, resumable"
-        )
+        text = "⚠ Out of time in a long call: exiting with the last committed checkpoint; the run can be resumed"
         os.write(2, f"\n{text}\n".encode())
         code: object = self.policy.exit_code
         try:

@@ -1,8 +1,8 @@
-"""Signals after a guard has closed: most processes are about to end then, and their exit code is decided.
+"""Signals after a guard has closed: most processes are about to exit then, and their exit code is decided.
 
-A script that goes on with other work can be killed as before: a signal that comes in the first seconds is held
-back, and delivered if the process is still there at their end; later ones are delivered at once. While the
-interpreter shuts down, which takes a second with torch, all are ignored.
+A script that continues with other work can be killed as before: a signal that arrives in the first seconds is
+held back and delivered if the process still exists at their end; later ones are delivered immediately. While the
+interpreter shuts down, which takes a second with torch, all signals are ignored.
 """
 
 import _thread
@@ -17,11 +17,11 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], object] | int | None
 
 _HELD_SECONDS = 3.0
-_OF_GUARDS_ONLY = {signal.SIGUSR1, signal.SIGUSR2}  # nobody else asks a process for anything with them
+_GUARD_ONLY = {signal.SIGUSR1, signal.SIGUSR2}  # only meaningful to a guard
 
 
 class LateSignalHandler:
-    """The handler of a signal that a guard has watched, where nobody else's was there before."""
+    """Handler, after a guard has closed, of a signal that had its default handler before."""
 
     def __init__(self, before: Handler) -> None:
         self.before = before
@@ -29,24 +29,24 @@ class LateSignalHandler:
         self._pid = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Hold the signal back, or have it do what it would have done without any guard."""
+        """Hold the signal back, or let it do what it would have done without a guard."""
         if os.getpid() == self._pid:
-            if number in _OF_GUARDS_ONLY:
+            if number in _GUARD_ONLY:
                 return
             if (left := self._end - time.monotonic()) > 0:
-                _thread.start_new_thread(_send_later, (left, number))  # `threading` takes locks, not safe in a handler
+                _thread.start_new_thread(_send_later, (left, number))  # `threading` takes locks: unsafe in a handler
                 return
         put_back(number, self.before)
         signal.raise_signal(number)
 
 
 def put_back(number: int, handler: Handler) -> None:
-    """Install a handler as `signal.getsignal` has returned it."""
+    """Install a handler that `signal.getsignal` has returned."""
     signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def end_quietly(previous: dict[int, Handler]) -> None:
-    """Put back what was installed before, so that the end of the process, if this is near, is quiet."""
+    """Restore the previous handlers so that signals cannot disturb a process that is about to exit."""
     for number, handler in previous.items():
         is_default = handler in (signal.SIG_DFL, signal.default_int_handler, None)
         put_back(number, LateSignalHandler(handler) if is_default and number != signal.SIGCONT else handler)
@@ -61,9 +61,9 @@ def _send_later(seconds: float, number: int) -> None:
 
 
 def _shut_down(numbers: list[int]) -> None:
-    """Ignore signals from now on, also once Python's own handling of them has ended."""
+    """Ignore signals from now on, even after Python has stopped handling them."""
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing and not all(child.daemon for child in multiprocessing.active_children()):
-        numbers = [number for number in numbers if number in _OF_GUARDS_ONLY]  # it waits for that child, maybe long
+        numbers = [number for number in numbers if number in _GUARD_ONLY]  # Python may wait long for that child
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)

@@ -1,9 +1,9 @@
-"""One owner of a directory at a time, by files alone: right on NFS and Lustre, where locks may not be.
+"""One owner of a directory at a time, by files alone: correct on NFS and Lustre too, where locks may not work.
 
-Owners are numbered. `<directory>/<number>.json` says who the owner is, and its time of
-modification when it was last alive; the highest number is the owner. To take over from number n is
-to create n + 1, which the file system lets exactly one process do, and a process that comes late with an old
-view finds a number above its own and withdraws. The highest number is never deleted, only marked as released.
+Owners are numbered. `<directory>/<number>.json` identifies the owner, and its modification time is the
+owner's last heartbeat; the highest number is the current owner. A process takes over from number n by
+creating n + 1, in which exactly one process can succeed; a process that acts on an outdated view finds a
+higher number than its own and withdraws. The highest number is never deleted, only marked as released.
 """
 
 import errno
@@ -40,10 +40,10 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 
 class Lease:
-    """Holds the directory above `lease_dir` while its context is open; ends the process if another one takes it over.
+    """Ownership of the parent of `lease_dir` while its context is open; exits the process if another takes over.
 
-    Entering raises `ResumeRefusedError` while another owner is alive, and `UnreadableError` where that cannot be seen.
-    `before` is the one that was there before.
+    Entering raises `ResumeRefusedError` while another owner is alive, and `UnreadableError` if that cannot be
+    determined. `before` is the previous owner's state.
     """
 
     def __init__(self, lease_dir: Path, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
@@ -63,14 +63,14 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Give the directory up; the process that goes on writing all the same is not stopped any more."""
+        """Release the directory; if the process continues to write, it is no longer stopped."""
         self._closed.set()
-        with suppress(OSError, UnreadableError):  # then it expires, or the next one sees that this process is gone
+        with suppress(OSError, UnreadableError):  # then it expires, or its end is noticed
             if self.successor() is None:
                 replace_file(path_of(self._lease_dir, self.number), encode_owner(replace(self._me, released=True)))
 
     def successor(self) -> LeaseState | None:
-        """Return who has taken the directory over, if somebody has; raises `UnreadableError`."""
+        """Return the state of the process that has taken the directory over, if any; raises `UnreadableError`."""
         newest = read_lease(self._lease_dir)
         if newest is None or newest.owner is None:  # the directory is being moved or removed
             return newest if newest and newest.number > self.number else None
@@ -78,22 +78,22 @@ class Lease:
 
     def _acquire(self) -> None:
         try:
-            self._reach()
+            self._take_over()
         except OSError as error:
             if disk_advice(error):
                 raise
             raise UnreadableError.of(self._lease_dir, error) from error
 
-    def _reach(self) -> None:
+    def _take_over(self) -> None:
         with suppress(NotADirectoryError):
             make_directory(self._lease_dir)
         if not is_real_directory(self._lease_dir):
-            raise ResumeRefusedError(f"{self._lease_dir}: is no directory, or a link to one; move it away")
+            raise ResumeRefusedError(f"{self._lease_dir}: not a directory, or a symbolic link to one; move it away")
         draft = _Draft(self._lease_dir, self._me)
         try:
             while not self._claim(draft):
-                time.sleep(0.01)  # another process has come forward: the next round judges it
-            self._outlast(draft)
+                time.sleep(0.01)  # another process is claiming it too: the next round examines that one
+            self._wait_for_previous_owner(draft)
             self._remove_old(draft.now())
         finally:
             draft.remove()
@@ -105,18 +105,18 @@ class Lease:
         self.number = before.number + 1 if before else 1
         path = path_of(self._lease_dir, self.number)
         if before and not NAME.fullmatch(path.name):
-            raise ResumeRefusedError(f"{path_of(self._lease_dir, before.number)}: no run has got that far; remove it")
+            raise ResumeRefusedError(f"{path_of(self._lease_dir, before.number)}: no run gets this far; remove it")
         if not draft.publish(path):
             return False
         if highest(self._lease_dir) == self.number:
             return True
-        path.unlink(missing_ok=True)  # it was another's number once, and this process came late
+        path.unlink(missing_ok=True)  # another process has used this number before, and this one was too late
         return False
 
-    def _outlast(self, draft: "_Draft") -> None:
-        """Let the owner before notice: of a job requeued from a node that was lost to Slurm, it may go on there."""
-        give_up = time.monotonic() + 1.5 * self._heartbeat_seconds
-        while self.before and self.before.is_alive(draft.now()) and time.monotonic() < give_up:
+    def _wait_for_previous_owner(self, draft: "_Draft") -> None:
+        """Give the previous owner time to notice: it may still run on a node that Slurm lost before the requeue."""
+        deadline = time.monotonic() + 1.5 * self._heartbeat_seconds
+        while self.before and self.before.is_alive(draft.now()) and time.monotonic() < deadline:
             time.sleep(0.1)
 
     def _remove_old(self, now: float) -> None:
@@ -129,20 +129,20 @@ class Lease:
                     path.unlink()
 
     def check(self) -> None:
-        """End the process if another one has taken the directory over while this one was frozen; for before a write."""
-        with suppress(UnreadableError):  # a server that is away says nothing about who the owner is
+        """Exit the process if another has taken the directory over while this one was suspended; before a write."""
+        with suppress(UnreadableError):  # an unreachable server does not mean that the owner has changed
             if (newest := self.successor()) and not self._closed.is_set():
                 _exit_at_once(self._lease_dir.parent, newest)
 
     def _beat(self) -> None:
-        """Show that this process is alive. A file system that hangs holds up this thread alone."""
+        """Write a heartbeat. A file system that hangs blocks this thread only."""
         self.check()
         with suppress(OSError):
             retry(lambda: os.utime(path_of(self._lease_dir, self.number), follow_symlinks=False))
 
 
 class _Draft:
-    """A file under a name of its own, complete on disk before it gets its number."""
+    """A file with a temporary name, complete on disk before it gets its number."""
 
     def __init__(self, lease_dir: Path, owner: LeaseOwner) -> None:
         self._content = encode_owner(owner)
@@ -154,16 +154,16 @@ class _Draft:
             raise
 
     def now(self) -> float:
-        """Return the time by the clock that also dates heartbeats: hosts need not agree on it."""
+        """Return the time by the file system's clock, which also dates heartbeats: hosts' clocks may differ."""
         retry(lambda: os.utime(self.path, follow_symlinks=False))
         return retry(self.path.lstat).st_mtime
 
     def publish(self, path: Path) -> bool:
-        """Create `path` with this content unless it exists; tell whether this call did."""
+        """Create `path` with this content unless it exists; return whether this call created it."""
         try:
             retry(lambda: os.link(self.path, path))
             return True
-        except FileExistsError:  # or over NFS, the answer was lost and the repeated request fails
+        except FileExistsError:  # or over NFS the reply was lost, and the repeated request fails
             return self.path.lstat().st_nlink == 2
         except OSError as error:
             if error.errno not in _NO_LINKS:
@@ -186,7 +186,7 @@ class _Draft:
             os.close(descriptor)
 
     def remove(self) -> None:
-        """Delete the name of its own."""
+        """Delete the temporary name."""
         self.path.unlink(missing_ok=True)
 
 
@@ -194,16 +194,16 @@ def _in_use(lease_dir: Path, holding: LeaseState, now: float) -> str:
     silent = max(now - holding.last_sign, 0.0)
     if holding.owner is None:
         return (
-            f"{path_of(lease_dir, holding.number)}: is being written or is damaged, and does not tell whether the "
-            f"run is in use; come back in {max(EXPIRY_SECONDS - silent, 1.0):.0f} s"
+            f"{path_of(lease_dir, holding.number)}: is being written or is damaged, so it is unknown whether the "
+            f"run is in use; try again in {max(EXPIRY_SECONDS - silent, 1.0):.0f} s"
         )
     return (
         f"{lease_dir.parent}: in use by {holding.owner}, last seen alive {silent:.0f} s ago; stop it "
-        f"first (if it is dead, come back {EXPIRY_SECONDS:.0f} s after that), or start another run with name=..."
+        f"first (if it is dead, try again {EXPIRY_SECONDS:.0f} s after that), or start another run with name=..."
     )
 
 
 def _exit_at_once(directory: Path, newest: LeaseState) -> None:
-    text = f"✗ {directory} was taken over by {newest.owner or 'another process'}: exit at once, nothing is written"
+    text = f"✗ {directory} was taken over by {newest.owner or 'another process'}: exiting immediately without writing"
     os.write(2, f"\n{text}\n".encode())
     os._exit(ResumeRefusedError.exit_code)

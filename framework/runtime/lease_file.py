@@ -1,4 +1,4 @@
-"""Who owns a directory, as the files of its lease say; they may be damaged, or be no such files at all."""
+"""The files of a lease, which identify a directory's owner; they may be damaged or foreign."""
 
 import errno
 import os
@@ -19,18 +19,18 @@ from framework.records import decode, encode
 from framework.runtime.process import birth, machine
 from framework.runtime.schedulers import job_id, start_number
 
-EXPIRY_SECONDS = 120.0  # of silence, after which an owner that cannot be looked at counts as dead
+EXPIRY_SECONDS = 120.0  # without a heartbeat, after which an owner on another machine counts as dead
 
 NAME = re.compile(r"(\d{6,15})\.json")
 _MAX_BYTES = 2**16
 _MAX_TEXT = 1000
 _MAX_PID = 2**31
-_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL}  # what file systems answer without it
+_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL}  # from file systems without O_TMPFILE
 
 
 @dataclass(frozen=True)
 class LeaseOwner:
-    """A process that holds a directory, or held it."""
+    """A process that owns or owned a directory."""
 
     host: str = field(default_factory=socket.gethostname)
     machine: str = field(default_factory=machine)
@@ -44,11 +44,11 @@ class LeaseOwner:
 
     @property
     def is_here(self) -> bool:
-        """Whether it can be looked at from here."""
+        """Whether the process is on this machine, so that it can be checked directly."""
         return self.machine == machine()
 
     def is_alive(self, now: float, last_sign: float) -> bool:
-        """Tell whether the process still holds its directory, as far as can be known from here."""
+        """Return whether the process still owns its directory, by what this machine can determine."""
         if self.released:
             return False
         if self.is_here:
@@ -56,7 +56,7 @@ class LeaseOwner:
         return now - last_sign < EXPIRY_SECONDS
 
     def was_restarted_as(self, other: "LeaseOwner") -> bool:
-        """Tell whether `other` is the same job after a requeue: its scheduler has ended this one."""
+        """Return whether `other` is the same job after a requeue: its scheduler has ended this process."""
         return self.job_id is not None and self.job_id == other.job_id and self.start_number < other.start_number
 
     def __str__(self) -> str:
@@ -65,44 +65,44 @@ class LeaseOwner:
 
 @dataclass(frozen=True)
 class LeaseState:
-    """What the newest file of a lease says; `owner` is None while that is being written, or where it is damaged."""
+    """Content of the newest file of a lease; `owner` is None while it is being written, or if it is damaged."""
 
     number: int
     owner: LeaseOwner | None
     last_sign: float  # Unix seconds, by the clock of the file system
 
     def is_alive(self, now: float) -> bool:
-        """Tell whether the directory is held, `now` being the time by that clock."""
+        """Return whether the directory is owned; `now` is the time by the file system's clock."""
         if self.owner is None:
             return abs(now - self.last_sign) < EXPIRY_SECONDS
         return self.owner.is_alive(now, self.last_sign)
 
 
 def read_lease(lease_dir: Path) -> LeaseState | None:
-    """Return who holds the lease, or held it last; None if nobody ever did.
+    """Return the current or last owner's state, or None if there never was an owner.
 
-    Raises `UnreadableError` where the file system does not tell: then nobody must take it over.
+    Raises `UnreadableError` if the file system cannot be read: then the lease must not be taken over.
     """
     for _ in range(100):
         try:
             numbers = sorted(_numbers(lease_dir), reverse=True)
             if not numbers:
                 return None
-            for number in numbers:  # what is no regular file is no lease, but its number is taken
-                with suppress(FileNotFoundError):  # overtaken and removed
+            for number in numbers:  # anything but a regular file is not a lease, but its number is taken
+                with suppress(FileNotFoundError):  # superseded and removed
                     if (found := _read(path_of(lease_dir, number))) is not None:
                         return LeaseState(numbers[0], *found)
             if highest(lease_dir) == numbers[0]:
                 return LeaseState(numbers[0], None, 0.0)
         except OSError as error:
             raise UnreadableError.of(lease_dir, error) from error
-    raise UnreadableError(f"{lease_dir}: its files come and go; look at what other processes do there, then try again")
+    raise UnreadableError(f"{lease_dir}: its files keep changing; check what other processes do there, then try again")
 
 
 def is_held(lease_dir: Path, holding: LeaseState | None) -> bool:
-    """Tell whether a directory is held, for those who only look; `holding` is what `read_lease` has returned.
+    """Return whether a directory is owned, for read-only commands; `holding` is the result of `read_lease`.
 
-    How long an owner elsewhere has been silent is told by the clock of the file system, which this host need not share.
+    The age of a heartbeat from another machine is measured by the file system's clock, not by this host's.
     """
     if holding is None or (holding.owner and (holding.owner.released or holding.owner.is_here)):
         return holding is not None and holding.is_alive(0.0)
@@ -110,7 +110,7 @@ def is_held(lease_dir: Path, holding: LeaseState | None) -> bool:
 
 
 def file_system_now(directory: Path) -> float:
-    """Return the time by the clock that dates the files in `directory`, or this host's where it may not be asked."""
+    """Return the time by the clock that dates files in `directory`, or by this host's if that is not permitted."""
     try:
         try:
             descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -129,17 +129,17 @@ def file_system_now(directory: Path) -> float:
 
 
 def encode_owner(owner: LeaseOwner) -> bytes:
-    """Return what the owner's file holds: all of it twice, so that one wrong byte does not hide who it is."""
+    """Return the content of the owner's file: two copies, so that one wrong byte does not hide the owner."""
     return 2 * (encode(asdict(owner)).replace(b"\n", b" ") + b"\n")
 
 
 def highest(lease_dir: Path) -> int:
-    """Return the highest number there, or 0; raises `OSError`."""
+    """Return the highest number in `lease_dir`, or 0; raises `OSError`."""
     return max(_numbers(lease_dir), default=0)
 
 
 def path_of(lease_dir: Path, number: int) -> Path:
-    """Return the file of an owner."""
+    """Return the path of the owner's file with this number."""
     return lease_dir / f"{number:06d}.json"
 
 
@@ -160,7 +160,7 @@ def _names(lease_dir: Path) -> list[str]:
 
 
 def _read(path: Path) -> tuple[LeaseOwner | None, float] | None:
-    """Return the owner in a file and its time of modification, None for what is no regular file."""
+    """Return the owner in a file and the modification time, or None if it is not a regular file."""
     try:
         data, last_sign = retry(lambda: _read_once(path))
         return _decode(path, data), last_sign
@@ -171,7 +171,7 @@ def _read(path: Path) -> tuple[LeaseOwner | None, float] | None:
 
 
 def _read_once(path: Path) -> tuple[bytes, float]:
-    descriptor = open_to_read(path)  # to open it refreshes NFS's cache
+    descriptor = open_to_read(path)  # opening refreshes NFS's cache
     try:
         return os.read(descriptor, _MAX_BYTES), os.fstat(descriptor).st_mtime
     finally:
@@ -179,7 +179,7 @@ def _read_once(path: Path) -> tuple[bytes, float]:
 
 
 def _decode(path: Path, data: bytes) -> LeaseOwner | None:
-    """Return the owner that one of the copies names, or that version 0.2 has written, once and without a digest."""
+    """Return the owner from either copy, or as version 0.2 wrote it: a single copy without a digest."""
     half = len(data) // 2
     for part in (data[:half], data[half:], *data.split(b"\n"), data):
         with suppress(DamagedError, TypeError):

@@ -1,11 +1,11 @@
-"""What a guard is asked to do, and what it answers."""
+"""The settings of a guard and the requests that it returns."""
 
 import enum
 from dataclasses import dataclass
 
 
 class StopReason(enum.Enum):
-    """Why an attempt ended before its work was done, with the word that says so."""
+    """Why an attempt stopped before its work was done; the value is shown to users."""
 
     INTERRUPTED = "Interrupted"  # SIGINT
     TERMINATED = "Terminated"  # SIGTERM
@@ -14,18 +14,18 @@ class StopReason(enum.Enum):
 
     @property
     def word(self) -> str:
-        """The word that begins the message to people."""
+        """The start of the message to the user."""
         return self.value
 
 
 class Save(enum.Enum):
-    """The answer of `poll()` that asks for a save, after which to go on."""
+    """The result of `poll()` that requests a save, after which training continues."""
 
     NOW = "now"
 
 
-class Stopped(BaseException):  # like KeyboardInterrupt: no `except Exception` on its way may swallow it
-    """Raised by `check()` where the run has to stop."""
+class Stopped(BaseException):  # like KeyboardInterrupt, so that `except Exception` does not catch it
+    """Raised by `check()` if the run has to stop."""
 
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason.word)
@@ -44,5 +44,5 @@ class Policy:
     exit_code: int = 99
 
     def exit_code_of(self, reason: StopReason) -> int:
-        """Return what the process ends with: 130 when the user interrupted it, as shells expect."""
+        """Return the process's exit code: 130 if the user interrupted it, as shells expect."""
         return 130 if reason is StopReason.INTERRUPTED else self.exit_code

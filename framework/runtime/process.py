@@ -1,4 +1,4 @@
-"""Which process this is, when it began, and whether another one is still there."""
+"""Identity and start time of this process, and whether another process is still running."""
 
 import functools
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def process_start() -> float:
-    """Return when this process started, in Unix seconds; imports have taken seconds of the budget."""
+    """Return the start time of this process in Unix seconds; imports have already used part of the budget."""
     try:
         up = time.clock_gettime(time.CLOCK_BOOTTIME) - float(_stat(os.getpid())[19]) / os.sysconf("SC_CLK_TCK")
         return time.time() - max(up, 0.0)
@@ -18,7 +18,7 @@ def process_start() -> float:
 
 @functools.cache
 def machine() -> str:
-    """Name the machine, its boot and the namespace of its process ids: where these are equal, ids mean the same."""
+    """Return the machine, its boot id and its pid namespace: if these are equal, so is the meaning of a pid."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -27,11 +27,11 @@ def machine() -> str:
 
 
 def birth(pid: int) -> str | None:
-    """Return what tells a process of this machine from later ones with its id, "unknown", or None if it is gone."""
+    """Return what distinguishes a process from later ones with the same pid, "unknown", or None if it has ended."""
     try:
         fields = _stat(pid)
-        return None if fields[0] in "ZX" else fields[19]  # a zombie does nothing any more
-    except (OSError, IndexError):  # not Linux, or somebody else's and hidden
+        return None if fields[0] in "ZX" else fields[19]  # a zombie has ended
+    except (OSError, IndexError):  # not Linux, or hidden because it is another user's
         pass
     try:
         os.kill(pid, 0)
@@ -43,5 +43,5 @@ def birth(pid: int) -> str | None:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat from the third, the state, on."""
+    """Return the fields of /proc/<pid>/stat, starting with the third, the state."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,6 +1,6 @@
 """Several processes that train one run together, connected by torch.distributed.
 
-Decisions and objects are exchanged on the CPU (gloo), whatever device trains.
+Decisions and objects are exchanged on the CPU (gloo), regardless of the training device.
 """
 
 import pickle
@@ -32,37 +32,39 @@ _BY_URGENCY = (  # least urgent first
     StopReason.TERMINATED,
     StopReason.INTERRUPTED,
 )
-_CONNECT_TIMEOUT = timedelta(minutes=10)  # nodes of a job do not start at once
-_NO_TIMEOUT = timedelta(days=365)  # rank 0 may simulate for days; a lost process is noticed at once
+_CONNECT_TIMEOUT = timedelta(minutes=10)  # the nodes of a job do not start at the same time
+_NO_TIMEOUT = timedelta(days=365)  # rank 0 may simulate for days; a lost process is noticed immediately
 _POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Shutdown:
-    """The last object that rank 0 broadcasts."""
+    """The last object that rank 0 broadcasts, with the exit code of all ranks."""
 
     exit_code: int
 
 
 class ProcessGroupContext(DistributedContext):
-    """The processes of a job while its context is open. Raises `ConfigError` if they cannot connect.
+    """The connected processes of a job while its context is open. Raises `ConfigError` if they cannot connect.
 
-    While they connect, `check` is called repeatedly; it may raise to give up.
+    While they connect, `check` is called repeatedly; it may raise to stop waiting.
     """
 
     def __init__(self, rank_info: RankInfo, check: Callable[[], None] = lambda: None) -> None:
-        self.rank, self.world_size, self.local_rank = rank_info.rank, rank_info.world_size, rank_info.local_rank
-        self._init_method, self._check = rank_info.init_method, check
-        self._are_waiting = True  # the other ranks, for rank 0 to broadcast
+        self.rank = rank_info.rank
+        self.world_size = rank_info.world_size
+        self.local_rank = rank_info.local_rank
+        self._init_method = rank_info.init_method
+        self._check = check
+        self._are_waiting = True  # whether the other ranks are waiting for a broadcast from rank 0
         self._on_cuda: dist.ProcessGroup | None = None
         self._was_initialized_outside = False
 
     @classmethod
     def from_initialized(cls, rank_info: RankInfo, check: Callable[[], None] = lambda: None) -> Self:
-        """Return the process group that the script has initialized itself, with any backend; it is not destroyed."""
-        group = cls(
-            RankInfo(dist.get_rank(), dist.get_world_size(), rank_info.local_rank, "their process group"), check
-        )
+        """Return the context of the script's own process group, with any backend; it is not destroyed."""
+        initialized = RankInfo(dist.get_rank(), dist.get_world_size(), rank_info.local_rank, "their process group")
+        group = cls(initialized, check)
         group._was_initialized_outside = True
         return group
 
@@ -93,7 +95,7 @@ class ProcessGroupContext(DistributedContext):
         others = [given for given in self.gather_object(command) if given != command]
         if others:
             raise ConfigError(
-                f"the {self.world_size} processes of this job train one run together, but were given several: "
+                f"the {self.world_size} processes of this job train one run together, but their commands differ: "
                 f"{' '.join(command)} | {' '.join(others[0])}; start each run with an srun of its own (srun --ntasks=1)"
             )
 
@@ -129,7 +131,7 @@ class ProcessGroupContext(DistributedContext):
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Mark a block in which no rank is waiting for rank 0 to broadcast."""
+        """Mark a block during which no rank waits for a broadcast from rank 0."""
         self._are_waiting = False
         with self.detect_lost_ranks():
             yield
@@ -137,7 +139,7 @@ class ProcessGroupContext(DistributedContext):
 
     @contextmanager
     def detect_lost_ranks(self) -> Iterator[None]:
-        """Raise `RankLostError` where the block cannot reach another rank."""
+        """Raise `RankLostError` if the block cannot reach another rank."""
         try:
             yield
         except RuntimeError as error:
@@ -149,30 +151,30 @@ class ProcessGroupContext(DistributedContext):
             ) from error
 
     def training_group(self, device: torch.device) -> dist.ProcessGroup:
-        """Return what gradients are averaged with: nccl for CUDA devices, gloo for the CPU."""
+        """Return the process group that averages gradients: nccl for CUDA devices, gloo for the CPU."""
         if device.type not in ("cpu", "cuda"):
             raise ConfigError(f"device={device.type}: {self.world_size} processes can train on cpu or cuda only")
         if device.type == "cpu":
             return self._group
         if self._on_cuda is None:
             torch.cuda.set_device(device)
-            self.all_reduce_sum(0)  # every rank is here: creating a group would wait for one that has failed
-            self._on_cuda = dist.new_group(backend="nccl")  # its timeout ends waiting for a rank that is gone
+            self.all_reduce_sum(0)  # ensures that no rank has failed: creating a group would wait for it
+            self._on_cuda = dist.new_group(backend="nccl")  # with a timeout, which detects a lost rank
         return self._on_cuda
 
     def _disconnect(self) -> None:
-        """Destroy the groups that this has created; the script's own group is left alone."""
+        """Destroy the groups that this object has created, but not the script's own."""
         if not self._was_initialized_outside:
             dist.destroy_process_group()
             return
         for group in filter(None, (self._on_cuda, self._group)):
             dist.destroy_process_group(group)
         self._on_cuda = None
-        del group, self._group  # the last references: only now the other ranks see that this one is gone
+        del group, self._group  # the last references: only now do the other ranks notice that this one has left
 
     def _connect(self) -> dist.ProcessGroup:
         if self._was_initialized_outside:
-            dist.destroy_process_group(dist.new_group(backend="gloo", timeout=_CONNECT_TIMEOUT))  # every rank is here
+            dist.destroy_process_group(dist.new_group(backend="gloo", timeout=_CONNECT_TIMEOUT))  # all ranks respond
         else:
             dist.init_process_group(
                 "gloo", self._init_method, _CONNECT_TIMEOUT, rank=self.rank, world_size=self.world_size
@@ -180,7 +182,7 @@ class ProcessGroupContext(DistributedContext):
         return dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
 
     def _broadcast(self, content: torch.Tensor) -> torch.Tensor:
-        """Broadcast rank 0's content; the other ranks wait for it in a way that lets signals through."""
+        """Broadcast rank 0's content; the other ranks poll for it, so that signals are still handled."""
         work = dist.broadcast(content, 0, self._group, async_op=True)
         while self.rank and not work.is_completed():
             time.sleep(_POLL_SECONDS)
@@ -189,7 +191,7 @@ class ProcessGroupContext(DistributedContext):
 
 
 def _pickled(value: Any) -> list[bytearray | memoryview]:
-    """Return a pickle, then the contents of large arrays, which are not copied."""
+    """Return a pickle, followed by the contents of large arrays, which are not copied."""
     buffers: list[pickle.PickleBuffer] = []
     text = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     contents = [buffer.raw() for buffer in buffers]
@@ -197,7 +199,7 @@ def _pickled(value: Any) -> list[bytearray | memoryview]:
 
 
 def _in_thread(call: Callable[[], Any]) -> "Future[Any]":
-    """Start a call that signals cannot interrupt, in a thread that does not keep the process alive."""
+    """Run a call that signals cannot interrupt in a daemon thread."""
     future: Future[Any] = Future()
 
     def work() -> None:

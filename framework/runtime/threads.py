@@ -1,4 +1,4 @@
-"""Threads beside the main one: they never receive the signals that are meant for it."""
+"""Background threads, with all signals blocked so that the main thread receives them."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def repeat(do: Callable[[], None], every_seconds: float, closed: threading.Event) -> None:
-    """Start a thread that calls `do` at intervals until `closed` is set; it does not keep the process alive."""
+    """Start a daemon thread that calls `do` every `every_seconds` until `closed` is set."""
 
     def loop() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

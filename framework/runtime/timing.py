@@ -1,4 +1,4 @@
-"""How long things take, learned as they happen, and what follows for the time between saves."""
+"""Measured durations, and the save period that follows from them."""
 
 import math
 from collections import deque
@@ -9,7 +9,7 @@ _MIN_PERIOD_SECONDS = 30.0
 
 
 class Recent:
-    """The latest durations of one thing, in seconds."""
+    """The most recent durations of one kind of event, in seconds."""
 
     def __init__(self, size: int) -> None:
         self._seconds: deque[float] = deque(maxlen=size)
@@ -20,7 +20,7 @@ class Recent:
         return bool(self._seconds)
 
     def p99(self, default: float = 0.0) -> float:
-        """Return what 99 of 100 stay below; of fewer than 100, the longest."""
+        """Return the 99th percentile; the maximum if there are fewer than 100 values."""
         ordered = sorted(self._seconds)
         return ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else default
 
@@ -31,10 +31,10 @@ class Recent:
 
 
 def save_period(stall_seconds: float) -> float:
-    """Return the time between periodic saves that each hold up the training by `stall_seconds`.
+    """Return the time between periodic saves that each block the training for `stall_seconds`.
 
     Young's sqrt(2 C M) (Commun. ACM 17, 1974; Daly, Future Gener. Comput. Syst. 22, 2006) for a
-    failure a day, but never more than 1 % of the time spent on saving.
+    failure a day, but at most 1 % of the time is spent on saving.
     """
     optimum = math.sqrt(2 * stall_seconds * _MEAN_SECONDS_TO_FAILURE)
     return max(optimum, stall_seconds / _MAX_OVERHEAD, _MIN_PERIOD_SECONDS)

@@ -180,7 +180,7 @@ def test_near_the_end_of_the_allocation_the_run_stops_by_itself(project):
 
 def test_without_a_limit_the_start_line_says_so(project):
     result = project.stop("simulating", signal.SIGINT, "runtime.wall_clock_budget=auto")
-    assert "⏱ Wall-clock budget: off (no scheduler here tells when it ends" in result.stdout
+    assert "⏱ Wall-clock budget: off (no scheduler here reports when it ends" in result.stdout
 
 
 def test_a_step_that_outlasts_the_grace_time_is_cut_off_and_the_requeued_job_goes_on(whole, project, commands):
@@ -190,7 +190,7 @@ def test_a_step_that_outlasts_the_grace_time_is_cut_off_and_the_requeued_job_goe
     project.wait_for("training", process)
     process.send(signal.SIGTERM)
     result = process.wait()
-    assert result.returncode == 99 and "still in a long call" in result.stderr
+    assert result.returncode == 99 and "Out of time in a long call" in result.stderr
     assert commands.calls()[-1] == "scontrol requeue 7", result.stderr
     project.release("training")
     (project.directory / "steps").unlink()  # no checkpoint was due yet

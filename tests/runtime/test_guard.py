@@ -385,7 +385,7 @@ with Guard():
         print("nothing more is written")
 """)
     assert (result.returncode, result.stdout) == (exit_code, "")
-    assert "Second signal: exit at once; the last committed checkpoint is intact" in result.stderr
+    assert "Second signal: exiting immediately; the last committed checkpoint is intact" in result.stderr
 
 
 def test_in_a_job_a_second_sigterm_is_the_schedulers_own():
@@ -426,7 +426,7 @@ with Guard(Policy(checkpoint_before_end=0.4)) as guard:
     time.sleep(60)
 """)
     assert result.returncode == 99
-    assert "still in a long call: exit on the last committed checkpoint" in result.stderr
+    assert "Out of time in a long call: exiting with the last committed checkpoint" in result.stderr
 
 
 def test_after_sigterm_a_stuck_main_thread_is_ended_within_the_grace():

@@ -102,7 +102,7 @@ def test_a_file_that_names_nobody_is_held_until_it_has_expired(tmp_path, text):
     path = tmp_path / "000001.json"
     path.write_bytes(text.encode(errors="surrogatepass"))
     os.utime(path, (time.time() - 20, time.time() - 20))
-    with pytest.raises(ResumeRefusedError, match=r"000001\.json: is being written or is damaged.*come back in \d+ s"):
+    with pytest.raises(ResumeRefusedError, match=r"000001\.json: is being written or is damaged.*try again in \d+ s"):
         Lease(tmp_path).__enter__()
     os.utime(path, (1, 1))
     assert can_be_taken(tmp_path)
@@ -180,7 +180,7 @@ def test_numbers_that_no_run_reaches_are_not_counted_on_with(tmp_path):
     with Lease(tmp_path) as lease:
         assert lease.number == 1
     held_by(tmp_path, replace(FAR, released=True), number=10**15 - 1)
-    with pytest.raises(ResumeRefusedError, match=r"999999999999999\.json: no run has got that far; remove it"):
+    with pytest.raises(ResumeRefusedError, match=r"999999999999999\.json: no run gets this far; remove it"):
         Lease(tmp_path).__enter__()
 
 
@@ -189,7 +189,7 @@ def test_a_lease_directory_that_is_a_link_or_a_file_is_refused(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "file").touch()
     for name in ("link", "file"):
-        with pytest.raises(ResumeRefusedError, match=f"{name}: is no directory, or a link to one"):
+        with pytest.raises(ResumeRefusedError, match=f"{name}: not a directory, or a symbolic link to one"):
             Lease(tmp_path / name).__enter__()
         assert read_lease(tmp_path / name) is None
     assert not list((tmp_path / "elsewhere").iterdir())
