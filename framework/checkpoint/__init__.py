@@ -1,20 +1,20 @@
-"""State that survives a restart, for any torch loop. Knows nothing of simulation-based inference.
+"""State that survives a restart, for any torch loop. Independent of simulation-based inference.
 
     parts = {"model": model, "optimizer": optimizer, "rng": RandomState()}  # loaded in this order
     store, start = CheckpointStore("checkpoints"), 0
-    if newest := store.latest():  # the newest that is whole
+    if newest := store.latest():  # the newest intact checkpoint
         load_all(parts, newest.load("state.pth"))
         start = newest.manifest["step"]
-    with CheckpointWriter(store) as writer:  # leaving it waits until the last save is durable
+    with CheckpointWriter(store) as writer:  # on exit, waits until the last save is durable
         for step in range(start, num_steps):
             train_one_step()
-            if (step + 1) % 1000 == 0:  # costs a copy; a thread writes, and a failure is a warning
+            if (step + 1) % 1000 == 0:  # costs a copy; a thread writes; a failure is a warning
                 writer.save({"state.pth": state_of(parts)}, {"step": step + 1})
 
-With `framework.runtime.Guard`, which tells when to save and when to stop, `CheckpointWriter(store, guard)`.
-`store.commit` does the same at once, and raises `SaveError`. Files are what torch.save and json write, read
-back with `weights_only=True`: a checkpoint cannot run code. What would not come back as it was, in type and
-bits, is refused by the first save, or before it by `writer.prepare`, with a `StateError` that names its path.
+With `framework.runtime.Guard`, which decides when to save and when to stop, use `CheckpointWriter(store, guard)`.
+`store.commit` saves synchronously, and raises `SaveError`. Files are written by torch.save and json and read
+with `weights_only=True`, so a checkpoint cannot run code. State that would not be restored with the same type and
+bits is refused by the first save, or earlier by `writer.prepare`, with a `StateError` that names its path.
 """
 
 import importlib
@@ -56,6 +56,6 @@ _MODULE_OF = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:  # on first use: what only reads manifests and JSON does without torch
+    if name in _MODULE_OF:  # imported on first use, so that reading manifests and JSON does not import torch
         return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

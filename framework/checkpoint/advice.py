@@ -1,4 +1,4 @@
-"""What a value is that a checkpoint cannot hold, and what to write instead."""
+"""Descriptions of values that a checkpoint cannot hold, and what to write instead."""
 
 import random
 from collections import deque
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_BY_TYPE: tuple[tuple[Any, str], ...] = (  # the first that fits
+_BY_TYPE: tuple[tuple[Any, str], ...] = (  # the first match applies
     (Enum, "its .name or .value"),
     (PathLike, "str(...)"),
     ((date, time), "its .isoformat()"),
@@ -54,7 +54,7 @@ _IN_JSON: tuple[tuple[Any, str], ...] = (
 
 
 def described(value: Any) -> str:
-    """Return the type of `value` as a user knows it."""
+    """Return a description of the type of `value` for error messages."""
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     name = f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
@@ -66,7 +66,7 @@ def described(value: Any) -> str:
 
 
 def instead_of(value: Any, in_json: bool) -> str:
-    """Return what a user can write instead of `value`, as words that follow "write"."""
+    """Return what to write instead of `value`, as text that follows the word "write"."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):  # a namedtuple
         return "its ._asdict()"
     for kinds, words in (*(_IN_JSON if in_json else ()), *_BY_TYPE):
@@ -85,7 +85,7 @@ def instead_of(value: Any, in_json: bool) -> str:
     for kind, words in ((Mapping, "dict(...)"), (Set, "list(...)"), (Sequence, "list(...)")):
         if isinstance(value, kind):
             return words
-    return "the numbers, text, tensors and arrays that it is made of"
+    return "the numbers, text, tensors and arrays that it consists of"
 
 
 def _instead_of_tensor(value: Tensor) -> str:

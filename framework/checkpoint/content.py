@@ -1,6 +1,6 @@
-"""What a checkpoint may hold: whatever comes back as it was. All else is refused when it is saved, by its path.
+"""Copies of checkpoint content. Only values that are restored exactly are accepted; others are refused by path.
 
-Saving copies containers anyway, since training changes them; this is that copy.
+Saving must copy containers anyway, since training changes them; this is that copy.
 """
 
 import re
@@ -21,30 +21,30 @@ from framework.checkpoint.save_errors import StateError
 
 _JSON_CONSTANTS: frozenset[Any] = frozenset({float, str, bool, type(None)})
 _CONSTANTS = _JSON_CONSTANTS | NUMBERS | {bytes, complex, torch.dtype, torch.Size, torch.device, torch.layout}
-_INTEGER_BITS = 2031  # torch.load reads no longer ones
+_INTEGER_BITS = 2031  # torch.load does not read longer ones
 _LARGEST = 2**_INTEGER_BITS - 1
-_DEEPEST = 100  # what contains itself ends here, and not in a RecursionError
+_DEEPEST = 100  # containers that contain themselves are refused here, instead of by a RecursionError
 _WHOLE_BYTES = re.compile(r"torch\.(bool|u?int(8|16|32|64)|b?float\d+\w*|complex\d+)")
 _DTYPES = frozenset(t for t in vars(torch).values() if isinstance(t, torch.dtype) and _WHOLE_BYTES.fullmatch(str(t)))
 _A_KEY = object()
 
 
 class _RefusedError(Exception):
-    """Something that cannot be saved; on its way up it learns where it is."""
+    """A value that cannot be saved; its path is completed while the exception propagates."""
 
     def __init__(self, value: Any, reason: str) -> None:
         super().__init__(reason)
         self._found = value
         self._path: list[Any] = []
 
-    def climb(self, container: Any, pairs: Iterable[tuple[Any, Any]]) -> None:
-        """Note under which key of `container` it was found, if it is not a key itself."""
+    def add_key(self, container: Any, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """Prepend the key of `container` under which the value was found, unless it is a key itself."""
         if self._found is not _A_KEY:
             self._path.insert(0, next(key for key, item in pairs if item is self._found))
         self._found = container
 
-    def within(self, name: str) -> str:
-        """Return the message; `name` is the whole."""
+    def message(self, name: str) -> str:
+        """Return the message with the value's path below `name`."""
         keys = [key if isinstance(key, str) else reprlib.repr(key) for key in self._path]
         if len(keys) > 12:
             keys[6:-3] = ["..."]
@@ -52,17 +52,17 @@ class _RefusedError(Exception):
 
 
 class JsonCopier:
-    """Copies what JSON gives back as it was: text, numbers, True, False and None in lists and dicts."""
+    """Copier of values that JSON restores exactly: text, numbers, True, False and None in lists and dicts."""
 
     constants: ClassVar[frozenset[Any]] = _JSON_CONSTANTS
     in_json = True
 
     def copy(self, content: Any, name: str = "") -> Any:
-        """Return a copy; raises `StateError` for what would not come back as it was, with its path in `name`."""
+        """Return a copy; raises `StateError` for what would not be restored exactly, with its path in `name`."""
         try:
             return self._copy(content, 0)
         except _RefusedError as refused:
-            raise StateError(refused.within(name)) from None
+            raise StateError(refused.message(name)) from None
 
     def _copy(self, value: Any, depth: int) -> Any:
         kind = type(value)
@@ -81,17 +81,17 @@ class JsonCopier:
                 for key, item in value.items()
             }
         except _RefusedError as refused:
-            refused.climb(value, value.items())
+            refused.add_key(value, value.items())
             raise
 
     def _list(self, value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
         kinds = set(map(type, value))
         if kinds <= self.constants or (kinds == {int} and min(value) >= -_LARGEST and max(value) <= _LARGEST):
-            return list(value)  # of the thousands of numbers in histories and generators each would cost a call
+            return list(value)  # avoids a call for each of the thousands of numbers in histories and generators
         try:
             return [item if type(item) in self.constants else self._copy(item, depth) for item in value]
         except _RefusedError as refused:
-            refused.climb(value, enumerate(value))
+            refused.add_key(value, enumerate(value))
             raise
 
     def _key(self, key: Any) -> Any:
@@ -104,7 +104,7 @@ class JsonCopier:
 
     def _why_not(self, value: Any, depth: int = 0) -> str:
         if depth > _DEEPEST:
-            return f"is nested more than {_DEEPEST} deep, or contains itself: write it flat"
+            return f"is nested more than {_DEEPEST} levels deep, or contains itself: flatten it"
         if type(value) is int:
             return f"has {value.bit_length()} bits, more than {_INTEGER_BITS}: write hex(...)"
         return f"is {self._words(value, instead_of(value, self.in_json))}"
@@ -116,9 +116,9 @@ class JsonCopier:
 
 
 class TorchCopier(JsonCopier):
-    """Copies what torch's format gives back as it was: also tensors, NumPy's arrays and numbers, tuples, sets.
+    """Copier of values that torch's format restores exactly: also tensors, NumPy arrays and numbers, tuples, sets.
 
-    `copy_tensor` returns None for a tensor that is not plain.
+    `copy_tensor` returns None for a tensor that is not plain (see `is_plain`).
     """
 
     constants = _CONSTANTS
@@ -130,17 +130,17 @@ class TorchCopier(JsonCopier):
         self._copy_tensor, self._copy_array = copy_tensor, copy_array
 
     def _copy(self, value: Any, depth: int) -> Any:
-        if type(value) is Tensor and (copied := self._copy_tensor(value)) is not None:  # most of what it sees
+        if type(value) is Tensor and (copied := self._copy_tensor(value)) is not None:  # the most frequent case
             return copied
         return super()._copy(value, depth)
 
     def _ordered(self, value: OrderedDict[Any, Any], depth: int) -> OrderedDict[Any, Any]:
-        """Copy a module's state_dict, which has its version numbers as an attribute."""
+        """Copy a module's state_dict, which stores version numbers in an attribute."""
         copied = OrderedDict(self._dict(value, depth))
         try:
             vars(copied).update(self._dict(vars(value), depth))
         except _RefusedError as refused:
-            refused.climb(value, [("__dict__", vars(value))])
+            refused.add_key(value, [("__dict__", vars(value))])
             raise
         return copied
 
@@ -148,7 +148,7 @@ class TorchCopier(JsonCopier):
         try:
             return {self._key(item) for item in value}
         except _RefusedError as refused:
-            refused.climb(value, ())
+            refused.add_key(value, ())
             raise
 
     def _tensor(self, value: Tensor, depth: int) -> Tensor:
@@ -181,7 +181,7 @@ class TorchCopier(JsonCopier):
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Tell whether a tensor is numbers in memory, one after the other."""
+    """Return whether a tensor is dense and has data of a supported dtype."""
     is_dense = tensor.layout is torch.strided and not tensor.is_nested
     return is_dense and tensor.dtype in _DTYPES and not tensor.is_meta
 
@@ -189,12 +189,12 @@ def is_plain(tensor: Tensor) -> bool:
 def copy_files(
     files: Mapping[str, Any], metadata: Mapping[str, Any], copier: TorchCopier
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return copies of a checkpoint's files and metadata; raises `StateError` for what could not be read again."""
+    """Return copies of a checkpoint's files and metadata; raises `StateError` for what could not be restored."""
     for name in files:
         if not is_file_name(name):
-            raise StateError(f"{name!r} cannot be a file of a checkpoint: write a name such as z/state.pth")
+            raise StateError(f"{name!r} is not a valid file name in a checkpoint: use a name such as z/state.pth")
     for name in RESERVED.intersection(metadata):
-        raise StateError(f"metadata: {name} is what the manifest itself says: choose another name")
+        raise StateError(f"metadata: {name} is reserved for the manifest: choose another name")
     json = JsonCopier()
     copies = {name: (json if is_json(name) else copier).copy(content, name) for name, content in files.items()}
     return copies, json.copy(dict(metadata), "metadata")

@@ -1,6 +1,6 @@
-"""Files of a checkpoint: written and digested in one pass, fsynced; knows nothing of torch.
+"""Files of a checkpoint: written and hashed in one pass, then fsynced; independent of torch.
 
-The digest is XXH3: it finds damage, at the speed of memory, and is not meant to stop a forger.
+The digest is XXH3: it detects damage at memory speed, and is not meant to prevent forgery.
 """
 
 import json
@@ -13,13 +13,13 @@ import xxhash
 from framework.files import create
 
 DIGEST = "xxh3_128"
-CHUNK_BYTES = 4 << 20  # hashed and written while in the processor's cache; each costs a turn at the interpreter's lock
+CHUNK_BYTES = 4 << 20  # hashed and written while in the CPU cache; each chunk acquires the interpreter's lock
 
 
 class DurableFile:
     """A new file; `entry` is its size and digest once everything is written.
 
-    An error of `write` is kept for `sync`: torch.save, which calls `write` from C++, would hide it behind its own.
+    An error in `write` is raised by `sync`: torch.save, which calls `write` from C++, would replace it by its own.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,10 +43,10 @@ class DurableFile:
                 self._error = error
 
     def flush(self) -> None:
-        """Nothing is buffered; torch.save asks for this method."""
+        """Do nothing, since nothing is buffered; torch.save requires this method."""
 
     def sync(self) -> None:
-        """Bring the file to disk; after an error only a new file will do: pages that were lost count as clean."""
+        """Flush the file to disk; after an error, write a new file: the kernel marks lost pages as clean."""
         if self._error:
             raise self._error
         os.fsync(self._descriptor)
@@ -59,17 +59,17 @@ class DurableFile:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """What the manifest says of the file."""
+        """The file's entry in the manifest."""
         return {"size": self.size, DIGEST: self._hash.hexdigest()}
 
 
 def is_json(name: str) -> bool:
-    """Tell whether a file is in JSON, or else in torch's format."""
+    """Return whether a file is in JSON format; otherwise it is in torch's."""
     return name.endswith(".json")
 
 
 def json_bytes(content: Any) -> bytes:
-    """Return JSON with one top-level entry per line, for people and `grep`."""
+    """Return JSON with one top-level entry per line, readable by people and `grep`."""
     if not isinstance(content, dict):
         return json.dumps(content).encode()
     lines = [f"{json.dumps({key: value})[1:-1]}" for key, value in content.items()]
@@ -77,7 +77,7 @@ def json_bytes(content: Any) -> bytes:
 
 
 def copy(source: BinaryIO, target: Path) -> DurableFile:
-    """Write the bytes of an open file to a new one, which is still to be synced."""
+    """Write the bytes of an open file to a new one, which the caller must sync."""
     file = DurableFile(target)
     while chunk := source.read(CHUNK_BYTES):
         file.write(chunk)

@@ -1,4 +1,4 @@
-"""Files that a new checkpoint takes over from the ones before it."""
+"""Files that a new checkpoint carries over unchanged from earlier ones."""
 
 import os
 from collections.abc import Mapping
@@ -14,22 +14,24 @@ from framework.errors import CheckpointError, DamagedError
 
 
 class LinkedFiles:
-    """Gives `directory`, in which a generation is being written, what stays as it is in the newest one.
+    """Unchanged files of the newest generation, for a new one that is being written in `directory`.
 
-    It links to the generation before the newest and to no other, so that no two in a row share a file.
+    Hard links point only to the generation before the newest, so that no two consecutive ones share a file.
     """
 
     def __init__(self, newest: Generation | None, before: Generation | None, directory: Path) -> None:
         self.entries: Mapping[str, Any] = newest.files if newest else {}
-        self._newest, self._before, self._directory = newest, before, directory
+        self._newest = newest
+        self._before = before
+        self._directory = directory
         self._linked: list[str] = []
 
     def link(self, name: str, entry: Mapping[str, Any]) -> bool:
-        """Link a file in place of any that is there, if it is the same in both generations and whole in the older."""
+        """Hard-link a file, replacing any existing one, if both generations have it and the older copy is intact."""
         newest, before = self._newest, self._before
         if not newest or not before or not entry == newest.files.get(name) == before.files.get(name):
             return False
-        if _is_one_file(newest.path / name, before.path / name):  # as version 0.2 has left them
+        if _is_one_file(newest.path / name, before.path / name):  # as written by version 0.2
             return False
         stamp = before.stamp(name)
         if stamp is None or not link(before.path / name, self._directory / name, stamp):
@@ -38,7 +40,7 @@ class LinkedFiles:
         return True
 
     def copy(self, name: str) -> DurableFile:
-        """Copy a file of the newest generation, from where it is whole; raises `SaveError` where it is nowhere."""
+        """Copy a file of the newest generation from any intact copy; raises `SaveError` if there is none."""
         assert self._newest is not None
         try:
             with self._newest.reading(name) as (path, source):
@@ -50,11 +52,11 @@ class LinkedFiles:
             raise SaveError.not_carried_over(self._newest.path.parent, error) from error
         return file
 
-    def tell(self, generation: Generation) -> None:
-        """Spare the new generation hashing what was just linked and is known to be whole."""
+    def mark_verified(self, generation: Generation) -> None:
+        """Mark the linked files, which have been verified, as such in the new generation: they are not hashed again."""
         if self._before:
             for name in self._linked:
-                generation.know(name, self._before)
+                generation.mark_verified(name, self._before)
 
 
 def _is_one_file(first: Path, second: Path) -> bool:

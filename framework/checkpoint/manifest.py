@@ -1,7 +1,7 @@
-"""A committed generation: what its manifest says, whether that is true, and its contents.
+"""A committed generation: its manifest, the verification of its files, and their contents.
 
-Needs torch only to read a file that is in torch's format. Whoever wrote the directory is not trusted: names are
-plain, nothing is opened through a link, and a file counts once its digest is the manifest's.
+Imports torch only to read a file in torch's format. The directory's content is not trusted: names must be
+plain, nothing is opened through a link, and a file is used only if its digest matches the manifest.
 """
 
 import logging
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
 
 from framework.checkpoint.durable_file import DIGEST, is_json
-from framework.checkpoint.verified_files import Stamp, VerifiedFiles, require_directories, telling
+from framework.checkpoint.verified_files import Stamp, VerifiedFiles, name_file_in_errors, require_directories
 from framework.errors import CheckpointError, DamagedError, UnreadableError
 from framework.files import retry
 from framework.records import decode, parse_json, read_bytes
@@ -24,58 +24,58 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
-RESERVED = frozenset({"files", DIGEST})  # its entries beside the caller's metadata
-EMERGENCY = "emergency-"  # how the name of what could be saved of a crash begins
+RESERVED = frozenset({"files", DIGEST})  # its own entries, beside the caller's metadata
+EMERGENCY = "emergency-"  # prefix of the name of a checkpoint saved after a crash
 NAME = re.compile(rf"({EMERGENCY})?(\d{{8}})", re.ASCII)
-_NOWHERE = frozenset({"", ".", ".."})  # parts of a path that would lead out of the checkpoint
-_DEEPEST = 8  # directories and a file
+_FORBIDDEN_PARTS = frozenset({"", ".", ".."})  # they could lead out of the checkpoint
+_DEEPEST = 8  # path components, including the file name
 _HEX = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One committed checkpoint: its directory and manifest, which is the caller's metadata and the files.
+    """One committed checkpoint: its directory and manifest, which lists the caller's metadata and the files.
 
-    Each file is hashed when it is first read, and not again while it stays as it was. One that is damaged or cannot
-    be read is taken from where the same bytes stand whole, and a warning says so.
+    Each file is hashed when it is first read, and not again while it is unchanged. If it is damaged or unreadable, an
+    intact copy of the same bytes is read from elsewhere, with a warning.
     """
 
     path: Path
     manifest: dict[str, Any]
-    _whole: VerifiedFiles = field(default_factory=VerifiedFiles, compare=False, repr=False)
-    _borrowed: dict[str, tuple[Path, str]] = field(default_factory=dict, compare=False, repr=False)  # from where
+    _verified: VerifiedFiles = field(default_factory=VerifiedFiles, compare=False, repr=False)
+    _borrowed: dict[str, tuple[Path, str]] = field(default_factory=dict, compare=False, repr=False)  # where copies are
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Read a generation's manifest; raises `DamagedError`, or `UnreadableError`."""
-        with telling(path / MANIFEST):
+        with name_file_in_errors(path / MANIFEST):
             retry(lambda: require_directories(path, MANIFEST))
             manifest = decode(path / MANIFEST, read_bytes(path / MANIFEST))
         files = manifest.get("files")
         if not isinstance(files, dict) or not all(is_file_name(name) and _is_entry(files[name]) for name in files):
-            raise DamagedError(f"{path / MANIFEST}: damaged (its files are not what a checkpoint has)")
+            raise DamagedError(f"{path / MANIFEST}: damaged (its list of files is invalid)")
         return cls(path, manifest)
 
     @property
     def files(self) -> dict[str, dict[str, Any]]:
-        """Size and digest of each file, by its path below the generation."""
+        """Size and digest of each file, by its path relative to the generation."""
         return self.manifest["files"]
 
     @property
     def committed_at(self) -> float:
-        """When it was committed, in Unix seconds; raises `CheckpointError` if it is gone by now."""
-        with telling(self.path / MANIFEST):
+        """When it was committed, in Unix seconds; raises `CheckpointError` if it has been deleted."""
+        with name_file_in_errors(self.path / MANIFEST):
             return retry(lambda: (self.path / MANIFEST).lstat().st_mtime)
 
     @property
     def borrows(self) -> bool:
-        """Tell whether a file had to be taken from elsewhere, as far as files have been read."""
+        """Whether any of the files read so far had to be read from a copy elsewhere."""
         return bool(self._borrowed)
 
-    def fact(self, name: str, kind: type[T]) -> T:
-        """Return one of the caller's metadata, with `a.b` the b within a, of a type of JSON; floats are finite.
+    def entry(self, name: str, kind: type[T]) -> T:
+        """Return an entry of the caller's metadata (`a.b` is entry b of a) of the given JSON type; floats are finite.
 
-        Raises `DamagedError` where it is missing or of another type.
+        Raises `DamagedError` if it is missing or of another type.
         """
         value: Any = self.manifest
         for key in name.split("."):
@@ -87,14 +87,14 @@ class Generation:
         return value
 
     def texts(self, name: str) -> list[str]:
-        """Return a fact that is a list of text; raises `DamagedError`."""
-        values: list[Any] = self.fact(name, list)
+        """Return an entry that is a list of strings; raises `DamagedError`."""
+        values: list[Any] = self.entry(name, list)
         if not all(isinstance(value, str) for value in values):
             raise DamagedError(f"{self.path / MANIFEST}: damaged ({name} is not a list of text)")
         return values
 
     def load(self, name: str) -> Any:
-        """Read one file, checking its digest first; `.json` or what torch.save writes. Raises `CheckpointError`."""
+        """Verify a file's digest and read it, as JSON (`.json`) or torch's format. Raises `CheckpointError`."""
         if name not in self.files:
             raise CheckpointError(f"{self.path / name}: not in this checkpoint")
 
@@ -102,55 +102,55 @@ class Generation:
             with self.reading(name) as (path, file):
                 if is_json(name):
                     return parse_json(path, file.read())
-                from framework.checkpoint.torch_files import read_torch  # torch, which nothing else here needs
+                from framework.checkpoint.torch_files import read_torch  # imports torch, which nothing else here needs
 
                 return read_torch(path, file)
 
-        with telling(self.path / name):
+        with name_file_in_errors(self.path / name):
             return retry(read)
 
     def verify(self) -> None:
-        """Read every file; raises `CheckpointError` for the first that is not what the manifest says."""
+        """Verify every file; raises `CheckpointError` for the first that does not match the manifest."""
         for name in self.files:
             with self.reading(name):
                 pass
 
     @contextmanager
     def reading(self, name: str) -> Iterator[tuple[Path, BinaryIO]]:
-        """Open a file that is whole; yield where it lies, which may be elsewhere, and what was opened there."""
+        """Open an intact copy of a file; yield its path, which may be in another directory, and the open file."""
         directory, name_there = self._borrowed.get(name, (self.path, name))
         try:
-            descriptor, _ = self._whole.open(directory, name_there, self.files[name])
+            descriptor, _ = self._verified.open(directory, name_there, self.files[name])
         except CheckpointError as error:
             directory, name_there, descriptor = self._borrow(name, error)
-        with open(descriptor, "rb") as file:  # noqa: PTH123  # pathlib knows no descriptors
+        with open(descriptor, "rb") as file:  # noqa: PTH123  # pathlib does not open descriptors
             yield directory / name_there, file
 
     def stamp(self, name: str) -> Stamp | None:
-        """Return what tells this generation's own file from all others, or None unless it is whole."""
+        """Return the stamp of this generation's own file, or None if the file is not intact."""
         try:
-            descriptor, stamp = self._whole.open(self.path, name, self.files[name])
+            descriptor, stamp = self._verified.open(self.path, name, self.files[name])
         except CheckpointError:
             return None
         os.close(descriptor)
         return stamp
 
-    def know(self, name: str, source: "Generation") -> None:
-        """Take over from `source` that a file is whole, which is the same there under another path."""
-        self._whole.know(self.path / name, source._whole, source.path / name)
+    def mark_verified(self, name: str, source: "Generation") -> None:
+        """Mark a file as verified if `source`, which shares it under another path, has verified it."""
+        self._verified.mark_verified(self.path / name, source._verified, source.path / name)
 
     def _borrow(self, name: str, error: CheckpointError) -> tuple[Path, str, int]:
-        """Open the same bytes where they stand whole, or raise the `error` that the own file has met with."""
+        """Open an intact copy of a file, or raise `error`, which reading the file itself has raised."""
         for directory, name_there in self._same_as(name):
             with suppress(CheckpointError):
-                descriptor, _ = self._whole.open(directory, name_there, self.files[name])
+                descriptor, _ = self._verified.open(directory, name_there, self.files[name])
                 self._borrowed[name] = directory, name_there
-                log.warning("⚠ %s; taken from %s, which holds the same", error, directory / name_there)
+                log.warning("⚠ %s; reading %s instead, which has the same content", error, directory / name_there)
                 return directory, name_there, descriptor
         raise error
 
     def _same_as(self, name: str) -> Iterator[tuple[Path, str]]:
-        """Find the files that should hold the same bytes: here, then in other generations, the newest first."""
+        """Yield files that should have the same content: in this generation, then in others, newest first."""
         entry = self.files[name]
         yield from ((self.path, other) for other in self.files if other != name and self.files[other] == entry)
         for kind in ("", EMERGENCY):
@@ -161,7 +161,7 @@ class Generation:
 
 
 def generation_paths(root: Path, kind: str = "") -> list[Path]:
-    """Return the directories of the generations below `root`, oldest first; `kind` is "" or "emergency-".
+    """Return the directories of the generations in `root`, oldest first; `kind` is "" or "emergency-".
 
     Raises `UnreadableError`.
     """
@@ -169,7 +169,7 @@ def generation_paths(root: Path, kind: str = "") -> list[Path]:
 
 
 def newest_generation(root: Path) -> Generation | None:
-    """Return the newest generation whose manifest is whole; its files are checked when they are loaded."""
+    """Return the newest generation with an intact manifest; its files are verified when they are loaded."""
     for path in reversed(generation_paths(root)):
         with suppress(CheckpointError):
             return Generation.open(path)
@@ -177,7 +177,7 @@ def newest_generation(root: Path) -> Generation | None:
 
 
 def listed(root: Path, kind: str = "") -> list[tuple[Path, bool]]:
-    """Return what has the name of a generation, oldest first, and whether it is a directory and not a link to one.
+    """Return the paths named like a generation, oldest first, and whether each is a directory and not a link.
 
     Raises `UnreadableError`.
     """
@@ -198,11 +198,11 @@ def listed(root: Path, kind: str = "") -> list[tuple[Path, bool]]:
 
 
 def is_file_name(name: Any) -> bool:
-    """Tell whether a file of a checkpoint may have this name: a plain path below it, that prints as it is."""
+    """Return whether a file of a checkpoint may have this name: a plain relative path of printable characters."""
     if not isinstance(name, str) or not name.isprintable() or "\\" in name or name == MANIFEST:
         return False
     parts = name.split("/")
-    return len(parts) <= _DEEPEST and _NOWHERE.isdisjoint(parts)
+    return len(parts) <= _DEEPEST and _FORBIDDEN_PARTS.isdisjoint(parts)
 
 
 def _is_entry(entry: Any) -> bool:

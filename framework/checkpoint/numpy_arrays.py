@@ -1,6 +1,6 @@
-"""NumPy arrays and scalars in torch's file format: as their bytes, which `rebuild` alone turns into NumPy again.
+"""NumPy arrays and scalars in torch's file format: stored as bytes, which only `rebuild` converts back.
 
-NumPy's own pickles name functions that differ between its versions and take more than numbers.
+NumPy's own pickles refer to functions that differ between versions and that accept more than numbers.
 """
 
 import copyreg
@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_CODES = "?bhilqBHILQefdFD"  # NumPy's letters; not longdouble, whose bits mean something else on other machines
+_CODES = "?bhilqBHILQefdFD"  # NumPy's type codes, except longdouble, whose bits depend on the machine
 NUMBERS = frozenset(np.dtype(code).type for code in _CODES)
 _DTYPES = {np.dtype(f"{order}{code}").str for code in _CODES for order in "<>"}
 
 
 def rebuild(dtype: str, data: Tensor | bytes, shape: tuple[int, ...] = (), order: str = "C") -> Any:
-    """Return the scalar of these bytes, or the array of a tensor's; the arguments are a file's and may be anything.
+    """Return the scalar with these bytes, or the array of a byte tensor; the arguments are from a file, untrusted.
 
-    Checkpoints name this function: it stays where it is, and takes what it was given.
+    Checkpoints refer to this function by name: keep its module, name and signature.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"{dtype!r} is not a dtype of numbers")
@@ -41,9 +41,9 @@ def _reduce_array(value: np.ndarray) -> tuple[Any, ...]:
 
 
 class Pickler(pickle.Pickler):
-    """For torch.save, of which torch.load reads what it has written if it may call `rebuild`."""
+    """Pickler for torch.save whose output torch.load can read if it may call `rebuild`."""
 
-    dispatch_table = {  # noqa: RUF012  # pickle's own word
+    dispatch_table = {  # noqa: RUF012  # pickle's name
         **copyreg.dispatch_table,
         np.ndarray: _reduce_array,
         **dict.fromkeys(NUMBERS, _reduce_scalar),

@@ -1,4 +1,4 @@
-"""What a store deletes: what killed attempts have left, and what is older than what it keeps."""
+"""Deletion of old generations and of unfinished files from killed attempts."""
 
 import re
 import shutil
@@ -14,20 +14,20 @@ _LEFTOVER = re.compile(r"((emergency-)?\d{8}|latest)\.tmp")
 
 
 def prune(root: Path, kind: str, keep: int, doubtful: Collection[str], spared: Collection[str]) -> None:
-    """Delete what is older than the `keep` newest generations of one kind, not counting the `doubtful` among those.
+    """Delete the generations of one kind that are older than the `keep` newest ones, not counting the `doubtful`.
 
-    The `spared`, and what cannot be read, may be whole: they stay. Raises `UnreadableError`.
+    The `spared` and all unreadable ones may be intact, so they are kept. Raises `UnreadableError`.
     """
     paths = generation_paths(root, kind)
     good = [path for path in paths if path.name not in doubtful and holds_files(path)]
     for path in paths:
         if len(good) > keep and path < good[-keep] and path.name not in spared and not _is_unreadable(path):
-            with suppress(OSError):  # under its own name it would look damaged while it goes
+            with suppress(OSError):  # renamed first: partly deleted, it would look damaged
                 shutil.rmtree(path.rename(path.with_name(f"{path.name}.tmp")), ignore_errors=True)
 
 
 def remove_leftovers(root: Path) -> None:
-    """Delete what killed attempts had begun to write or to delete; raises `OSError`."""
+    """Delete what killed attempts left half written or half deleted; raises `OSError`."""
     remove_unfinished(root)
     for path in root.iterdir():
         if _LEFTOVER.fullmatch(path.name):
@@ -38,10 +38,10 @@ def remove_leftovers(root: Path) -> None:
 
 
 def holds_files(path: Path) -> bool:
-    """Tell whether it is anything but an empty directory, which is what a power cut can leave."""
+    """Return whether the path is not an empty directory, which a power cut can leave."""
     try:
         return not is_real_directory(path) or any(path.iterdir())
-    except OSError:  # as far as anybody knows
+    except OSError:  # unknown: assume that it does
         return True
 
 

@@ -1,4 +1,4 @@
-"""State of the global random generators: Python, NumPy, torch on the CPU and on every CUDA device."""
+"""State of the global random number generators: Python, NumPy, torch on the CPU and on every CUDA device."""
 
 import random
 from typing import Any
@@ -8,10 +8,10 @@ import torch
 
 
 class RandomState:
-    """The process's generators as one Stateful; loaded last, since building things draws from them."""
+    """The process's generators as one Stateful; to be loaded last, since constructing objects draws from them."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain JSON-able containers."""
+        """Return the state as JSON-compatible containers."""
         version, words, gauss = random.getstate()
         state = np.random.get_state(legacy=False)
         return {
@@ -22,7 +22,7 @@ class RandomState:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Put all generators back."""
+        """Restore all generators."""
         version, words, gauss = state_dict["python"]
         random.setstate((version, tuple(words), gauss))
         numpy_state = state_dict["numpy"]

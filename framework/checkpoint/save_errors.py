@@ -1,4 +1,4 @@
-"""Why a checkpoint could not be saved, and what to do about it."""
+"""Errors of saving a checkpoint, with advice."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from framework.errors import CheckpointError, FrameworkError, disk_advice
 
 
 class StateError(FrameworkError, TypeError):
-    """Something that was to be saved could not be read again; nothing was saved, whatever the disk."""
+    """The state contains something that could not be restored; nothing was saved."""
 
     exit_code = 2
 
 
 class SaveError(CheckpointError, OSError):
-    """A checkpoint was not saved, or nobody knows whether it would survive a power cut; older ones are untouched."""
+    """A checkpoint was not saved, or may not survive a power cut; older ones are untouched."""
 
     exit_code = 1
 
@@ -21,20 +21,20 @@ class SaveError(CheckpointError, OSError):
 
     @classmethod
     def not_saved(cls, root: Path, error: OSError, newest: str | None) -> "SaveError":
-        """Nothing was added to `root`."""
+        """Return the error for a checkpoint that was not added to `root`."""
         kept = f"{newest} is still the newest" if newest else "there is none yet"
-        advice = disk_advice(error) or "look at the file system"
+        advice = disk_advice(error) or "check the file system"
         return cls(f"{root}: checkpoint not saved ({_reason(error)}), {kept}; {advice}")
 
     @classmethod
     def not_carried_over(cls, root: Path, error: CheckpointError) -> "SaveError":
-        """Nothing was added to `root`: a file of the newest checkpoint that stays the same is nowhere whole."""
-        return cls(f"{root}: checkpoint not saved, since a file that it takes over is lost: {error}")
+        """Return the error for a file to be carried over from the newest checkpoint that has no intact copy."""
+        return cls(f"{root}: checkpoint not saved because a file of the previous one is lost: {error}")
 
     @classmethod
     def durability_unknown(cls, path: Path, error: OSError) -> "SaveError":
-        """The rename was done but its fsync failed: visible now, perhaps not after a power cut."""
-        return cls(f"{path}: checkpoint committed, durability unknown ({_reason(error)}); look at the file system")
+        """Return the error for a rename whose fsync failed: visible now, perhaps not after a power cut."""
+        return cls(f"{path}: checkpoint committed, durability unknown ({_reason(error)}); check the file system")
 
 
 def _reason(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""What saving costs the training thread: a copy of the state into memory that is allocated once."""
+"""Copy of the state into memory that is allocated once: the only cost of saving for the training thread."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -14,10 +14,10 @@ _Pool = dict[tuple[Any, ...], list[Tensor]]
 
 
 class Snapshot:
-    """Copies nested containers of tensors and plain values; tensors go to reusable buffers in main memory.
+    """Copier of nested containers of tensors and plain values; tensors go to reusable buffers in main memory.
 
-    What `take` returns stays as it is while training changes the originals, until the next `take`. Buffers
-    are pinned when the tensor is on a CUDA device; that copy is done when `wait` returns.
+    A copy returned by `take` is valid until the next `take`, while training changes the originals. Buffers of
+    tensors on a CUDA device are pinned; their content is complete when `wait` returns.
     """
 
     def __init__(self) -> None:
@@ -27,20 +27,20 @@ class Snapshot:
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def take(self, content: Any) -> Any:
-        """Return a copy of `content`, in the buffers of the copy before where shapes agree.
+        """Return a copy of `content`, in the previous copy's buffers where shapes agree.
 
-        Raises `StateError` for what a checkpoint cannot hold.
+        Raises `StateError` for values that a checkpoint cannot hold.
         """
         return self._taken(lambda: TorchCopier(self._buffer).copy(content))
 
     def take_files(
         self, files: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return a copy of what `CheckpointStore.commit` takes, likewise."""
+        """Return copies of the arguments of `CheckpointStore.commit`, like `take`."""
         return self._taken(lambda: copy_files(files, metadata, TorchCopier(self._buffer)))
 
     def wait(self) -> None:
-        """Wait until copies from CUDA devices have arrived; may be called from another thread."""
+        """Wait until copies from CUDA devices are complete; may be called from another thread."""
         for stream in self._streams.values():
             stream.synchronize()
 
@@ -58,7 +58,7 @@ class Snapshot:
         return copied
 
     def _buffer(self, source: Tensor) -> Tensor | None:
-        """Return a buffer for `source`, which the end of `take` fills; None where `source` is not plain."""
+        """Return a buffer for `source`, which is filled at the end of `take`; None if `source` is not plain."""
         device = source.device
         try:
             key = (source.shape, source.dtype, source.stride(), device)
@@ -77,7 +77,7 @@ class Snapshot:
         return buffer
 
     def _copy_beside(self, device: torch.device, buffers: list[Tensor], sources: list[Tensor]) -> None:
-        """Copy on a stream of its own; only the device waits for it, before anything that could change the sources."""
+        """Copy on a separate stream; only the device waits for it, before it can change the sources."""
         stream = self._streams.setdefault(device, torch.cuda.Stream(device))
         current = torch.cuda.current_stream(device)
         stream.wait_stream(current)

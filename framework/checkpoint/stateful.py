@@ -1,4 +1,4 @@
-"""The contract of everything whose state must survive a restart."""
+"""The interface of objects whose state must survive a restart."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -7,7 +7,7 @@ from framework.errors import CheckpointError, FrameworkError
 
 
 class EntryError(CheckpointError):
-    """An entry of a checkpoint is nothing that its part could have saved."""
+    """A checkpoint entry that the corresponding object cannot load."""
 
     def __init__(self, entry: str, error: Exception) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -17,14 +17,14 @@ class EntryError(CheckpointError):
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Anything with state that a resumed run needs."""
+    """An object with state that a resumed run needs."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain containers and tensors."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
-        """Take the state back."""
+        """Restore the state."""
         ...
 
 
@@ -39,23 +39,23 @@ def class_paths(parts: Mapping[str, Stateful]) -> dict[str, str]:
 
 
 def check_classes(parts: Mapping[str, Stateful], saved: Mapping[str, str]) -> None:
-    """Refuse state that objects of other classes have saved; nothing that a checkpoint names is ever imported."""
+    """Raise `CheckpointError` if an object of another class saved the state; never imports what a checkpoint names."""
     for name, path in class_paths(parts).items():
         if saved.get(name) != path:
             raise CheckpointError(f"checkpoint entry {name}: saved by {saved.get(name)}, refused for {path}")
 
 
 def load_all(parts: Mapping[str, Stateful], states: Mapping[str, Any]) -> None:
-    """Load every part, in the order of `parts`; an entry missing from or unknown to `states` is an error.
+    """Load every part, in the order of `parts`; the keys of `parts` and `states` must be equal.
 
-    Raises `CheckpointError`, also for what a part cannot load.
+    Raises `CheckpointError`, also if a part cannot load its state.
     """
     if unmatched := parts.keys() ^ states.keys():
-        raise CheckpointError(f"checkpoint entries that do not match: {', '.join(sorted(unmatched))}")
+        raise CheckpointError(f"checkpoint entries do not match: {', '.join(sorted(unmatched))}")
     for name, part in parts.items():
         try:
             part.load_state_dict(states[name])
         except (FrameworkError, MemoryError):
             raise
-        except Exception as error:  # of a file that anybody may have written, whatever the part makes of it
+        except Exception as error:  # the file is untrusted, so any error is possible
             raise EntryError(name, error) from error

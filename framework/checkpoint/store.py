@@ -1,7 +1,7 @@
-"""Durable generations of a run's state, each committed as a whole or not at all.
+"""Durable generations of a run's state, each committed atomically.
 
 A generation is a directory of files and, written last, a manifest with the size and digest of each.
-It gets its name by one rename when all of that is on disk; nothing older is deleted before.
+It is committed by one rename once everything is on disk; nothing older is deleted before that.
 """
 
 import logging
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointStore:
-    """The generations below one directory, the newest last; only one process at a time may commit.
+    """The generations in one directory, oldest first; only one process at a time may commit.
 
-    `keep` generations are kept, two at least: the newest, and the one to fall back on if it is damaged.
-    With `compress`, files are about a tenth smaller and take several times longer to write.
-    `constant` files are part of every generation. `check_owner` is called when a generation is about to get its name,
-    and ends the process if the directory has become another's while this one stood still.
+    `keep` generations are kept, at least two: the newest, and one to fall back on if it is damaged.
+    With `compress`, files are about 10 % smaller and take several times longer to write.
+    `constant` files are part of every generation. `check_owner` is called just before a commit, and exits
+    the process if another one has taken the directory over while this one was suspended.
     """
 
     def __init__(
@@ -49,21 +49,22 @@ class CheckpointStore:
         self.compress = compress
         self._check_owner = check_owner
         self._newest: Generation | None = None  # committed or verified by this object
-        self._before: Generation | None = None  # the one before it, once that is known
-        self._refused: dict[str, CheckpointError] = {}  # why, by name: those newer than what this object goes on with
+        self._before: Generation | None = None  # the one before it, once known
+        self._refused: dict[str, CheckpointError] = {}  # errors of unusable generations newer than `_newest`, by name
 
     def generations(self) -> list[Generation]:
-        """Return all committed generations whose manifest is whole, oldest first; emergencies are not among them.
+        """Return all committed generations with an intact manifest, oldest first, without emergency checkpoints.
 
-        One that cannot be read is named in a warning; raises `UnreadableError` where there are only such.
+        Unreadable ones are reported in a warning; raises `UnreadableError` if there are no others.
         """
-        found, unreadable = [], False
+        found = []
+        unreadable = False
         for path in generation_paths(self.root):
             try:
                 found.append(Generation.open(path))
             except UnreadableError as error:
                 unreadable = True
-                log.warning("⚠ %s; left out", error)
+                log.warning("⚠ %s; skipped", error)
             except CheckpointError:
                 continue
         if unreadable and not found:
@@ -71,11 +72,11 @@ class CheckpointStore:
         return found
 
     def latest(self) -> Generation | None:
-        """Return the newest generation that is whole, or None if there is none at all.
+        """Return the newest intact generation, or None if there are no generations.
 
-        All files are read of one that this object has neither committed nor verified. If one is damaged or cannot be
-        read it is named in a warning and left where it is, and the one before it is taken, for as long as this object
-        lives. Raises `CheckpointError` when no other is whole, since starting afresh would be a surprise.
+        A generation that this object has neither committed nor verified is read in full. If it is damaged or
+        unreadable, a warning reports it, it is left in place, and the one before it is used for the lifetime of this
+        object. Raises `CheckpointError` if none is intact, because starting from scratch would be a surprise.
         """
         paths = [path for path, _ in listed(self.root)]
         for path in reversed(paths):
@@ -88,7 +89,7 @@ class CheckpointStore:
                 generation.verify()
             except CheckpointError as error:
                 self._refused[path.name] = error
-                log.warning("⚠ %s; trying the checkpoint before it", error)
+                log.warning("⚠ %s; trying the previous checkpoint", error)
             else:
                 self._newest, self._before = generation, None
                 return generation
@@ -96,14 +97,16 @@ class CheckpointStore:
         if any(isinstance(error, UnreadableError) for error in refused.values()):
             raise self._none_readable()
         if any(holds_files(path) for path in paths):
-            raise CheckpointError(f"{self.root}: no checkpoint is whole; move the directory away to start afresh")
+            raise CheckpointError(
+                f"{self.root}: no checkpoint is intact; move the directory away to start from scratch"
+            )
         return None
 
     def named(self, name: str) -> Generation:
-        """Return a generation by its name, `emergency-…` too; raises `CheckpointError` unless it is whole."""
+        """Return a generation by name, also `emergency-…`; raises `CheckpointError` unless it is intact."""
         if not NAME.fullmatch(name) or not os.path.lexists(self.root / name):
             names = ", ".join(path.name for kind in ("", EMERGENCY) for path in generation_paths(self.root, kind))
-            raise CheckpointError(f"{self.root / name}: no such checkpoint, only {names or 'an empty directory'}")
+            raise CheckpointError(f"{self.root / name}: no such checkpoint; available: {names or 'none'}")
         generation = Generation.open(self.root / name)
         generation.verify()
         return generation
@@ -112,12 +115,12 @@ class CheckpointStore:
         """Write a new generation with `files` and the other files of the newest one, and return it.
 
         `files` maps paths such as `z/model.pth` to state dicts or, for `.json`, plain containers; `metadata`
-        go into the manifest. A file that stays as it is in the newest generation is a hard link to the one before
-        that, if it was so there too, or else a copy: two in a row never share a file, whose damage would be both's.
-        An emergency is what could be saved of a crash: it stands beside the others, and `latest` never returns it.
+        goes into the manifest. A file that is unchanged since the newest generation is hard-linked from the one
+        before that, if it is the same there, or else copied: consecutive generations never share a file, so damage
+        affects only one. An `emergency` generation is what could be saved after a crash; `latest` never returns it.
 
-        Raises `StateError` for what could not be read again, before anything is written, and `SaveError` (an
-        `OSError`) where it cannot be written; then the older generations are as they were.
+        Raises `StateError` for what could not be restored, before anything is written, and `SaveError` (an
+        `OSError`) if writing fails; older generations are then unchanged.
         """
         files, metadata = _uncopied({**self.constant, **files}, metadata)
         try:
@@ -145,7 +148,7 @@ class CheckpointStore:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         generation = Generation(final, manifest)
-        carried.tell(generation)
+        carried.mark_verified(generation)
         if not kind:
             self._newest, self._before = generation, newest
         try:
@@ -160,7 +163,7 @@ class CheckpointStore:
     def _write(
         self, directory: Path, files: Mapping[str, Any], metadata: Mapping[str, Any], carried: LinkedFiles
     ) -> dict[str, Any]:
-        """Write everything into `directory`, durably, and return the manifest."""
+        """Write everything to `directory` durably, and return the manifest."""
         entries = dict(carried.entries)
         with ExitStack() as stack:
             written = []
@@ -169,13 +172,13 @@ class CheckpointStore:
                 stack.callback(file.close)
                 write_content(file, name, content, self.compress)
                 entries[name] = file.entry
-                if not carried.link(name, file.entry):  # or else it never reaches the disk
+                if not carried.link(name, file.entry):  # linked files need not be written
                     written.append(file)
             for name in sorted(entries.keys() - files.keys()):
                 if not carried.link(name, entries[name]):
                     written.append(carried.copy(name))
                     stack.callback(written[-1].close)
-            for file in written:  # one after the other they would each wait for the disk
+            for file in written:  # after all are written: syncing each in turn would wait for the disk each time
                 file.sync()
         manifest = {**metadata, "files": dict(sorted(entries.items()))}
         self._write_manifest(directory, manifest)
@@ -192,7 +195,7 @@ class CheckpointStore:
             file.close()
 
     def _one_before(self, newest: Generation | None) -> Generation | None:
-        """Return the last generation before the newest; its files are checked when they are linked."""
+        """Return the last generation before the newest; its files are verified when they are linked."""
         if newest and not self._before:
             for path in reversed(generation_paths(self.root)):
                 if path < newest.path and not self._before:
@@ -201,7 +204,7 @@ class CheckpointStore:
         return self._before
 
     def _point_latest(self, final: Path) -> None:
-        """Replace the convenience link; nothing reads it."""
+        """Replace the link `latest`, a convenience for users that no code reads."""
         temporary = temporary_beside(self.root / "latest")
         with suppress(OSError):
             temporary.symlink_to(final.name)
@@ -210,21 +213,21 @@ class CheckpointStore:
             temporary.unlink()
 
     def _prune(self, kind: str) -> None:
-        """Delete what is older than the `keep` newest that are whole by themselves, as far as is known."""
+        """Delete generations older than the `keep` newest that are known to be intact without borrowed files."""
         borrowing = {known.path.name for known in (self._newest, self._before) if known and known.borrows}
         unreadable = {name for name, error in self._refused.items() if isinstance(error, UnreadableError)}
-        with suppress(UnreadableError):  # what was committed stands all the same
+        with suppress(UnreadableError):  # the commit has succeeded nevertheless
             prune(self.root, kind, self.keep, doubtful={*self._refused, *borrowing}, spared=unreadable)
 
     def _none_readable(self) -> UnreadableError:
         return UnreadableError(
-            f"{self.root}: no checkpoint can be read now; nothing is known to be lost: "
-            "look at the file system and its permissions, then try again"
+            f"{self.root}: no checkpoint can be read now, though they may be intact: "
+            "check the file system and its permissions, then try again"
         )
 
 
 def _uncopied(files: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return all as it is but for what Python has attached to tensors; raises `StateError`."""
+    """Return the content without copying it, except that tensors lose Python attributes; raises `StateError`."""
     copier = TorchCopier(lambda tensor: tensor.detach() if is_plain(tensor) else None, copy_array=lambda array: array)
     return copy_files(files, metadata, copier)
 
@@ -232,6 +235,6 @@ def _uncopied(files: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[di
 def _rename(source: Path, target: Path) -> None:
     try:
         source.rename(target)
-    except OSError:  # over NFS an answer may be lost and the repeated request fail
+    except OSError:  # over NFS, a reply may be lost and the repeated request may fail
         if source.exists() or not (target / MANIFEST).is_file():
             raise

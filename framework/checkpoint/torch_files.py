@@ -1,4 +1,4 @@
-"""Files in torch's format, read back as plain data."""
+"""Files in torch's format, read as plain data."""
 
 import pickle
 from pathlib import Path
@@ -13,7 +13,7 @@ from framework.errors import CheckpointError, DamagedError
 
 
 def write_content(file: DurableFile, name: str, content: Any, compress: bool = False) -> None:
-    """Write `content` in the format that the name's ending asks for: `.json`, or torch's for anything else."""
+    """Write `content` in the format given by the file name: JSON for `.json`, torch's for anything else."""
     if is_json(name):
         file.write(json_bytes(content))
     elif compress:
@@ -23,14 +23,16 @@ def write_content(file: DurableFile, name: str, content: Any, compress: bool = F
 
 
 def read_torch(path: Path, file: BinaryIO) -> Any:
-    """Read what torch.save has written to the file, which lies at `path`; nothing in it can run code."""
+    """Read a file written by torch.save, whose path is `path`; its content cannot run code."""
     load_may_call(rebuild)
     try:
         return torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: refused, it holds more than weights and plain containers ({reason})") from error
+        raise CheckpointError(
+            f"{path}: refused because it contains more than weights and plain containers ({reason})"
+        ) from error
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # of bytes that someone else has written, whatever torch makes of them
+    except Exception as error:  # the bytes are untrusted, so any error is possible
         raise DamagedError(f"{path}: damaged ({error})") from error

@@ -1,4 +1,4 @@
-"""Files of a checkpoint opened to be read: through no link, and hashed once while they stay as they are."""
+"""Opening a checkpoint's files: never through a link, and hashed only once while unchanged."""
 
 import os
 import stat
@@ -15,11 +15,11 @@ from framework.errors import DamagedError
 from framework.files import open_to_read, retry, temporary_beside
 from framework.records import read_error
 
-_SETTLED_NANOSECONDS = 100_000_000  # what is written twice within a tick of the file system's clock keeps its time
+_SETTLED_NANOSECONDS = 100_000_000  # two writes within one tick of the file system's clock have the same mtime
 
 
 class Stamp(NamedTuple):
-    """What changes where a file is replaced or written to."""
+    """File status that changes if a file is replaced or written to."""
 
     device: int
     inode: int
@@ -28,32 +28,33 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Stamp":
-        """Return the stamp of a file."""
+        """Return the stamp of a file with this status."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class VerifiedFiles:
-    """Opens files that are what a manifest says, and remembers by their stamps which it has hashed."""
+    """Opener of files that match a manifest; remembers by their stamps which ones it has hashed."""
 
     def __init__(self) -> None:
         self._hashed: dict[Path, Stamp] = {}
 
     def open(self, directory: Path, name: str, entry: Mapping[str, Any]) -> tuple[int, Stamp]:
-        """Return a descriptor and the stamp of a file below `directory`; raises `DamagedError`, `UnreadableError`."""
-        with telling(directory / name):
+        """Return a descriptor and the stamp of a file in `directory`; raises `DamagedError`, `UnreadableError`."""
+        with name_file_in_errors(directory / name):
             return retry(lambda: self._open(directory, name, entry))
 
-    def know(self, path: Path, other: "VerifiedFiles", same: Path) -> None:
-        """Take over from the other that the file at `path`, which is the `same` there under another name, is whole."""
-        if same in other._hashed:
-            self._hashed[path] = other._hashed[same]
+    def mark_verified(self, path: Path, other: "VerifiedFiles", linked: Path) -> None:
+        """Mark `path` as verified if `other` has verified `linked`, which is the same file under another name."""
+        if linked in other._hashed:
+            self._hashed[path] = other._hashed[linked]
 
     def _open(self, directory: Path, name: str, entry: Mapping[str, Any]) -> tuple[int, Stamp]:
         require_directories(directory, name)
         path = directory / name
         descriptor = open_to_read(path)
         try:
-            stamp, started = Stamp.of(os.fstat(descriptor)), time.time_ns()
+            stamp = Stamp.of(os.fstat(descriptor))
+            started = time.time_ns()
             if self._hashed.get(path) != stamp:
                 if stamp.size != entry["size"]:
                     raise DamagedError(f"{path}: damaged ({stamp.size} bytes, {entry['size']} in manifest.json)")
@@ -68,7 +69,7 @@ class VerifiedFiles:
 
 
 def digest(descriptor: int) -> str:
-    """Return the digest of an open file, whose position is at its start before and after."""
+    """Return the digest of an open file, whose position is at the start before and after."""
     value = xxhash.xxh3_128()
     while chunk := os.read(descriptor, CHUNK_BYTES):
         value.update(chunk)
@@ -77,7 +78,7 @@ def digest(descriptor: int) -> str:
 
 
 def require_directories(directory: Path, name: str) -> None:
-    """Raise `DamagedError` unless all on the way to a file, `directory` included, are directories and not links."""
+    """Raise `DamagedError` unless `directory` and all parents of the file in it are directories and not links."""
     for parent in reversed(Path(name).parents):
         path = directory / parent
         if not stat.S_ISDIR(mode := path.lstat().st_mode):
@@ -85,15 +86,15 @@ def require_directories(directory: Path, name: str) -> None:
 
 
 def link(source: Path, target: Path, stamp: Stamp) -> bool:
-    """Put a durable file at `target` under a second name; False if it is not the one with the stamp, or cannot be.
+    """Hard-link a durable file at `target`; return False if it does not have the stamp, or cannot be linked.
 
-    Then what was at `target` is still there.
+    In that case, `target` is unchanged.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(target)
     try:
         os.link(source, temporary)
-    except OSError:  # some file systems know no links
+    except OSError:  # some file systems do not support links
         return False
     if Stamp.of(temporary.lstat()) != stamp:
         temporary.unlink()
@@ -103,8 +104,8 @@ def link(source: Path, target: Path, stamp: Stamp) -> bool:
 
 
 @contextmanager
-def telling(path: Path) -> Iterator[None]:
-    """Say of which file an error is, and whether that is damage; see `framework.records.read_error`."""
+def name_file_in_errors(path: Path) -> Iterator[None]:
+    """Raise an `OSError` of the block as an error that names the file; see `framework.records.read_error`."""
     try:
         yield
     except OSError as error:

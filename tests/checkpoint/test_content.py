@@ -332,7 +332,7 @@ def test_keys_and_elements_are_refused_likewise(tmp_path, content, message):
 def test_what_contains_itself_is_refused(tmp_path, name, make):
     content = make()
     content.update(a=content) if make is dict else content.append(content)
-    with pytest.raises(StateError, match=rf"{name}: (a|0)\..* is nested more than 100 deep, or contains itself"):
+    with pytest.raises(StateError, match=rf"{name}: (a|0)\..* is nested more than 100 levels deep, or contains itself"):
         CheckpointStore(tmp_path).commit({name: content}, {})
 
 
@@ -372,13 +372,13 @@ def test_what_json_would_change_is_refused_in_files_and_in_metadata(tmp_path, va
 
 @pytest.mark.parametrize("name", ["files", DIGEST])
 def test_metadata_cannot_take_the_manifests_own_names(tmp_path, name):
-    with pytest.raises(StateError, match=f"metadata: {name} is what the manifest itself says"):
+    with pytest.raises(StateError, match=f"metadata: {name} is reserved for the manifest"):
         CheckpointStore(tmp_path).commit({}, {name: 1})
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "../out.pth", "/tmp/out.pth", "a//b", "", 3])
 def test_files_stay_within_the_checkpoint(tmp_path, name):
-    with pytest.raises(StateError, match="cannot be a file of a checkpoint"):
+    with pytest.raises(StateError, match="is not a valid file name in a checkpoint"):
         CheckpointStore(tmp_path).commit({name: {}}, {})
 
 
@@ -415,7 +415,7 @@ def test_a_mistake_that_shows_only_while_writing_is_raised_by_the_next_save(tmp_
     writer.save({"state.pth": {}}, {})
     with pytest.raises(ZeroDivisionError):
         writer.save({"state.pth": {}}, {})
-    assert "training goes on" not in caplog.text
+    assert "training continues" not in caplog.text
     monkeypatch.undo()
     writer.save({"state.pth": {}}, {})
     writer.close()

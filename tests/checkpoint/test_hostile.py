@@ -51,9 +51,9 @@ def test_a_link_to_a_deeper_directory_plants_nothing_above_the_checkpoints(tmp_p
     generation_with(root / "deep/1/2/3/4", {"files": {"../../../../yaml.py": entry_of(code)}})
     (root / "00000001").symlink_to(root / "deep/1/2/3/4")
     assert (root / "00000001/../../../../yaml.py").read_bytes() == code, "what the manifest says is true"
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint is intact"):
         CheckpointStore(root).latest()
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint is intact"):
         CheckpointStore(root).commit(files(1), {})
     assert [path.name for path in project.iterdir()] == ["outputs"]
 
@@ -69,7 +69,7 @@ def test_a_name_that_is_not_a_plain_path_below_the_checkpoint_is_damage_and_cann
     path = generation_with(tmp_path / "00000001", {"files": {name: ENTRY}})
     with pytest.raises(DamagedError, match=r"manifest\.json: damaged"):
         Generation.open(path)
-    with pytest.raises(StateError, match="cannot be a file of a checkpoint"):
+    with pytest.raises(StateError, match="is not a valid file name in a checkpoint"):
         CheckpointStore(tmp_path).commit({name: {}}, {})
 
 
@@ -107,7 +107,7 @@ def test_a_manifest_that_is_anything_else_is_damage(tmp_path, data, caplog):
     (tmp_path / "00000002" / MANIFEST).write_bytes(data)
     with pytest.raises(DamagedError, match=r"manifest\.json: damaged"):
         Generation.open(tmp_path / "00000002")
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint is intact"):
         CheckpointStore(tmp_path).latest()
     assert CheckpointStore(tmp_path).generations() == []
 
@@ -154,7 +154,7 @@ def test_a_link_among_the_checkpoints_is_named_and_the_real_one_before_it_taken(
     second.path.rename(tmp_path / "moved")
     second.path.symlink_to(tmp_path / "moved")
     assert CheckpointStore(store.root).latest() == first
-    assert "00000002: is a link, expected a directory; trying the checkpoint before it" in caplog.text
+    assert "00000002: is a link, expected a directory; trying the previous checkpoint" in caplog.text
 
 
 def test_saving_writes_links_and_deletes_through_no_link(tmp_path):
@@ -187,7 +187,7 @@ def test_a_directory_in_place_of_the_convenience_link_stops_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "latest"]
 
 
-def test_facts_are_of_the_type_that_is_asked_for(tmp_path):
+def test_metadata_entries_have_the_requested_type(tmp_path):
     metadata = {
         "run": {"elapsed_seconds": 3, "id": "a", "loss": float("inf")},
         "nodes": ["z"],
@@ -195,16 +195,16 @@ def test_facts_are_of_the_type_that_is_asked_for(tmp_path):
         "mixed": ["z", 1],
     }
     generation = CheckpointStore(tmp_path).commit(files(1), metadata)
-    assert generation.fact("run.elapsed_seconds", float) == 3.0
-    assert generation.fact("run.id", str) == "a"
-    assert generation.fact("step", int) == 2
+    assert generation.entry("run.elapsed_seconds", float) == 3.0
+    assert generation.entry("run.id", str) == "a"
+    assert generation.entry("step", int) == 2
     assert generation.texts("nodes") == ["z"]
     for name, kind in [
         *(("run.id", float), ("run.loss", float), ("run.id.deeper", str), ("absent", str), ("nodes", dict)),
         *(("run.elapsed_seconds", str), ("step", bool)),
     ]:
         with pytest.raises(DamagedError, match=rf"{name} is not a {kind.__name__}"):
-            generation.fact(name, kind)
+            generation.entry(name, kind)
     for name in ("mixed", "step", "absent"):
         with pytest.raises(DamagedError, match=f"{name} is not a list"):
             generation.texts(name)
@@ -213,7 +213,7 @@ def test_facts_are_of_the_type_that_is_asked_for(tmp_path):
 def test_a_number_too_large_for_a_fact_is_damage(tmp_path):
     path = generation_with(tmp_path / "00000001", {"run": {"elapsed_seconds": 10**400}, "files": {}})
     with pytest.raises(DamagedError, match=r"run\.elapsed_seconds is not a float"):
-        Generation.open(path).fact("run.elapsed_seconds", float)
+        Generation.open(path).entry("run.elapsed_seconds", float)
 
 
 def test_what_a_json_file_holds_is_damage_if_it_cannot_be_parsed(tmp_path):
@@ -230,13 +230,13 @@ def test_a_checkpoint_of_version_0_2_is_read(tmp_path):
     (path / "a.json").write_text('{\n"epoch": 1\n}\n')
     (path / MANIFEST).write_text(OF_VERSION_0_2)
     newest = CheckpointStore(tmp_path).latest()
-    assert (newest.load("a.json"), newest.fact("step", int)) == ({"epoch": 1}, 7)
+    assert (newest.load("a.json"), newest.entry("step", int)) == ({"epoch": 1}, 7)
 
 
 def test_a_file_that_is_lost_everywhere_is_not_saved_again(tmp_path):
     store = CheckpointStore(tmp_path)
     generation = store.commit(files(1), {})
     (generation.path / "z/model.pth").write_bytes(b"other")
-    with pytest.raises(SaveError, match=r"not saved, since a file that it takes over is lost: .*z/model\.pth: damaged"):
+    with pytest.raises(SaveError, match=r"because a file of the previous one is lost: .*z/model\.pth: damaged"):
         store.commit({"y.json": {}}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "latest"]

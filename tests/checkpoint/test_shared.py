@@ -73,7 +73,7 @@ def test_a_damaged_file_is_taken_from_the_other_checkpoint_and_said_so_once(tmp_
     assert helped.load(name) is not None
     named = [record.message for record in caplog.records]
     assert len(named) == 1 + index, "once for each that was opened"
-    assert all(f"{path / name}: damaged" in line and "which holds the same" in line for line in named)
+    assert all(f"{path / name}: damaged" in line and "which has the same content" in line for line in named)
     assert (path / name).read_bytes() == damaged, "it is left as it is"
 
 
@@ -121,7 +121,7 @@ def test_a_file_is_taken_from_an_emergency_too_and_from_another_name(tmp_path):
     damage(emergency.path / "z/model_best.pth")
     assert torch.equal(CheckpointStore(tmp_path).latest().load("z/model.pth")["w"], BEST["w"])
     damage(newest.path / "z/model_best.pth")
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint is intact"):
         CheckpointStore(tmp_path).latest()
 
 

@@ -112,7 +112,7 @@ def names(root):
 def test_when_none_is_whole_starting_afresh_is_not_an_option(tmp_path):
     path = CheckpointStore(tmp_path).commit(files(1), {}).path
     (path / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint is whole"):
+    with pytest.raises(CheckpointError, match="no checkpoint is intact"):
         CheckpointStore(tmp_path).latest()
 
 
@@ -166,7 +166,7 @@ def test_an_emergency_is_loaded_by_name_and_never_otherwise(tmp_path):
     for value in range(3, 7):
         store.commit(files(value), {})
     assert names(tmp_path) == ["00000005", "00000006", "emergency-00000002"]
-    with pytest.raises(CheckpointError, match="no such checkpoint, only 00000005, 00000006, emergency-00000002"):
+    with pytest.raises(CheckpointError, match="no such checkpoint; available: 00000005, 00000006, emergency-00000002"):
         store.named("00000001")
 
 
@@ -215,7 +215,7 @@ def test_a_checkpoint_can_run_no_code(tmp_path):
     path = tmp_path / "z" / "model.pth"
     path.parent.mkdir()
     torch.save({"w": Bomb()}, path)  # by another program: a store would refuse it
-    with pytest.raises(CheckpointError, match=r"refused, .* [Ww]eights"), path.open("rb") as file:
+    with pytest.raises(CheckpointError, match=r"refused because .* [Ww]eights"), path.open("rb") as file:
         read_torch(path, file)
     assert not (tmp_path / "boom").exists()
 

@@ -144,11 +144,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     damaged = path / "embedding_best.pth"  # of two moons the same as embedding.pth: there is nothing to train
     damaged.write_bytes(damaged.read_bytes()[:-1])
     result = run("framework.sample", "outputs/two_moons", cwd=tmp_path)
-    assert fails_with(result, 0, "embedding_best.pth: damaged", "embedding.pth, which holds the same")
+    assert fails_with(result, 0, "embedding_best.pth: damaged", "embedding.pth instead, which has the same content")
     damaged = path / "optimizer.pth"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     result = run("framework.sample", "outputs/two_moons", cwd=tmp_path)
-    assert fails_with(result, 4, "optimizer.pth: damaged", "no checkpoint is whole")
+    assert fails_with(result, 4, "optimizer.pth: damaged", "no checkpoint is intact")
 
 
 def test_a_full_store_ends_the_run_and_keeps_what_is_there(tmp_path):

@@ -199,7 +199,7 @@ def test_an_optimizer_that_cannot_be_saved_is_refused_after_its_first_step(tmp_p
     ) as caught:
         run(store, guard, optimizer=optimizer)
     assert caught.value.exit_code == 2
-    assert not any(tmp_path.iterdir()) and "training goes on" not in caplog.text
+    assert not any(tmp_path.iterdir()) and "training continues" not in caplog.text
 
 
 def test_what_is_saved_is_looked_at_once_in_an_attempt(tmp_path):
