@@ -1,1 +1,1 @@
-"""What a run directory holds: read, checked and written here and nowhere else."""
+"""The content of a run directory; only this package reads, checks and writes it."""

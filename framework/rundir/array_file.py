@@ -1,4 +1,4 @@
-"""Arrays by name in one `.npz` file of a run."""
+"""Named arrays in one `.npz` file of a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from framework.records import opened
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a file, replaced as a whole and durable; raises `OSError`."""
+    """Write a file atomically and durably; raises `OSError`."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -24,5 +24,5 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 return {name: file[name] for name in file.files}
         except OSError:
             raise
-        except Exception as error:  # a damaged file makes NumPy raise nearly anything
+        except Exception as error:  # NumPy raises many kinds of errors for a damaged file
             raise DamagedError(f"{path}: damaged ({error})") from error

@@ -1,4 +1,4 @@
-"""The attempts at a run, `attempts/NNN.json`: one record for each process, from its start to how it ended."""
+"""The attempts at a run, `attempts/NNN.json`: one record for each process, from its start to its end."""
 
 import logging
 import os
@@ -26,12 +26,12 @@ _NAME = re.compile(r"(?!000)\d{3}|[1-9]\d{3,8}", re.ASCII)
 
 
 class Outcome(StrEnum):
-    """How an attempt has ended."""
+    """How an attempt ended."""
 
     FINISHED = "finished"
     CRASHED = "crashed"
-    LOST = "lost"  # without a word
-    INTERRUPTED = "interrupted"  # these have saved: the names of `framework.runtime.StopReason`
+    LOST = "lost"  # ended without recording it
+    INTERRUPTED = "interrupted"  # this and the following were saved: the names of `framework.runtime.StopReason`
     TERMINATED = "terminated"
     OUT_OF_TIME = "out_of_time"
     REQUEUE = "requeue"
@@ -39,34 +39,34 @@ class Outcome(StrEnum):
 
 @dataclass
 class AttemptRecord:
-    """What is recorded of one process; times are Unix seconds here and texts in the file."""
+    """The record of one process; times are Unix seconds here and ISO 8601 in the file."""
 
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     command: list[str] = field(default_factory=lambda: [sys.executable, *sys.argv])
     overrides: list[str] = field(default_factory=list)
-    config_dirs: list[str] = field(default_factory=list)  # of the user's own
+    config_dirs: list[str] = field(default_factory=list)  # the user's
     requeued: bool = False
     job_id: str | None = None
-    start_number: int = 0  # how often the scheduler had started the job before
+    start_number: int = 0  # how many times the scheduler had started the job before
     device: str | None = None
     num_processes: int = 1
-    num_epochs: dict[str, int] = field(default_factory=dict)  # of each node
+    num_epochs: dict[str, int] = field(default_factory=dict)  # by node
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     code: dict[str, str] = field(default_factory=dict)  # digest of the user's code, by `_target_`
-    config: dict[str, Any] | None = None  # that it went on with, in plain containers
+    config: dict[str, Any] | None = None  # the config of this attempt, in plain containers
     resume_diff: list[dict[str, Any]] = field(default_factory=list)
     start: float = field(default_factory=time.time)
-    phases: dict[str, float] = field(default_factory=dict)  # when each began
+    phases: dict[str, float] = field(default_factory=dict)  # start of each
     end: float | None = None
     stop_reason: Outcome | None = None
-    lost_seconds: float = 0.0  # of work that is to be done again
-    results_of: str | None = None  # the checkpoint that samples and report are of
+    lost_seconds: float = 0.0  # of work that must be repeated
+    results_of: str | None = None  # the checkpoint from which samples and report were made
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the record in a file; raises `CheckpointError` where it cannot be read."""
+        """Return the record in a file; raises `CheckpointError` if it cannot be read."""
         content = read_record(path)
         try:
             times: dict[str, Any] = {
@@ -80,7 +80,7 @@ class AttemptRecord:
         return build(cls, {**content, **times}, path)
 
     def content(self) -> dict[str, Any]:
-        """Return the record as its file holds it."""
+        """Return the record as it is stored in its file."""
         content = asdict(self)
         content |= {"start": text_of(self.start), "end": None if self.end is None else text_of(self.end)}
         content["phases"] = {name: text_of(began) for name, began in self.phases.items()}
@@ -92,12 +92,12 @@ class AttemptRecord:
 
     @property
     def phase(self) -> str:
-        """The phase under way, or the last one."""
+        """The current or last phase."""
         return next(reversed(self.phases), "starting")
 
     @property
     def training_seconds(self) -> float:
-        """How long it was training; 0 where that has not ended."""
+        """The duration of training in seconds; 0 if training has not ended."""
         names = list(self.phases)
         if "training" not in names:
             return 0.0
@@ -106,17 +106,21 @@ class AttemptRecord:
         return 0.0 if end is None else max(end - self.phases["training"], 0.0)
 
     def close(self, run_dir: Path, outcome: Outcome, end: float) -> None:
-        """Record its end at `end`, in Unix seconds."""
+        """Record the end of the attempt at `end`, in Unix seconds."""
         began = max(self.start, last_commit(run_dir) or 0.0)
         lost = 0.0 if outcome is Outcome.FINISHED else max(end - began, 0.0)
-        self.end, self.stop_reason, self.lost_seconds = end, outcome, round(lost, 3)
+        self.end = end
+        self.stop_reason = outcome
+        self.lost_seconds = round(lost, 3)
 
 
 class AttemptFile:
-    """The record of the attempt under way, written whenever something happens."""
+    """The record of the current attempt, written after every event."""
 
     def __init__(self, path: Path, record: AttemptRecord) -> None:
-        self.path, self.record, self.number = path, record, int(path.stem)
+        self.path = path
+        self.record = record
+        self.number = int(path.stem)
         record.write(path)
 
     def begin(self, phase: str) -> None:
@@ -125,45 +129,47 @@ class AttemptFile:
         self._write()
 
     def made_results_of(self, generation: str) -> None:
-        """Record that samples and report were made of this checkpoint."""
+        """Record that samples and report were made from this checkpoint."""
         self.record.results_of = generation
         self._write()
 
     def end(self, outcome: Outcome) -> None:
-        """Record the end and why."""
+        """Record the end of the attempt and its outcome."""
         self.record.close(self.path.parents[1], outcome, time.time())
         self._write()
 
     def _write(self) -> None:
-        """Write the record; on a full disk that is left undone."""
+        """Write the record; if that fails, say because the disk is full, log a warning."""
         try:
             self.record.write(self.path)
         except OSError as error:
-            log.warning("⚠ %s: what happens is not recorded (%s)", self.path, error.strerror)
+            log.warning("⚠ %s: the attempt's progress is not recorded (%s)", self.path, error.strerror)
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """All attempts at a run: the records that can be read, the oldest first, and what is wrong with the others."""
+    """All attempts at a run: the readable records, oldest first, and the errors of the others."""
 
     records: list[AttemptRecord]
-    numbers: list[int]  # of all files
-    problems: dict[int, CheckpointError]
+    numbers: list[int]  # of all record files
+    problems: dict[int, CheckpointError]  # by number
 
     @property
     def last(self) -> AttemptRecord | None:
-        """The newest record that can be read."""
+        """The newest readable record."""
         return self.records[-1] if self.records else None
 
     @property
     def problem_of_last(self) -> CheckpointError | None:
-        """Why the newest of all cannot be read, if it cannot."""
+        """The error of the newest record, if it cannot be read."""
         return self.problems.get(self.numbers[-1]) if self.numbers else None
 
 
 def read_attempts(run_dir: Path) -> Attempts:
     """Return the attempts at a run."""
-    records, numbers, problems = [], [], {}
+    records = []
+    numbers = []
+    problems = {}
     for number, path in sorted(_paths(run_dir)):
         numbers.append(number)
         try:
@@ -176,7 +182,7 @@ def read_attempts(run_dir: Path) -> Attempts:
 
 
 def start_attempt(run_dir: Path, record: AttemptRecord, last_sign: float = 0.0) -> AttemptFile:
-    """Record the start of an attempt. The one before it may have died, with `last_sign` of its life in Unix seconds."""
+    """Record the start of an attempt, and the end of the previous one if it died; `last_sign` is its last heartbeat."""
     paths = sorted(_paths(run_dir))
     if paths:
         _close_lost(run_dir, paths[-1][1], last_sign)
@@ -185,12 +191,12 @@ def start_attempt(run_dir: Path, record: AttemptRecord, last_sign: float = 0.0) 
 
 
 def attempt_path(run_dir: Path, number: int) -> Path:
-    """Return the file of an attempt."""
+    """Return the path of an attempt's record."""
     return run_dir / "attempts" / f"{number:03d}.json"
 
 
 def last_sign_of(run_dir: Path, record: AttemptRecord, heartbeat: float) -> float:
-    """Return when an attempt was certainly alive last, in Unix seconds: its heartbeat or the newest of its files."""
+    """Return the last time, in Unix seconds, at which an attempt was certainly alive, by heartbeat and file times."""
     times = [record.start, heartbeat, *record.phases.values(), last_commit(run_dir) or 0.0]
     with suppress(OSError):
         times.append((run_dir / METRICS_FILE).lstat().st_mtime)
@@ -198,10 +204,10 @@ def last_sign_of(run_dir: Path, record: AttemptRecord, heartbeat: float) -> floa
 
 
 def _close_lost(run_dir: Path, path: Path, last_sign: float) -> None:
-    """Record the end of an earlier attempt that could not do so itself: the last sign of its life."""
+    """Record the end of an earlier attempt that could not do so itself: the last time at which it was alive."""
     try:
         record = AttemptRecord.read(path)
-    except (CheckpointError, FileNotFoundError):  # told of by whoever needs it
+    except (CheckpointError, FileNotFoundError):  # reported by the code that needs the record
         return
     if record.end is None:
         record.close(run_dir, Outcome.LOST, last_sign_of(run_dir, record, last_sign))

@@ -1,4 +1,4 @@
-"""Preparing a run directory for an attempt that holds its lease: nothing that is there is lost."""
+"""Preparation of a run directory for an attempt that owns it, without losing any existing data."""
 
 import dataclasses
 import logging
@@ -28,10 +28,10 @@ def begin_run(
     overwrite: bool = False,
     requeued: bool = False,
 ) -> RunInfo:
-    """Prepare the directory for an attempt with the record's config; return what the run is.
+    """Prepare the directory for an attempt with the record's config; return the run's info.
 
-    `overwrite` moves a run that is here aside, `resume_from` is copied into the empty directory, and a `requeued`
-    attempt keeps the config of an earlier one that ended before it had anything to keep. Lost records are rewritten.
+    `overwrite` moves an existing run aside, `resume_from` is copied into the empty directory, and a `requeued`
+    attempt keeps the config of an earlier one that ended before it had saved anything. Lost records are rewritten.
     """
     if overwrite and directory.holds_work():
         _move_aside(directory)
@@ -40,9 +40,9 @@ def begin_run(
     if resume_from is not None and not directory.began_with(resume_from):
         _copy_run(resume_from, directory)
     if not directory.holds_work() and not (requeued and directory.config_path.exists()):
-        shutil.rmtree(directory.simulations_dir, ignore_errors=True)  # holds no simulation, perhaps an index
+        shutil.rmtree(directory.simulations_dir, ignore_errors=True)  # has no simulations, but maybe an index
         _write_records(directory, record)
-    return _mended(directory)
+    return _restore_records(directory)
 
 
 def _write_records(directory: RunDirectory, record: RunRecord, resumed_from: str | None = None) -> None:
@@ -52,16 +52,16 @@ def _write_records(directory: RunDirectory, record: RunRecord, resumed_from: str
     write_config(directory.config_path, record.config)
 
 
-def _mended(directory: RunDirectory) -> RunInfo:
-    """Write `run.json` and `config.yaml` again where they are missing or damaged, and say so; return the info.
+def _restore_records(directory: RunDirectory) -> RunInfo:
+    """Rewrite `run.json` and `config.yaml` if they are missing or damaged, with a warning; return the info.
 
-    Raises `CheckpointError` where they cannot be read now, or nothing tells what they held.
+    Raises `CheckpointError` if they cannot be read now, or if their content is lost.
     """
     info = read_run_info(directory.path)
     try:
         read_record(directory.info_path)
     except (FileNotFoundError, DamagedError) as error:
-        source = "its newest checkpoint" if info else "nothing: the run gets another id"
+        source = "the newest checkpoint" if info else "scratch, with a new run id"
         info = info or RunInfo(uuid.uuid4().hex[:16], now(), git_commit=git_commit())
         _set_aside(directory.info_path, error, source)
         write_record(directory.info_path, dataclasses.asdict(info))
@@ -69,9 +69,9 @@ def _mended(directory: RunDirectory) -> RunInfo:
         read_config(directory.config_path)
     except (FileNotFoundError, DamagedError) as error:
         config = directory.record().config
-        _set_aside(directory.config_path, error, "what the last attempt went on with")
+        _set_aside(directory.config_path, error, "the last attempt's config")
         write_config(directory.config_path, config)
-    assert info is not None, "what can be read tells"
+    assert info is not None, "read or rewritten above"
     return info
 
 
@@ -79,11 +79,11 @@ def _set_aside(path: Path, error: Exception, source: str) -> None:
     with suppress(FileNotFoundError):
         path.rename(path.with_name(f"{path.name}.damaged"))
     what = f"{path}: missing" if isinstance(error, FileNotFoundError) else str(error)
-    log.warning("⚠ %s; written again from %s", what, source)
+    log.warning("⚠ %s; rewritten from %s", what, source)
 
 
 def _copy_run(path: Path, directory: RunDirectory) -> None:
-    """Begin with what another run has, or with one checkpoint of it, and with its config."""
+    """Copy the content and config of another run, or of one of its checkpoints."""
     source, generation = source_of(path)
     _write_records(directory, source.record(generation), resumed_from=str(path))
     if generation:
@@ -95,7 +95,7 @@ def _copy_run(path: Path, directory: RunDirectory) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a directory, if it exists and was not copied before; what is half copied has another name."""
+    """Copy a directory, if it exists and was not copied before; a partial copy has a temporary name."""
     if target.exists() or not is_real_directory(source):
         return
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:16]}.tmp")
@@ -108,7 +108,7 @@ def _copy(source: Path, target: Path) -> None:
             sync_directory(Path(root))
     except shutil.Error as error:  # a list of (source, target, reason)
         file, _, reason = error.args[0][0]
-        raise CheckpointError(f"{file}: cannot be copied ({reason}); fix this, then the same command") from error
+        raise CheckpointError(f"{file}: cannot be copied ({reason}); fix this, then rerun the command") from error
     temporary.rename(target)
     sync_directory(target.parent)
 
@@ -129,8 +129,8 @@ def _move_aside(directory: RunDirectory) -> None:
     directory.path.rename(aside)
     directory.path.mkdir(exist_ok=True)
     sync_directory(directory.path.parent)
-    if (lease_dir := aside / directory.lease_dir.name).is_dir():  # it stays with the path that it is for
+    if (lease_dir := aside / directory.lease_dir.name).is_dir():  # the lease belongs to the path
         try:
             lease_dir.rename(directory.lease_dir)
         except OSError as error:
-            raise ResumeRefusedError(f"{directory.path}: another process has begun a run here meanwhile") from error
+            raise ResumeRefusedError(f"{directory.path}: another process has meanwhile started a run here") from error

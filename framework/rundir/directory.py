@@ -1,4 +1,4 @@
-"""The run directory: where everything lies, and what its records say."""
+"""The run directory: its paths and its records."""
 
 import json
 import shutil
@@ -20,10 +20,10 @@ _DIRECTORIES = ("attempts", "checkpoints", "simulations", "samples", "report", "
 
 
 class RunDirectory:
-    """Paths of a run directory, and its records of config, versions and attempts."""
+    """A run directory's paths and its records of config, versions and attempts."""
 
     def __init__(self, path: Path) -> None:
-        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path  # as people type it
+        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path  # as users type it
         self.path = path
         self.config_path = path / "config.yaml"
         self.info_path = path / "run.json"
@@ -35,45 +35,45 @@ class RunDirectory:
         self.lease_dir = path / "lease"
 
     def refuse_links(self) -> None:
-        """Raise `ConfigError` where one of the run's own directories is a link: it may lead anywhere."""
+        """Raise `ConfigError` if one of the run's own directories is a link, whose target is not trusted."""
         own = [self.path / name for name in _DIRECTORIES]
         samples = self.samples_dir.iterdir() if is_real_directory(self.samples_dir) else ()
         for path in [*own, *sorted(samples)]:
             if path.is_symlink():
                 raise ConfigError(
-                    f"{path}: is a link, expected a directory; a run's own directories are never links: "
-                    "put there what it leads to, or make the whole run directory a link"
+                    f"{path}: is a link, expected a directory; replace it by its target, "
+                    "or make the whole run directory a link"
                 )
 
     def holds_work(self) -> bool:
-        """Tell whether a checkpoint or a simulation is here."""
+        """Return whether the directory has a checkpoint or simulations."""
         return holds_work(self.path)
 
     def is_empty(self) -> bool:
-        """Tell whether nothing but logs is here."""
+        """Return whether the directory has nothing except logs."""
         return all(path.suffix == ".log" for path in self.path.glob("*"))
 
     def remove(self) -> None:
-        """Delete all that is here; what another process begins meanwhile begins in a new directory."""
+        """Delete the directory; a process that starts a run here meanwhile gets a new directory."""
         aside = self.path.with_name(f".{uuid.uuid4().hex}.tmp")
         self.path.rename(aside)
         shutil.rmtree(aside)
 
     def began_with(self, resume_from: Path) -> bool:
-        """Tell whether an earlier attempt here has copied all of `resume_from`."""
+        """Return whether an earlier attempt has completely copied `resume_from` to here."""
         return self.is_copy_of(resume_from) and bool(self.attempts().numbers) and self.holds_work()
 
     def is_copy_of(self, resume_from: Path) -> bool:
-        """Tell whether what is here, whole or in part, is a copy of `resume_from`."""
+        """Return whether the directory is a complete or partial copy of `resume_from`."""
         info = self.info()
         return info is not None and info.resumed_from == str(resume_from)
 
     def info(self) -> RunInfo | None:
-        """Return what the run is and began with, None where nothing tells; raises `UnreadableError`."""
+        """Return the run's info, or None if it is lost; raises `UnreadableError`."""
         return read_run_info(self.path)
 
     def record(self, generation: Path | None = None) -> RunRecord:
-        """Return what the run is now, or was at a checkpoint; raises `CheckpointError` where nothing tells."""
+        """Return the run's record, now or at a checkpoint; raises `CheckpointError` if it is lost."""
         return read_run_record(self.path, generation)
 
     def attempts(self) -> Attempts:
@@ -81,12 +81,12 @@ class RunDirectory:
         return read_attempts(self.path)
 
     def start_attempt(self, record: AttemptRecord, last_sign: float = 0.0) -> AttemptFile:
-        """Record the start of an attempt. The one before it may have died, with `last_sign` of its life."""
+        """Record the start of an attempt, and the end of the previous one if it died; see `start_attempt`."""
         make_directory(self.attempts_dir)
         return start_attempt(self.path, record, last_sign)
 
     def results_of(self, config: Mapping[str, Any]) -> str | None:
-        """Return the checkpoint that samples and report were made of, if they were made with the same settings."""
+        """Return the checkpoint from which samples and report were made, if made with the same settings."""
         last = next((a for a in reversed(self.attempts().records) if a.results_of and a.config), None)
         if last is None or last.config is None or not self.samples_dir.is_dir():
             return None
@@ -94,7 +94,7 @@ class RunDirectory:
         return last.results_of if same else None
 
     def write_arrays(self, observed: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> None:
-        """Keep observations and true values with the run: their files may move or change."""
+        """Store observations and true values in the run, since their files may move or change."""
         for name, arrays in (("observed", observed), ("truth", truth)):
             write_arrays(self.path / f"{name}.npz", arrays)
 
@@ -108,11 +108,11 @@ class RunDirectory:
                 f"{path}: missing; the run stopped before its first simulation, start it again"
             ) from None
         except DamagedError as error:
-            raise DamagedError(f"{error}; +resume=true writes it again") from error
+            raise DamagedError(f"{error}; +resume=true rewrites it") from error
 
 
 def source_of(path: Path) -> tuple[RunDirectory, Path | None]:
-    """Return the run that `resume_from` names, and the checkpoint if it names one of it."""
+    """Return the run that `resume_from` names, and the checkpoint if it names one."""
     if path.parent.name != "checkpoints":
         return RunDirectory(path), None
     generation = path.parent / path.readlink().name if path.is_symlink() else path  # `latest`

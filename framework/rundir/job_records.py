@@ -1,4 +1,4 @@
-"""What a launcher records with a run: the job that was submitted last, and how its process ended."""
+"""Records of a launcher in a run directory: the last submitted job, and how its process ended."""
 
 import functools
 import logging
@@ -16,8 +16,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-JOB_FILE, EXIT_FILE = "job.json", "exit.json"
-SWEEP_FILE = "sweep.json"  # in a sweep's directory: its jobs
+JOB_FILE = "job.json"
+EXIT_FILE = "exit.json"
+SWEEP_FILE = "sweep.json"  # the jobs of a sweep, in its directory
 
 _KEYS_OF_VERSION_02 = [
     ("launcher", "job_id", "log"),
@@ -28,7 +29,7 @@ _KEYS_OF_VERSION_02 = [
 
 @dataclass(frozen=True)
 class JobRecord:
-    """The job that was submitted last for a run."""
+    """The last job that was submitted for a run."""
 
     launcher: str
     job_id: str
@@ -38,7 +39,7 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class ExitRecord:
-    """How a job's process ended, when the run had so many attempts."""
+    """How a job's process ended, and the number of the run's attempts at that time."""
 
     code: int
     is_failure: bool
@@ -46,45 +47,45 @@ class ExitRecord:
 
 
 def write_job(run_dir: Path, job: JobRecord) -> None:
-    """Record a job with its run."""
+    """Record a job in its run's directory."""
     make_directory(run_dir)
     write_record(run_dir / JOB_FILE, asdict(job))
 
 
 def read_job(run_dir: Path) -> JobRecord | None:
-    """Return the job that was submitted last for the run; None where nothing tells. Raises `UnreadableError`."""
+    """Return the last job submitted for the run, or None if unknown. Raises `UnreadableError`."""
     job = _read(JobRecord, run_dir / JOB_FILE)
     return job if job and is_job_id(job.job_id) else None
 
 
 def record_exit(run_dir: Path, code: object, is_failure: bool) -> None:
-    """Record how a job's process ended: there are errors before an attempt begins, and after it has ended."""
+    """Record how a job's process ended: errors may occur before an attempt starts and after it has ended."""
     attempts = read_attempts(run_dir)
     if code == ResumeRefusedError.exit_code and attempts.last and attempts.last.stop_reason is Outcome.FINISHED:
-        return  # the run is what it was
-    number = code if isinstance(code, int) else int(code is not None)  # as Python ends a process
+        return  # the refusal changed nothing
+    number = code if isinstance(code, int) else int(code is not None)  # as in `sys.exit`
     make_directory(run_dir)
     write_record(run_dir / EXIT_FILE, asdict(ExitRecord(number, is_failure, len(attempts.numbers))))
 
 
 def read_exit(run_dir: Path) -> ExitRecord | None:
-    """Return how the last job's process ended; None where nothing tells. Raises `UnreadableError`."""
+    """Return how the last job's process ended, or None if unknown. Raises `UnreadableError`."""
     return _read(ExitRecord, run_dir / EXIT_FILE)
 
 
 def is_job_id(value: object) -> TypeGuard[str]:
-    """Tell whether this is what a scheduler calls a job: it is used in commands and paths."""
+    """Return whether this is a valid job id, which is used in commands and paths."""
     return isinstance(value, str) and re.fullmatch(r"(\w[\w.\[\]-]{0,100})?", value) is not None
 
 
 def _read(kind: type[T], path: Path) -> T | None:
-    """Return a record, None where there is none or it is damaged, which is told of; raises `UnreadableError`."""
+    """Return a record, or None if it is missing or (with a warning) damaged; raises `UnreadableError`."""
     try:
         return build(kind, read_record(path, of_version_02=_KEYS_OF_VERSION_02), path)
     except FileNotFoundError:
         return None
     except DamagedError as error:
-        _warn_once(f"{error}; it is left out")
+        _warn_once(f"{error}; ignored")
         return None
 
 

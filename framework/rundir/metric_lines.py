@@ -1,6 +1,6 @@
-"""The lines of `metrics.jsonl`: JSON whose last entry is a check of the line and of the check of the line before it.
+"""The lines of `metrics.jsonl`: JSON whose last entry is a checksum of the line and of the previous checksum.
 
-So a line that has changed is found, and so are lines that are lost, but for the last ones.
+This detects changed lines and lost lines, except at the end of the file.
 """
 
 import json
@@ -18,22 +18,22 @@ from framework.records import read_bytes
 METRICS_FILE = "metrics.jsonl"
 
 _CHECK = re.compile(r', "check": "([0-9a-f]{8})"\}$')
-_MAX_STEP = 2**63  # what trackers can hold
+_MAX_STEP = 2**63  # the limit of trackers
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `metrics.jsonl` holds: each record has a `node`, a text, and a `step`, a whole number."""
+    """The content of `metrics.jsonl`: each record has a `node` (string) and a `step` (integer)."""
 
     records: list[dict[str, Any]]
-    problems: list[str]  # for people; the lines are left out
+    problems: list[str]  # messages about lines that were skipped
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Return the records of a file, none where it is missing; half a last line is one being written.
+    """Return the records of a file, empty if it is missing; an incomplete last line, being written, is ignored.
 
-    Lines without any check, of version 0.2, are taken as they are. Raises `DamagedError` where `path` is no file,
-    and `UnreadableError`.
+    A file without checksums, from version 0.2, is read unchecked. Raises `DamagedError` if `path` is not a
+    file, and `UnreadableError`.
     """
     try:
         lines = read_bytes(path, max_bytes=None).decode(errors="replace").split("\n")[:-1]
@@ -50,7 +50,7 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def encode_records(records: Iterable[Mapping[str, Any]], before: str = "") -> tuple[str, str]:
-    """Return the records' lines and the last one's check; `before` is that of the line which they come after."""
+    """Return the records' lines and the last checksum; `before` is the checksum of the preceding line."""
     lines = []
     for record in records:
         text = json.dumps(record)
@@ -60,30 +60,31 @@ def encode_records(records: Iterable[Mapping[str, Any]], before: str = "") -> tu
 
 
 def parse_line(line: str) -> dict[str, Any] | None:
-    """Return the record of a line without its check, or None where it is none; what is lost does not show here."""
+    """Return the record of a line without its checksum, or None if it is not one; lost lines are not detected."""
     record = next(iter(_parse([_without_check(line)])), None)
     return record if is_record(record) else None
 
 
 def _linked(lines: Sequence[str]) -> tuple[list[str], int]:
-    """Return the lines without their checks, but for those whose check is not their own, and the number of these."""
+    """Return the lines without checksums, skipping those with a wrong checksum, and the number of skipped lines."""
     found = [_CHECK.search(line) for line in lines]
     if not any(found):
         return list(lines), 0
-    texts, num_unlinked = [], 0
+    texts = []
+    num_unlinked = 0
     before: str | None = ""
     for line, match in zip(lines, found, strict=True):
         text, check = _without_check(line), match[1] if match else None
         if check and before is not None and check != _check(before, text):
             num_unlinked += 1
-        elif check:  # or else it is damaged, and nothing is known of what came after it
+        elif check:  # without one, the line is damaged, and the next line cannot be checked
             texts.append(text)
         before = check
     return texts, num_unlinked
 
 
 def _parse(texts: Sequence[str]) -> list[Any]:
-    """Return what is JSON of the texts."""
+    """Return the values of those texts that are valid JSON."""
     with suppress(ValueError, RecursionError):  # several times faster than line by line
         values = json.loads(f"[{','.join(texts)}]")
         if len(values) == len(texts):
@@ -96,7 +97,7 @@ def _parse(texts: Sequence[str]) -> list[Any]:
 
 
 def is_record(value: Any) -> bool:
-    """Tell whether this is what a line holds: a node, a step, and whatever else."""
+    """Return whether this is a valid record: a dict with a node, a step, and any other entries."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("node"), str)

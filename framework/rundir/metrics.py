@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: how far the nodes of a run have come, and the loss that runs are compared by. Without torch."""
+"""The progress of a run's nodes and the loss by which runs are compared, from `metrics.jsonl`; without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _LARGE = 2**63
 
 @dataclass(frozen=True)
 class RunProgress:
-    """The node trained last and its epoch, and of each node of the run's config the best validation loss, if any."""
+    """The last trained node and its epoch, and the best validation loss, if any, of each node in the run's config."""
 
     node: str | None
     epoch: int | None
@@ -26,16 +26,16 @@ class RunProgress:
 
     @property
     def best_loss(self) -> float | None:
-        """The loss that runs are compared by: the sum over the nodes, or None while one of them has none."""
+        """The loss by which runs are compared: the sum over the nodes, or None while a node has none."""
         losses = [loss for loss in self.best_losses.values() if loss is not None]
         return sum(losses) if losses and len(losses) == len(self.best_losses) else None
 
 
 def read_progress(run_dir: Path, attempts: Attempts) -> RunProgress:
-    """Return the progress of the run whose attempts these are; the last one says which nodes it has.
+    """Return the progress of the run with these attempts; the last one lists the run's nodes.
 
-    The newest checkpoint tells of each node. Of the node under way the last record of the metrics is newer, and has the
-    best loss that training itself goes by, which is not the least in the file once the held-out rows have changed.
+    The newest checkpoint has the progress of each node. For the current node, the last record of the metrics is
+    newer. Its best loss is the one that training uses, not the minimum in the file: validation rows may have changed.
     """
     nodes = list(attempts.last.num_epochs) if attempts.last else []
     saved = _newest_progress(run_dir)
@@ -54,9 +54,9 @@ def read_progress(run_dir: Path, attempts: Attempts) -> RunProgress:
 
 
 def saved_progress(generation: Generation | None) -> dict[str, dict[str, Any]]:
-    """Return each node's progress in a checkpoint: "epoch", "batch", "step" and more; what cannot be read is left out.
+    """Return each node's progress in a checkpoint: "epoch", "batch" and "step" (int), "finished" (bool) and more.
 
-    The three are whole numbers, "finished" is a truth value.
+    Nodes whose state cannot be read are skipped.
     """
     progress = {}
     names = [name for name in generation.files if name.endswith(f"/{STATE_FILE}")] if generation else []
@@ -67,14 +67,14 @@ def saved_progress(generation: Generation | None) -> dict[str, dict[str, Any]]:
             found = dict(content["progress"])
             found |= {key: int(found.get(key, 0)) for key in ("epoch", "batch", "step")}
             found["finished"] = bool(found.get("finished"))
-        except (CheckpointError, LookupError, TypeError, ValueError):  # whoever resumes it is told
+        except (CheckpointError, LookupError, TypeError, ValueError):  # resuming reports it
             continue
         progress[name.partition("/")[0]] = found
     return progress
 
 
 def copy_metrics(source: Path, run_dir: Path) -> None:
-    """Copy another run's metrics as far as the checkpoint that was copied: what came after it is not of this run."""
+    """Copy another run's metrics up to the copied checkpoint; later ones do not belong to this run."""
     saved = _newest_progress(run_dir)
     records = read_metrics(source / METRICS_FILE).records
     kept = [record for record in records if record["step"] <= _number(saved.get(record["node"], {}), "step", -1)]
@@ -82,10 +82,10 @@ def copy_metrics(source: Path, run_dir: Path) -> None:
 
 
 def with_lost_records(run_dir: Path, records: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """Return the records of a run's metrics with those that are lost, and how many these are.
+    """Return the records of a run's metrics together with recovered lost ones, and the number of these.
 
-    The newest checkpoint has the history of each node: what training logged of every epoch until then. Raises
-    `CheckpointError` where it does not say which nodes it has.
+    They are recovered from the newest checkpoint's history of each node, with the metrics of all epochs until then.
+    Raises `CheckpointError` if the checkpoint does not list its nodes.
     """
     newest = newest_generation(run_dir / "checkpoints")
     known = {(record["node"], record["step"]) for record in records}
@@ -98,13 +98,13 @@ def with_lost_records(run_dir: Path, records: list[dict[str, Any]]) -> tuple[lis
                 lost.append(record)
     if not newest or not lost:
         return records, 0
-    nodes = [*newest.texts("nodes"), *(record["node"] for record in records)]  # one was trained after the other
+    nodes = [*newest.texts("nodes"), *(record["node"] for record in records)]  # in order of training
     ordered = sorted([*records, *lost], key=lambda record: (nodes.index(record["node"]), record["step"]))
     return ordered, len(lost)
 
 
 def losses_by_node(best_losses: Mapping[str, float | None]) -> str:
-    """Return the losses as people read them beside their sum; nothing where there is one node only."""
+    """Return the losses as text to show beside their sum; empty if there is only one node."""
     shown = [f"{node} {'–' if loss is None else f'{loss:.4f}'}" for node, loss in best_losses.items()]
     return ", ".join(shown) if len(shown) > 1 else ""
 
@@ -114,6 +114,6 @@ def _newest_progress(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def _number(values: Mapping[str, Any], name: str, default: float | None = None) -> Any:
-    """Return a finite number, or else the default: files may be damaged."""
+    """Return a value if it is a finite number, else the default, since files may be damaged."""
     value: Any = values.get(name)
     return value if type(value) in (int, float) and abs(value) < _LARGE else default

@@ -1,4 +1,4 @@
-"""`config.yaml` of a run: what its first start was told, with a digest in the last line; written once."""
+"""`config.yaml` of a run: the config of its first start, with a digest in the last line; written once."""
 
 import re
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ _LAST_LINE = re.compile(rb"# xxh3_128 of the above: ([0-9a-f]{32})\n")
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        """Write everything out."""
+        """Never write aliases."""
         return True
 
 
 class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse what a run never writes: a few lines of aliases could fill all memory."""
+        """Refuse aliases, which a run never writes: a few lines of them could fill the memory."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has aliases")
         return super().compose_node(parent, index)
@@ -41,7 +41,7 @@ def read_config(path: Path) -> dict[str, Any]:
     start = data.rfind(b"\n", 0, -1) + 1
     match = _LAST_LINE.fullmatch(data, start)
     if not match or match[1] != _digest(data[:start]):
-        raise DamagedError(f"{path}: not what the run has written")
+        raise DamagedError(f"{path}: modified since the run wrote it")
     try:
         return dict(yaml.load(data[:start], _Loader))
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:

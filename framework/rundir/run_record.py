@@ -1,4 +1,4 @@
-"""What a run is, told by its records, and by its checkpoints where records are lost: these hold its config, too."""
+"""The record of a run, from its files, or from its checkpoints if files are lost: these contain the config too."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from framework.rundir.attempts import AttemptRecord, Attempts, read_attempts
 from framework.rundir.run_config import read_config
 from framework.rundir.timestamps import seconds_of
 
-CONFIG_FILE = "config.json"  # in every checkpoint: the config that it was trained with
+CONFIG_FILE = "config.json"  # in every checkpoint: the config with which it was trained
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """`run.json`: what a run is and what it began with."""
+    """`run.json`: identity and origin of a run."""
 
     run_id: str
     created: str = ""
@@ -31,39 +31,39 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What the manifest of a checkpoint says of the run and the moment."""
+    """A checkpoint manifest's information about the run and the time."""
 
     run_id: str
     saved_at: str
-    attempt: int = 0  # the number of the one that saved it
-    elapsed_seconds: float = 0.0  # of all attempts
+    attempt: int = 0  # number of the attempt that saved it
+    elapsed_seconds: float = 0.0  # sum over all attempts
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     code: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, generation: Generation) -> "CheckpointInfo":
-        """Return what a checkpoint says; raises `DamagedError`."""
+        """Return the information in a checkpoint's manifest; raises `DamagedError`."""
         content = generation.manifest.get("run")
         return build(cls, content if isinstance(content, dict) else {}, generation.path / MANIFEST)
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run is, as its last attempt went on with it; the config is in plain containers."""
+    """The config of a run, as used by its last attempt, in plain containers, and related records."""
 
     config: dict[str, Any]
     code: dict[str, str]  # digest of the user's code, by `_target_`
     versions: dict[str, str]
-    attempts: list[AttemptRecord]  # all that can be read
-    notes: list[str] = field(default_factory=list)  # what could not be read, and where it was found instead
-    doubt: str = ""  # why the config may not be the one that the last attempt went on with
+    attempts: list[AttemptRecord]  # the readable ones
+    notes: list[str] = field(default_factory=list)  # what could not be read, and what was used instead
+    doubt: str = ""  # why the config may differ from the last attempt's
 
 
 def read_run_record(run_dir: Path, generation: Path | None = None) -> RunRecord:
-    """Return what a run is now, by its last attempt, or what it was at a checkpoint.
+    """Return the record of a run as of its last attempt, or at a checkpoint.
 
-    Raises `CheckpointError` where nothing tells its config.
+    Raises `CheckpointError` if its config is lost.
     """
     attempts = read_attempts(run_dir)
     notes = [str(problem) for problem in attempts.problems.values()]
@@ -78,9 +78,9 @@ def read_run_record(run_dir: Path, generation: Path | None = None) -> RunRecord:
 
 
 def read_run_info(run_dir: Path) -> RunInfo | None:
-    """Return what `run.json` holds, or what the newest checkpoint says if it is lost; None where neither tells.
+    """Return the content of `run.json`, or if it is lost, that of the newest checkpoint; None if there is neither.
 
-    Raises `UnreadableError` where it is there and cannot be read now.
+    Raises `UnreadableError` if it exists and cannot be read now.
     """
     path = run_dir / "run.json"
     try:
@@ -112,7 +112,7 @@ class _Saved:
 
 
 def _saved(generation: Generation) -> _Saved:
-    """Return what a checkpoint says of its run; raises `CheckpointError`."""
+    """Return a checkpoint's information about its run; raises `CheckpointError`."""
     info, config = CheckpointInfo.of(generation), generation.load(CONFIG_FILE)
     path = generation.path / CONFIG_FILE
     if not isinstance(config, dict):
@@ -125,19 +125,19 @@ def _saved(generation: Generation) -> _Saved:
 
 
 def _all_saved(run_dir: Path) -> Iterator[_Saved]:
-    """Yield what the checkpoints say that can be read, the newest first."""
+    """Yield the information in all readable checkpoints, newest first."""
     for path in reversed(generation_paths(run_dir / "checkpoints")):
         with suppress(CheckpointError):
             yield _saved(Generation.open(path))
 
 
 def _recovered(run_dir: Path, attempts: Attempts, notes: list[str]) -> RunRecord:
-    """Return what the run is where its last attempt does not tell: by its newest checkpoint, or what is next to it."""
+    """Return the record from the newest checkpoint or other files, for a last attempt that cannot be read."""
     info, last = read_run_info(run_dir), attempts.last
     saved = next(_all_saved(run_dir), None)
-    is_own = saved and info and saved.info.run_id == info.run_id  # or else it was copied from another run
+    is_own = saved and info and saved.info.run_id == info.run_id  # if not, it was copied from another run
     if saved and is_own and saved.info.attempt >= max(attempts.numbers, default=0):
-        return saved.record(attempts.records, [*notes, f"its config is that of {saved.generation.path}"])
+        return saved.record(attempts.records, [*notes, f"its config was read from {saved.generation.path}"])
     doubt = str(attempts.problem_of_last or "")
     if last and last.config is not None:
         return RunRecord(last.config, last.code, last.versions, attempts.records, notes, doubt)
@@ -146,9 +146,9 @@ def _recovered(run_dir: Path, attempts: Attempts, notes: list[str]) -> RunRecord
     except (FileNotFoundError, DamagedError) as error:
         if saved is None:
             reason = error if isinstance(error, DamagedError) else f"{run_dir / 'config.yaml'}: missing"
-            raise CheckpointError(f"{reason}, and nothing else tells the run's config; is this a run?") from None
+            raise CheckpointError(f"{reason}, and the config is stored nowhere else; is this a run?") from None
         return dataclasses.replace(saved.record(attempts.records, notes), doubt=doubt)
     if info and info.resumed_from is None and attempts.numbers == [1]:
-        doubt = ""  # the first attempt went on with what config.yaml holds
+        doubt = ""  # the first attempt used config.yaml
     code, versions = (info.code, info.versions) if info else ({}, {})
     return RunRecord(config, code, versions, attempts.records, notes, doubt)

@@ -1,4 +1,4 @@
-"""Where runs stand, read from the files of their directories; knows nothing of torch and changes nothing."""
+"""The status of runs, read from the files in their directories, without torch and without changing anything."""
 
 import dataclasses
 import errno
@@ -18,16 +18,16 @@ from framework.runtime.lease import LeaseState, is_held, read_lease
 
 
 class RunState(StrEnum):
-    """What a run is doing, or how it has ended."""
+    """The current phase of a run, or how it ended."""
 
     WAITING = "waiting"  # not started yet
     SIMULATING = "simulating"
     TRAINING = "training"
     SAMPLING = "sampling"
-    STOPPED = "stopped"  # saved early, can be resumed
+    STOPPED = "stopped"  # saved and stopped early, can be resumed
     FINISHED = "finished"
     FAILED = "failed"
-    LOST = "lost"  # its process died without a word; can be resumed
+    LOST = "lost"  # its process ended without recording it; can be resumed
 
 
 _PHASES = {  # of an attempt
@@ -41,21 +41,21 @@ _ENDS = {Outcome.FINISHED: RunState.FINISHED, Outcome.CRASHED: RunState.FAILED, 
 
 @dataclass
 class RunStatus:
-    """One run; what is not known is None."""
+    """The status of one run; unknown values are None."""
 
     run_dir: str
     state: RunState = RunState.WAITING
-    reason: str = ""  # why it stopped or failed, as far as that is known
-    is_held: bool = False  # a process is at work on it
+    reason: str = ""  # why it stopped or failed, if known
+    is_held: bool = False  # a process is working on it
     node: str | None = None
     epoch: int | None = None
     num_epochs: int | None = None
-    best_loss: float | None = None  # the sum over the nodes, once each has one
+    best_loss: float | None = None  # sum over the nodes, once each has one
     best_losses: dict[str, float | None] = field(default_factory=dict)
     checkpoint_age_seconds: float | None = None
     attempts: int = 0
     overrides: list[str] = field(default_factory=list)  # of the last attempt
-    seconds: float = 0.0  # that attempts have taken
+    seconds: float = 0.0  # duration of all attempts
     trained_seconds: float = 0.0
     lost_seconds: float = 0.0
     job_id: str | None = None
@@ -64,25 +64,26 @@ class RunStatus:
 
 
 def read_runs(directories: Iterable[Path]) -> list[RunStatus]:
-    """Return the status of every run in or below the directories, by path."""
+    """Return the status of every run in or below the directories, sorted by path."""
     paths = sorted({run_dir for directory in directories for run_dir in _find(directory)})
-    with ThreadPoolExecutor(8) as executor:  # on a network file system, reading is waiting
+    with ThreadPoolExecutor(8) as executor:  # reading a network file system is mostly waiting
         return list(executor.map(read_run, paths))
 
 
 def read_run(run_dir: Path) -> RunStatus:
-    """Return the status of one run; damaged files are named in its `problems` and otherwise left out."""
+    """Return the status of one run; damaged files are reported in its `problems` and otherwise ignored."""
     status = RunStatus(str(run_dir))
     try:
         _read_run(run_dir, status)
-    except Exception as error:  # whatever lies in one run's directory, it must not hide the others
+    except Exception as error:  # a problem in one run's directory must not hide the other runs
         status.state = RunState.FAILED
         status.problems.append(f"{run_dir}: cannot be read ({type(error).__name__}: {' '.join(str(error).split())})")
     return status
 
 
 def _read_run(run_dir: Path, status: RunStatus) -> None:
-    now, holding = time.time(), read_lease(run_dir / "lease")
+    now = time.time()
+    holding = read_lease(run_dir / "lease")
     status.is_held = is_held(run_dir / "lease", holding)
     attempts = read_attempts(run_dir)
     status.attempts = len(attempts.numbers)
@@ -91,15 +92,19 @@ def _read_run(run_dir: Path, status: RunStatus) -> None:
         _describe_attempts(status, run_dir, attempts, attempts.last, holding, now)
     elif attempts.numbers:
         status.state = RunState.FAILED
-    job, last_exit = read_job(run_dir), read_exit(run_dir)
+    job = read_job(run_dir)
+    last_exit = read_exit(run_dir)
     if not status.is_held and last_exit and last_exit.is_failure and last_exit.num_attempts == status.attempts:
-        status.state, status.reason = RunState.FAILED, f"exit code {last_exit.code}"
-        status.problems.append(f"{run_dir}: its job failed, see what it printed in {run_dir.parent / 'jobs'}")
+        status.state = RunState.FAILED
+        status.reason = f"exit code {last_exit.code}"
+        status.problems.append(f"{run_dir}: its job failed; its output is in {run_dir.parent / 'jobs'}")
     if status.job_id is None and job:
-        status.job_id = job.job_id  # of one that waits
+        status.job_id = job.job_id  # of a waiting job
     progress = read_progress(run_dir, attempts)
-    status.node, status.epoch = progress.node, progress.epoch
-    status.best_loss, status.best_losses = progress.best_loss, progress.best_losses
+    status.node = progress.node
+    status.epoch = progress.epoch
+    status.best_loss = progress.best_loss
+    status.best_losses = progress.best_losses
     status.problems += progress.problems
     if attempts.last and status.node:
         status.num_epochs = attempts.last.num_epochs.get(status.node)
@@ -111,9 +116,11 @@ def _describe_attempts(
     status: RunStatus, run_dir: Path, attempts: Attempts, last: AttemptRecord, holding: LeaseState | None, now: float
 ) -> None:
     status.state, status.reason = _state(attempts, last, status.is_held)
-    status.job_id, status.host, status.overrides = last.job_id, last.host, last.overrides
+    status.job_id = last.job_id
+    status.host = last.host
+    status.overrides = last.overrides
     records = list(attempts.records)
-    if last.end is None:  # as if it ended now, or had ended with the last sign of its life
+    if last.end is None:  # treat it as ending now, or at the last time at which it was alive
         records[-1] = dataclasses.replace(last)
         if status.is_held:
             records[-1].close(run_dir, Outcome.FINISHED, now)  # nothing is lost yet
@@ -126,7 +133,7 @@ def _describe_attempts(
 
 
 def _state(attempts: Attempts, last: AttemptRecord, is_held: bool) -> tuple[RunState, str]:
-    """Return the state of a run that has attempts, and the reason for it."""
+    """Return the state of a run with attempts, and the reason for it."""
     if attempts.problem_of_last and not is_held:
         return RunState.STOPPED, "its last attempt cannot be read"
     if last.end is None and is_held:
@@ -141,7 +148,7 @@ def _state(attempts: Attempts, last: AttemptRecord, is_held: bool) -> tuple[RunS
 
 
 def _find(directory: Path) -> Iterator[Path]:
-    """Yield the runs in or below a directory; what the file system does not show now is taken for one, and says so."""
+    """Yield the runs in or below a directory; an unreadable directory is yielded too, so that its error is reported."""
     left = [directory]
     while left:
         path = left.pop()
@@ -154,6 +161,6 @@ def _find(directory: Path) -> Iterator[Path]:
                 yield path
             continue
         if {"run.json", "attempts", JOB_FILE} & {*names}:
-            yield path  # runs do not lie within each other
+            yield path  # runs are never nested
         else:
             left += [path / name for name in names if not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""What a run has saved so far, as far as names and times of files tell."""
+"""What a run has saved so far, by the names and times of its files."""
 
 import os
 from contextlib import suppress
@@ -11,7 +11,7 @@ from framework.files import list_directory
 
 
 def holds_work(run_dir: Path) -> bool:
-    """Tell whether a checkpoint or a simulation is here; raises `UnreadableError` where nobody can tell."""
+    """Return whether the run has a checkpoint or simulations; raises `UnreadableError` if that is unknown."""
     if any(map(_holds_files, generation_paths(run_dir / "checkpoints"))):
         return True
     try:
@@ -21,7 +21,7 @@ def holds_work(run_dir: Path) -> bool:
 
 
 def shards(run_dir: Path) -> list[Path]:
-    """Return the files that look as if they held simulations; raises `OSError` where nothing is known of them."""
+    """Return the files named like simulations; raises `OSError` if they cannot be listed."""
     directory = run_dir / "simulations"
     try:
         return [directory / name for name in list_directory(directory) if name.endswith(".npy")]
@@ -30,13 +30,13 @@ def shards(run_dir: Path) -> list[Path]:
 
 
 def last_checkpoint(run_dir: Path) -> float | None:
-    """Return when the newest checkpoint was committed, in Unix seconds."""
+    """Return the commit time of the newest checkpoint in Unix seconds."""
     times = [_modified(path / MANIFEST) for path in generation_paths(run_dir / "checkpoints")]
     return max((t for t in times if t is not None), default=None)
 
 
 def last_commit(run_dir: Path) -> float | None:
-    """Return when the newest checkpoint or simulations were committed, in Unix seconds, as far as can be read now."""
+    """Return the commit time of the newest readable checkpoint or simulations in Unix seconds."""
     times: list[float | None] = []
     with suppress(CheckpointError):
         times.append(last_checkpoint(run_dir))
@@ -46,13 +46,13 @@ def last_commit(run_dir: Path) -> float | None:
 
 
 def saved_state(run_dir: Path) -> list[Any]:
-    """Return what differs as soon as weights, simulations or samples are saved that were not there before."""
+    """Return a summary that changes whenever new weights, simulations or samples are saved."""
     weights: dict[str, Any] = {}
     num_shards = 0
-    with suppress(CheckpointError):  # it cannot be read
+    with suppress(CheckpointError):  # the checkpoint cannot be read
         newest = newest_generation(run_dir / "checkpoints")
         weights = {name: entry for name, entry in newest.files.items() if name.endswith(".pth")} if newest else {}
-    with suppress(OSError):  # nor can they
+    with suppress(OSError):  # the simulations cannot be read
         num_shards = len(shards(run_dir))
     num_samples = sum(len(names) for _, _, names in os.walk(run_dir / "samples"))
     return [weights, num_shards, num_samples]
@@ -63,7 +63,7 @@ def _holds_files(generation: Path) -> bool:
         return bool(list_directory(generation))
     except FileNotFoundError:  # removed since it was listed
         return False
-    except OSError:  # what cannot be looked at now is not nothing
+    except OSError:  # an unreadable generation is not an empty one
         return True
 
 

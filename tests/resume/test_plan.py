@@ -323,7 +323,7 @@ def test_a_lost_config_is_rebuilt_from_the_checkpoint(tmp_path, damage, caplog):
         path.write_text("")  # nor do these help
     assert plan(run, RESUME, "seed=5").changes == []
     begin(run, RESUME, "seed=5")
-    assert "config.yaml" in caplog.text and "written again from what the last attempt went on with" in caplog.text
+    assert "config.yaml" in caplog.text and "rewritten from the last attempt's config" in caplog.text
     assert read_config(run.config_path) == started.record.config
     run.config_path.unlink()
     assert "seed: 5 → 6" in refusal(run, "seed=6")
@@ -332,7 +332,7 @@ def test_a_lost_config_is_rebuilt_from_the_checkpoint(tmp_path, damage, caplog):
 def test_without_config_and_checkpoint_there_is_nothing_to_go_on_with(run):
     run.config_path.unlink()
     (run.attempts_dir / "001.json").unlink()
-    with pytest.raises(CheckpointError, match="missing, and nothing else tells"):
+    with pytest.raises(CheckpointError, match="missing, and the config is stored nowhere else"):
         plan(run, RESUME)
 
 

@@ -94,7 +94,7 @@ def test_a_lost_run_json_is_written_again_with_the_id_of_the_newest_checkpoint(t
     assert directory.info().run_id == run_id
     begin_run(directory, RECORD)
     assert json.loads(directory.info_path.read_text())["run_id"] == run_id
-    assert "run.json" in caplog.text and "written again from its newest checkpoint" in caplog.text
+    assert "run.json" in caplog.text and "rewritten from the newest checkpoint" in caplog.text
 
 
 def test_a_run_json_that_cannot_be_read_now_is_left_as_it_is(tmp_path, monkeypatch):

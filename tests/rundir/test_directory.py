@@ -117,7 +117,7 @@ def test_an_attempt_that_cannot_be_recorded_is_told_of(tmp_path, caplog):
     attempt = start_attempt(make_run(tmp_path / "a"))
     attempt.path.parent.rename(tmp_path / "elsewhere")
     attempt.end(Outcome.FINISHED)
-    assert "what happens is not recorded (No such file or directory)" in caplog.text
+    assert "the attempt's progress is not recorded (No such file or directory)" in caplog.text
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])

@@ -29,7 +29,7 @@ def test_a_checkpoint_that_appears_late_is_waited_for(run, caplog):
     planned = plan(run, "+resume=true")
     logging.getLogger("framework.rundir.listing").removeHandler(appears)
     assert planned.seen == ([1], "00000002")
-    assert "checkpoints/00000002: not listed, though it was the newest checkpoint; waiting for it" in caplog.text
+    assert "checkpoints/00000002: the newest checkpoint is not listed; waiting for it" in caplog.text
 
 
 def test_one_that_never_appears_is_given_up(run, caplog):

@@ -45,7 +45,7 @@ def test_one_digit_changed_in_an_attempts_record_trains_nothing_with_it(run, mon
     planned = requeued(run, monkeypatch)
     assert planned.config.optimizer["lr"] == 0.1
     assert "attempts/001.json: damaged" in planned.notes[0]
-    assert "its config is that of" in planned.notes[1] and "checkpoints/00000001" in planned.notes[1]
+    assert "its config was read from" in planned.notes[1] and "checkpoints/00000001" in planned.notes[1]
 
 
 def test_without_a_checkpoint_the_first_attempt_is_known_by_config_yaml(tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_config_yaml_is_read_as_it_was_written_and_never_otherwise(tmp_path):
     ):
         write_config(path, {"optimizer": {"lr": 0.1}})
         path.write_text(damage(path.read_text()))
-        with pytest.raises(DamagedError, match=r"config\.yaml: not what the run has written"):
+        with pytest.raises(DamagedError, match=r"config\.yaml: modified since the run wrote it"):
             read_config(path)
 
 
