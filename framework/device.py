@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Choice of the compute device."""
 
 import torch
 
@@ -6,9 +6,9 @@ from framework.errors import ConfigError
 
 
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:
-    """Return the device of that name; `auto` takes a CUDA device if there is one. Raises `ConfigError`.
+    """Return the device called `name`; `auto` uses a CUDA device if there is one. Raises `ConfigError`.
 
-    Of processes that share a node, each takes the CUDA device of its `local_rank`, or the only one that it sees.
+    Each process on a machine uses the CUDA device of its `local_rank`, or the only one that it sees.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Reproducible randomness: streams named by a path, isolated from the caller's generators."""
+"""Reproducible random streams, each identified by a path and isolated from the caller's generators."""
 
 import random
 import zlib
@@ -19,7 +19,7 @@ def seed_sequence(seed: int, *path: int | str) -> np.random.SeedSequence:
 
 
 def torch_generator(sequence: np.random.SeedSequence) -> torch.Generator:
-    """Return a CPU generator at the start of the stream."""
+    """Return a CPU generator seeded with the start of the stream."""
     return torch.Generator().manual_seed(_torch_seed(sequence))
 
 
@@ -27,11 +27,11 @@ def torch_generator(sequence: np.random.SeedSequence) -> torch.Generator:
 def seeded(sequence: np.random.SeedSequence) -> Iterator[None]:
     """Run the block with the global Python, NumPy and torch generators at the start of the stream.
 
-    The caller's generators are put back afterwards, so code in the block that draws from
-    the global generators is reproducible and disturbs nobody.
+    The caller's generator states are restored afterwards, so code in the block that draws
+    from the global generators is reproducible and does not affect other code.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    # Without CUDA in use there is nothing to put back, and asking would start a context in every worker.
+    # If CUDA is unused there is no state to restore, and querying it would create a context in every worker.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=list(devices)):
         python_seed, numpy_seed = sequence.generate_state(2)
@@ -46,5 +46,5 @@ def seeded(sequence: np.random.SeedSequence) -> Iterator[None]:
 
 
 def _torch_seed(sequence: np.random.SeedSequence) -> int:
-    # torch accepts any 64-bit seed, but manual_seed on some devices wants it to be positive.
+    # torch accepts any 64-bit seed, but manual_seed on some devices requires a positive one.
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""Whose code a module is, told by where it lies and without importing it."""
+"""Determine who owns a module's code from its location, without importing it."""
 
 import site
 import sys
@@ -14,17 +14,17 @@ _PACKAGES = {"site-packages", "dist-packages"}  # clusters also add other direct
 
 
 class CodeOwner(Enum):
-    """Who is responsible for what a module does."""
+    """Who is responsible for a module's code."""
 
-    USER = auto()  # it has no version
-    EXPERIMENT = auto()  # one that comes with the framework
-    PACKAGE = auto()  # installed; the framework itself, too
+    USER = auto()  # the user's project: code without a version
+    EXPERIMENT = auto()  # an example experiment that is shipped with the framework
+    PACKAGE = auto()  # an installed package, or the framework itself
     PYTHON = auto()
-    RUN = auto()  # it lies in a run directory
+    RUN = auto()  # a file inside a run directory
 
 
 def owner_of(spec: ModuleSpec | None, run_dir: Path | None = None) -> CodeOwner:
-    """Return whose the module is; with `run_dir`, code in there or in any run directory is told apart."""
+    """Return the owner of the module; `RUN`, for code in `run_dir` or any run directory, only if `run_dir` is given."""
     if spec is None or spec.name.partition(".")[0] in sys.stdlib_module_names:
         return CodeOwner.PYTHON
     if not spec.has_location and not spec.submodule_search_locations:
@@ -46,14 +46,14 @@ def _has_version(place: Path) -> bool:
 
 @cache
 def _installed() -> list[Path]:
-    """Return the directories of code that has a version: installed packages, and the framework itself."""
+    """Return the directories that hold versioned code: installed packages and the framework itself."""
     paths = sysconfig.get_paths()
     roots = [paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()]
     return [Path(root) for root in roots] + [Path(__file__).parents[1]]
 
 
 def _is_in_run(place: Path, run_dir: Path) -> bool:
-    """Tell whether a file lies in `run_dir` or another run directory, also by way of a link."""
+    """Return whether a file lies in `run_dir` or another run directory, directly or through a symbolic link."""
     for path in (place.absolute(), place.resolve()):
         if path.is_relative_to(run_dir.absolute()) or path.is_relative_to(run_dir.resolve()):
             return True

@@ -1,10 +1,10 @@
-"""Durations as people and schedulers write them, read as seconds."""
+"""Parsing of durations, in the formats that people and schedulers use, into seconds."""
 
 import re
 
 _EXAMPLES = "90s, 5m, 23h30m, 1-12:00:00, 36:00:00, PT2H, or a bare number of seconds"
 _UNIT_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-_LONGEST_SECONDS = 1e9  # thirty years; much more is too long for a clock
+_LONGEST_SECONDS = 1e9  # thirty years; much longer durations overflow the system's timers
 _UNITS = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+)(?::([0-5]?\d))?(?::([0-5]?\d(?:\.\d+)?))?")
 
@@ -28,7 +28,7 @@ def parse_duration(value: str | int | float) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` in the two largest units that matter: `23h59m`, `4m05s`, `12s`, `0.4s`."""
+    """Return `seconds` as text in its two largest units: `23h59m`, `4m05s`, `12s`, `0.4s`."""
     if seconds < 9.95:
         return f"{seconds:.1f}s".replace(".0s", "s")
     minutes, rest = divmod(round(seconds), 60)

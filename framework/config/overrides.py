@@ -1,7 +1,7 @@
-"""What people type to change a key, `KEY=VALUE`: the only place that takes such a text apart.
+"""Parsing of command-line overrides, `KEY=VALUE`; no other module takes their text apart.
 
-Hydra's own parser reads what it composes. Here is what the rest needs to know of an override: which key it is about,
-and what was said. Nothing is assumed of the text: a damaged record of a run may hold anything.
+Hydra has its own parser for composing the configuration. This one only finds the key and the value of an override,
+and accepts any text, because a damaged run record may contain anything.
 """
 
 import re
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 _PARTS = re.compile(r"(\+\+|\+|~)?([^=@]*)(?:@([^=]*))?(?:=(.*))?", re.DOTALL)
 _TYPED_KEY = re.compile(r"[\w$]\S*")
-_OPTIONS = re.compile(r"\[?[\w-]+(,[\w-]+)*\]?")  # names of a group's options, which are no paths
-_PLAIN = ("name", "seed", "device")  # keys of the top level that are no groups
+_OPTIONS = re.compile(r"\[?[\w-]+(,[\w-]+)*\]?")  # names of a group's options, rather than paths
+_PLAIN = ("name", "seed", "device")  # top-level keys that are not groups
 _MAX_LENGTH = 131_072  # bytes of one argument of a command line on Linux
 
 
 @dataclass(frozen=True)
 class Override:
-    """`PREFIX GROUP@PACKAGE=VALUE`, taken apart; `value` is None where there is no `=`."""
+    """An override `PREFIX GROUP@PACKAGE=VALUE` as its parts; `value` is None if there is no `=`."""
 
     text: str
     prefix: str
@@ -27,9 +27,9 @@ class Override:
 
     @classmethod
     def parse(cls, text: str) -> "Override":
-        """Take any text apart; one that is no override comes out with a strange key, or without a value."""
+        """Split any text; text that is not an override yields a nonsensical key, or no value."""
         match = _PARTS.fullmatch(text)
-        assert match, "it matches any text"
+        assert match, "the pattern matches any text"
         prefix, key, package, value = match.groups()
         return cls(text, prefix or "", key, package, value)
 
@@ -45,7 +45,7 @@ class Override:
 
     @property
     def place(self) -> str:
-        """The key that is set: that of the package where one is given. Empty for the whole configuration."""
+        """The key that is set: the package if one is given, empty for the whole configuration."""
         package = self.path if self.package is None else self.package
         return "" if package == "_global_" else package
 
@@ -56,38 +56,38 @@ class Override:
 
     @property
     def is_typed(self) -> bool:
-        """Whether it reads like an override, and not like an option or a path."""
+        """Whether it reads like an override rather than like a command-line option or a path."""
         if self.prefix == "~":
             return True
         return self.value is not None and _TYPED_KEY.fullmatch(self.name) is not None
 
     @property
     def is_value(self) -> bool:
-        """Whether it sets a key of the run; it may still choose the file of a group that is called so."""
+        """Whether it sets a key of the run; if a group has that name, it chooses the group's file instead."""
         is_key = self.prefix != "~" and self.package is None and "/" not in self.key and bool(self.key)
         return is_key and self.value is not None and self.top != "hydra"
 
     @property
     def is_choice(self) -> bool:
-        """Whether it gives a group or a key one plain word, such as `network=maf`."""
+        """Whether it sets a group or a key to a single plain word, such as `network=maf`."""
         named = not self.prefix and self.package is None and "." not in self.key
         return named and re.fullmatch(r"\w+", self.value or "") is not None
 
     def sets(self, path: Sequence[str | int]) -> bool:
-        """Tell whether it sets the key at `path`, a group around it, or something below it."""
+        """Return whether it sets the key at `path`, a group that contains it, or a key below it."""
         key, place = ".".join(map(str, path)), self.place
         return bool(place) and (key == place or key.startswith(f"{place}.") or place.startswith(f"{key}."))
 
 
 def is_override(argument: str) -> bool:
-    """Tell whether an argument of a command line reads like an override."""
+    """Return whether a command-line argument reads like an override."""
     return Override.parse(argument).is_typed
 
 
 def may_be_typed(override: Override) -> bool:
-    """Tell whether an override that a stranger has recorded may be shown as one to type.
+    """Return whether an override from an untrusted run record may be suggested for the user to type.
 
-    It must not choose code: by a `_target_`, by an option that is the path of a file, or in Hydra's own part.
+    It must not choose code: not by a `_target_`, by an option that is a file path, or by one of Hydra's own keys.
     """
     text = override.text
     if not override.is_typed or not text.isprintable() or "_target_" in text or "${" in text:
@@ -99,23 +99,23 @@ def may_be_typed(override: Override) -> bool:
 
 
 def last_of(overrides: Iterable[str], key: str) -> str | None:
-    """Return the last override that gives `key` a value."""
+    """Return the last override that assigns a value to `key`."""
     parsed = [Override.parse(text) for text in overrides]
     return next((o.text for o in reversed(parsed) if o.key == key and o.prefix != "~" and o.value is not None), None)
 
 
 def last_to_set(overrides: Iterable[str], path: Sequence[str | int]) -> str | None:
-    """Return the last override that sets the key at `path`, a group around it, or something below it."""
+    """Return the last override that sets the key at `path`, a group that contains it, or a key below it."""
     return next((text for text in reversed(list(overrides)) if Override.parse(text).sets(path)), None)
 
 
 def recorded(value: object) -> list[str]:
-    """Return the overrides that a record of a run lists, without what no command line can have held."""
+    """Return the overrides listed in a run record, without entries that cannot come from a command line."""
     texts = value if isinstance(value, list | tuple) else []
     return [t for t in texts if isinstance(t, str) and t and "\0" not in t and len(t) < _MAX_LENGTH]
 
 
 def quoted(text: str) -> str:
-    """Return any text as a quoted value of an override, which Hydra reads as that text and nothing else."""
+    """Quote any text as an override's value, so that Hydra reads exactly that text."""
     escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
     return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""From the composed configuration to typed dataclasses; every mistake is a `ConfigError` that names its key."""
+"""Conversion of the composed configuration to typed dataclasses; every error is a `ConfigError` that names the key."""
 
 import dataclasses
 import math
@@ -20,22 +20,22 @@ from framework.errors import ConfigError
 
 T = TypeVar("T")
 
-_LARGEST = 2**31 - 1  # of a whole number; more of anything fits no machine
+_LARGEST = 2**31 - 1  # upper limit for integers
 
 
 @dataclasses.dataclass
 class NodeSettings:
-    """What one inferred node trains with: the global groups with the node's own overrides on top."""
+    """The training settings of one inferred node: the global groups with the node's overrides applied."""
 
     network: dict[str, Any]
     embedding: dict[str, Any] | None
     optimizer: dict[str, Any]
     loop: LoopConfig
     inference: InferenceConfig
-    own_keys: frozenset[str] = frozenset()  # what the node sets for itself alone, such as "loop.num_epochs"
+    own_keys: frozenset[str] = frozenset()  # keys that the node overrides, such as "loop.num_epochs"
 
     def key_of(self, node: str, key: str) -> str:
-        """Return the key that sets `key` for the node."""
+        """Return the full key that sets `key` for the node."""
         return f"graph.{node}.{key}" if key in self.own_keys else key
 
 
@@ -45,7 +45,7 @@ def parse_config(composed: DictConfig) -> Config:
 
 
 def from_container(container: Mapping[str, Any]) -> Config:
-    """Build the configuration from plain resolved containers, as `config.yaml` of a run holds them."""
+    """Build the configuration from plain resolved containers, as stored in a run's `config.yaml`."""
     _check_texts(container, "")
     config = _dataclass(Config, container, "")
     check_name(config.name)
@@ -62,7 +62,7 @@ def parse_group(kind: type[T], values: Mapping[str, Any], key: str) -> T:
 
 
 def resolve(composed: DictConfig) -> dict[str, Any]:
-    """Return plain containers with all interpolations resolved, without Hydra's own node."""
+    """Return plain containers with all interpolations resolved, without the `hydra` group."""
     try:
         return {str(key): _resolved(composed[key]) for key in composed if key != "hydra"}
     except OmegaConfBaseException as error:
@@ -90,7 +90,7 @@ def node_settings(config: Config, name: str) -> NodeSettings:
 
 
 def graph_container(config: Config) -> dict[str, dict[str, Any]]:
-    """Return the nodes as plain mappings, without their overrides of the global groups."""
+    """Return the nodes as plain mappings, without the keys that override global groups."""
     overrides = {f.name for f in dataclasses.fields(NodeSettings)} & {f.name for f in dataclasses.fields(NodeConfig)}
     return {
         name: {key: value for key, value in vars(node).items() if key not in overrides}
@@ -99,14 +99,14 @@ def graph_container(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def _node_embedding(base: Mapping[str, Any], node: NodeConfig) -> dict[str, Any]:
-    """Return one block for all of the node's evidence, or one for each where the node names its evidence."""
+    """Return one block for all of the node's evidence, or one per evidence node if the node lists them by name."""
     if not node.embedding or not node.embedding.keys() <= set(node.evidence):
         return _merge(base, node.embedding)
     return {name: _merge(base, node.embedding.get(name, {})) for name in node.evidence}
 
 
 def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `override` over `base`; a block for another `_target_` replaces it, since its keys mean something else."""
+    """Merge `override` into `base`; a block with another `_target_` replaces the base, whose keys no longer apply."""
     if override.get("_target_", base.get("_target_")) != base.get("_target_"):
         return dict(override)
     merged = dict(base)
@@ -141,7 +141,7 @@ def _dataclass(cls: type[T], value: Any, key: str) -> T:
 def _value(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> Any:
     if value is None and _accepts_none(hint):
         return None
-    if hint is Any:  # an argument of a part that users swap, who may mean any number
+    if hint is Any:  # an argument of a component that users supply: any number may be meant
         return value
     hint = _plain(hint, metadata)
     if value is None:
@@ -173,7 +173,7 @@ def _convert(hint: Any, value: Any, key: str, metadata: Mapping[str, Any]) -> An
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int and is_number and (isinstance(value, int) or value.is_integer()):
-        return int(value)  # 1e5 is a fine number of simulations
+        return int(value)  # 1e5 is a valid number of simulations
     if hint is float and is_number:
         return float(value) if isinstance(value, float) or abs(value) <= sys.float_info.max else math.inf
     raise ConfigError(f"{key}={value}: expected {_describe(hint, metadata)}")
@@ -189,7 +189,7 @@ def _duration(value: Any, key: str, metadata: Mapping[str, Any]) -> float:
 
 def _check_limits(value: float, key: str, metadata: Mapping[str, Any]) -> None:
     if not math.isfinite(value):
-        raise ConfigError(f"{key}={value}: expected a number, and a finite one")
+        raise ConfigError(f"{key}={value}: expected a finite number")
     if value < metadata.get("minimum", value):
         raise ConfigError(f"{key}={value}: expected at least {metadata['minimum']}")
     if value <= metadata.get("above", float("-inf")):
@@ -212,7 +212,7 @@ def _accepts_none(hint: Any) -> bool:
 
 
 def _plain(hint: Any, metadata: Mapping[str, Any]) -> Any:
-    """Reduce `float | str | None` to `float`: None is dealt with, and the words are those of `choices`."""
+    """Reduce `float | str | None` to `float`: the caller handles None, and `choices` the words."""
     if not isinstance(hint, types.UnionType):
         return hint
     options = [option for option in typing.get_args(hint) if option is not types.NoneType]
@@ -220,14 +220,14 @@ def _plain(hint: Any, metadata: Mapping[str, Any]) -> Any:
 
 
 def _check_texts(value: Any, key: str, depth: int = 0) -> None:
-    """Check that every key is text, at any depth, and all text UTF-8: a run's records are JSON."""
+    """Check that keys are text at every depth and that all text is valid UTF-8, because run records are JSON."""
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
             raise ConfigError(f"{key}={value!r}: expected text in UTF-8") from None
     if depth > MAX_DEPTH:
-        raise ConfigError(f"{key.partition('.')[0]}: nested more than {MAX_DEPTH} deep")
+        raise ConfigError(f"{key.partition('.')[0]}: nested more than {MAX_DEPTH} levels deep")
     for name, item in value.items() if isinstance(value, Mapping) else ():
         if not isinstance(name, str) or not name.isprintable():
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The resume class of a key, as the schema declares it."""
+"""Look-up of a key's resume class in the schema."""
 
 import dataclasses
 import typing
@@ -12,9 +12,9 @@ _GROUPS = {f.name for f in dataclasses.fields(Config)} & {f.name for f in datacl
 
 
 def resume_class(path: Sequence[str | int]) -> ResumeClass:
-    """Return the class of the key at `path`: its own, or else that of the nearest group around it.
+    """Return the resume class of the key at `path`: its own, or that of the nearest enclosing group.
 
-    What a node overrides (`graph.<node>.loop.batch_size`) has the class of the group's own key.
+    A node's override (`graph.<node>.loop.batch_size`) has the class of the global key (`loop.batch_size`).
     """
     if len(path) > 2 and path[0] == "graph" and path[2] in _GROUPS:
         return resume_class(path[2:])

@@ -1,12 +1,12 @@
-"""The configuration that the framework owns: every key, its type, default and limits.
+"""The framework's configuration schema: every key with its type, default and limits.
 
-Parts that users swap (`network`, `embedding`, `priors.*`, `optimizer`, simulators) are mappings
-with a `_target_`, checked against the target's signature when they are built.
+Components that users can replace (`network`, `embedding`, `priors.*`, `optimizer`, simulators) are
+mappings with a `_target_`, checked against the target's signature when they are built.
 
-Every key has a resume class, its own or that of the group around it (`resume_class`):
-shape: another value does not fit what the run has stored, its weights or its simulations; refused.
-trajectory: the run can go on, but not to where it would have come; needs consent.
-free: no number of the training depends on it.
+Every key has a resume class, its own or that of the enclosing group (`resume_class`):
+shape: a changed value does not fit the stored weights or simulations; resuming is refused.
+trajectory: the run can resume, but its results will differ from those of an unchanged run; needs consent.
+free: the results of training do not depend on it.
 """
 
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ FREE: ResumeClass = "free"
 def _key(default: Any, resume: ResumeClass | None = None, **metadata: Any) -> Any:
     """Declare a field.
 
-    `minimum`, `maximum`, `above` bound numbers, `choices` lists words, `renamed` maps words of earlier
-    versions to those of today, `duration` reads seconds; `below` holds the resume classes of a block's own
-    keys that differ from the block's, and `instruction` marks what is said to one attempt and is not part
-    of the run.
+    `minimum`, `maximum` and `above` bound numbers, `choices` lists the accepted words, `renamed` maps
+    words of earlier versions to the current ones, `duration` marks a duration; `below` maps a block's
+    keys to resume classes that differ from the block's own, and `instruction` marks a key that applies
+    to one attempt and is not part of the run.
     """
     metadata |= {"resume": resume} if resume else {}
     if isinstance(default, dict | list):
@@ -38,29 +38,29 @@ def _key(default: Any, resume: ResumeClass | None = None, **metadata: Any) -> An
 
 @dataclass
 class LoopConfig:
-    """How long and on what each node trains."""
+    """The training loop of each node: epochs, batches and data split."""
 
     num_epochs: int = _key(300, FREE, minimum=0)
     batch_size: int = _key(200, minimum=1)
     early_stop_patience: int | None = _key(20, minimum=1)
     validation_fraction: float = _key(0.1, above=0.0, maximum=0.9)
     clip_grad_norm: float | None = _key(5.0, above=0.0)
-    compile: bool = _key(False, SHAPE)  # the optimizer's state is of another form
+    compile: bool = _key(False, SHAPE)  # the optimizer's state has a different layout
 
 
 @dataclass
 class SimulationConfig:
-    """Draws from the prior and their simulations."""
+    """Number and storage of the simulations."""
 
     num_simulations: int = _key(10_000, TRAJECTORY, minimum=2)
     workers: int | str = _key(1, FREE, choices=("auto",), minimum=1)
-    from_file: str | None = _key(None, SHAPE)  # it stands for simulator and parameters
+    from_file: str | None = _key(None, SHAPE)  # replaces the simulator and its parameters
     max_invalid_fraction: float = _key(0.1, FREE, minimum=0.0, maximum=1.0)
 
 
 @dataclass
 class InferenceConfig:
-    """What is drawn and checked after training."""
+    """Posterior samples and diagnostics after training."""
 
     num_samples: int = _key(10_000, minimum=1)
     batch_size: int = _key(10_000, minimum=1)
@@ -72,7 +72,7 @@ class InferenceConfig:
 
 @dataclass
 class RuntimeConfig:
-    """How a run shares the machine with a scheduler; durations are seconds once parsed."""
+    """How a run cooperates with a scheduler; durations are in seconds once parsed."""
 
     wall_clock_budget: float | str | None = _key(None, choices=("auto",), duration=True)
     checkpoint_before_end: float | str = _key("auto", choices=("auto",), duration=True)
@@ -92,7 +92,7 @@ class RuntimeConfig:
 class NodeConfig:
     """One random variable of the graph; the last five fields override the global groups for this node.
 
-    Their keys have the resume classes of those groups.
+    The overriding keys have the same resume classes as those groups.
     """
 
     parents: list[str] = _key([])
@@ -112,7 +112,7 @@ class NodeConfig:
 
 @dataclass
 class Config:
-    """A whole run."""
+    """The configuration of a run."""
 
     name: str = _key(MISSING, FREE)
     seed: int = _key(0, TRAJECTORY, minimum=0, maximum=2**63 - 1)

@@ -1,4 +1,4 @@
-"""Building the parts that users swap: mappings with a `_target_`, checked before they are called."""
+"""Instantiation of `_target_` blocks, whose arguments are checked before the call."""
 
 import difflib
 import functools
@@ -14,11 +14,11 @@ from framework.errors import ConfigError, printable
 
 T = TypeVar("T")
 
-log_no_failed_imports()  # errors name them here
+log_no_failed_imports()  # this module reports failed imports itself
 
-MAX_DEPTH = 64  # of a configuration
-_MAX_VALUES = 100_000  # of its groups and lists
-_MAX_SHOWN = 300  # of a block's arguments, in characters
+MAX_DEPTH = 64  # levels of nesting in a configuration
+_MAX_VALUES = 100_000  # groups and lists in a configuration
+_MAX_SHOWN = 300  # characters of a block's arguments in a message
 _SPECIAL_KEYS = {"_target_", "_partial_", "_args_"}
 
 
@@ -31,15 +31,15 @@ def suggest(name: str, valid: Iterable[str]) -> str:
 def build(block: Mapping[str, Any], key: str, **extra: Any) -> Any:
     """Call `block["_target_"]` with the block's other keys.
 
-    Nested blocks are built first. `extra` arguments are passed where the target accepts them.
-    A function (rather than a class) is returned as is, with its arguments bound, not called.
+    Nested blocks are built first. `extra` arguments are passed if the target accepts them.
+    A function (rather than a class) is not called but returned, with its arguments bound.
     `key` is the block's place in the config, for error messages. Raises `ConfigError`.
     """
     return _build(block, key, inspect.isclass, extra)
 
 
 def call(block: Mapping[str, Any], key: str) -> Any:
-    """Do the same, and call functions too, also those of nested blocks: what they return is asked for."""
+    """Do the same as `build`, but call functions as well, including those of nested blocks."""
     return _build(block, key, callable, {})
 
 
@@ -55,18 +55,18 @@ def _build(block: Mapping[str, Any], key: str, is_called: Callable[[object], boo
         return target(*args, **kwargs)
     except ConfigError:
         raise
-    except Exception as error:  # what a constructor raises for a wrong argument is up to its author
+    except Exception as error:  # a constructor may raise any exception for a wrong argument
         raise ConfigError(
-            f"{key}: {block['_target_']} refused its arguments: {reason_of(error)}{shown(block)}"
+            f"{key}: {block['_target_']} rejected its arguments: {reason_of(error)}{shown(block)}"
         ) from error
 
 
 def build_part(kind: type[T], block: Mapping[str, Any], key: str, **extra: Any) -> T:
-    """Do what `build` does, and check that what comes of it is a `kind`."""
+    """Build the block and check that the result is an instance of `kind`."""
     part = build(block, key, **extra)
     if not isinstance(part, kind):
         raise ConfigError(
-            f"{key}._target_={block['_target_']}: expected a class of the kind {kind.__module__}.{kind.__name__}"
+            f"{key}._target_={block['_target_']}: expected a subclass of {kind.__module__}.{kind.__name__}"
         )
     return part
 
@@ -91,17 +91,17 @@ def locate(block: Mapping[str, Any], key: str) -> Callable[..., Any]:
 
 
 def unimportable(key: str, path: object, error: Exception) -> str:
-    """Return the message for a target that is not found."""
+    """Return the message for a target that cannot be imported."""
     return (
         f"{key}={path}: cannot be imported ({' '.join(str(error.__cause__ or error).split())}); "
-        "expected a dotted path to a class or function that python can import from here"
+        "expected the dotted path of a class or function that Python can import from here"
     )
 
 
 def targets_of(container: Any) -> dict[tuple[str | int, ...], Any]:
-    """Return every `_target_` in nested containers, by the path of its block.
+    """Return every `_target_` in nested containers, keyed by the path of its block.
 
-    Raises `ConfigError` for containers that no configuration needs, such as one that holds itself.
+    Raises `ConfigError` for containers that are too deep or too large, such as one that contains itself.
     """
     found: dict[tuple[str | int, ...], Any] = {}
     to_do: deque[tuple[tuple[str | int, ...], Any]] = deque([((), container)])
@@ -114,18 +114,18 @@ def targets_of(container: Any) -> dict[tuple[str | int, ...], Any]:
         items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
         to_do += [((*path, name), item) for name, item in items if isinstance(item, Mapping | list)]
         if len(path) > MAX_DEPTH:
-            raise ConfigError(f"{printable(str(path[0]))}: nested more than {MAX_DEPTH} deep")
+            raise ConfigError(f"{printable(str(path[0]))}: nested more than {MAX_DEPTH} levels deep")
     raise ConfigError(f"more than {_MAX_VALUES} groups and lists")
 
 
 def shown(block: Mapping[str, Any]) -> str:
-    """Return ` (name=value, ...)` for the block's keys, so that the wrong one among them is named."""
+    """Return ` (name=value, ...)` with all keys of the block, so that the message shows the wrong one."""
     text = ", ".join(f"{name}={value}" for name, value in block.items() if name not in _SPECIAL_KEYS)
     return f" ({text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}…'})" if text else ""
 
 
 def reason_of(error: Exception) -> str:
-    """Return in one line what was wrong; the usual errors for a wrong argument go without their names."""
+    """Return an exception as one line, without its type if that is one of the usual ones for a wrong argument."""
     text = " ".join(str(error).split())
     if text and isinstance(error, TypeError | ValueError | AssertionError | RuntimeError):
         return text
@@ -133,7 +133,7 @@ def reason_of(error: Exception) -> str:
 
 
 def accepts(target: Callable[..., Any], name: str) -> bool:
-    """Tell whether `target` takes a keyword argument called `name`."""
+    """Return whether `target` takes a keyword argument called `name`."""
     parameters, open_ended = _parameters(target)
     return open_ended or name in parameters
 
@@ -161,7 +161,7 @@ def _check_keys(target: Callable[..., Any], block: Mapping[str, Any], key: str) 
 
 
 def _parameters(target: Callable[..., Any]) -> tuple[set[str], bool]:
-    """Return the keyword parameters of `target`, and whether it takes any keyword at all."""
+    """Return the keyword parameters of `target`, and whether it also accepts arbitrary keywords."""
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # some builtins have no signature

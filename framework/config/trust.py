@@ -1,8 +1,8 @@
-"""What a `_target_` that was read from a directory may name: whoever has written the directory may be a stranger.
+"""Restrictions on each `_target_` read from a run directory, which may have been written by someone untrusted.
 
-A target is code that will be called with arguments of the same writer. So it may only name what its place expects:
-a network, a prior, an optimizer, or code of the user's own project. It is judged by what it leads to and by each step
-on the way there, and nothing is imported before it is known whose it is.
+A target is code that is called with arguments from the same directory. It may therefore only name what its place in
+the configuration expects: a network, a prior, an optimizer, or code of the user's own project. The object it refers to
+and every step of its dotted path are checked, and no module is imported before its owner is known.
 """
 
 import functools
@@ -36,13 +36,13 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class _Place:
-    """What may stand at one place of the configuration."""
+    """The targets that are allowed at one place in the configuration."""
 
     expected: str
-    classes: tuple[str, ...] = ()  # and those derived from them, by their full names: torch need not be imported
-    methods: tuple[str, ...] = ()  # which make a class of the user's or of framework.tracking a tracker
+    classes: tuple[str, ...] = ()  # these and their subclasses, by full name so that torch need not be imported
+    methods: tuple[str, ...] = ()  # a class of the user's project or framework.tracking with these is a tracker
     own: bool = False  # any class or function of the user's project
-    functions: bool = False  # of torch.nn.functional
+    functions: bool = False  # any function of torch.nn.functional
 
 
 _PLACES = {
@@ -66,20 +66,20 @@ _NOWHERE = _Place("no _target_ here")
 
 
 class _RefusedError(Exception):
-    """Says what a target is that may not be named."""
+    """A target that is not allowed; the text completes "<target> ..."."""
 
 
 def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | None, where: Path) -> None:
-    """Check every `_target_` of a config that was read from the directory `where`, before anything of it is built.
+    """Check every `_target_` of a config that was read from the directory `where`, before building anything from it.
 
-    Both are configs, or parts of them, in plain containers. One that also stands at the same place of `trusted`,
-    which the user has composed, needs nothing. Raises `ConfigError` for the first that may not be named.
+    `container` and `trusted` are configs, or parts of them, in plain containers. A target that is the same in
+    `trusted`, which the user has composed, is always allowed. Raises `ConfigError` for the first that is not allowed.
     """
     known = targets_of(trusted or {})
     try:
         targets = targets_of(container)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}, which no config of a run is") from error
+        raise ConfigError(f"{where}: {error}; not a valid config of a run") from error
     for path, target in targets.items():
         if known.get(path, _MISSING) != target:
             place = _place_of(path, path[:-1] in targets)
@@ -90,24 +90,24 @@ def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | Non
             except _RefusedError as error:
                 raise ConfigError(
                     printable(f"{where}: {key}={str(target)[:_MAX_SHOWN]} {error}; expected {place.expected}. ")
-                    + "If you know who has written the directory, add trust=true"
+                    + "If you trust whoever wrote the directory, add trust=true"
                 ) from error
             except ImportError as error:
                 raise ConfigError(printable(f"{where}: {unimportable(key, target, error)}")) from error
 
 
 def check_recorded(container: Mapping[str, Any], composed: DictConfig, where: Path) -> None:
-    """Check the config that `where` has for this attempt, unless what the user has composed now says trust=true."""
+    """Check the config recorded in `where`, unless the newly composed config contains trust=true."""
     try:
         own = resolve(composed)
-    except ConfigError:  # what it says is ignored
+    except ConfigError:  # an invalid value counts as trust=false
         own = {}
     if composed.get("trust") is not True:
         check_targets(container, own, where)
 
 
 def _place_of(path: tuple[str | int, ...], is_argument: bool) -> _Place:
-    """Return what is expected at `path`; `is_argument` tells that the block around it has a target itself."""
+    """Return what is allowed at `path`; `is_argument` means that the enclosing block has a target itself."""
     of_node = path[:1] == ("graph",)
     rest = path[2:] if of_node else path
     group = str(rest[0]) if rest else ""
@@ -115,8 +115,8 @@ def _place_of(path: tuple[str | int, ...], is_argument: bool) -> _Place:
         return _NOWHERE
     if rest == ("optimizer", "scheduler"):
         return _PLACES["scheduler"]
-    is_named = group in ("priors", "tracking")  # priors.z, and not priors
-    if len(rest) == 2 and group == "embedding" and not is_argument:  # of one evidence node
+    is_named = group in ("priors", "tracking")  # the target belongs at priors.z, not at priors
+    if len(rest) == 2 and group == "embedding" and not is_argument:  # the embedding of one evidence node
         is_named = True
     if len(rest) == 1 + is_named:
         return _PLACES[group]
@@ -124,20 +124,20 @@ def _place_of(path: tuple[str | int, ...], is_argument: bool) -> _Place:
 
 
 def _judge(target: object, place: _Place, where: Path) -> None:
-    """Raise `_RefusedError` unless the target fits the place."""
+    """Raise `_RefusedError` unless the target is allowed at the place."""
     if place is _NOWHERE:
-        raise _RefusedError("is nothing that is built")
+        raise _RefusedError("is never built")
     value = _follow(target, where, only_own=place.own and not place.classes)
     fits = _is_own(value, where) if place.own else False
     if inspect.isclass(value):
         names = {f"{base.__module__}.{base.__qualname__}" for base in value.__mro__}
         fits = fits or not names.isdisjoint(place.classes) or _is_tracker(value, place, where)
     if not fits and not (place.functions and _is_function_of_torch(value, target)):
-        raise _RefusedError("is none")
+        raise _RefusedError("is not allowed here")
 
 
 def _follow(target: object, where: Path, only_own: bool) -> object:
-    """Return what a dotted path leads to, as Hydra finds it, through modules of that name and classes alone."""
+    """Return the object at a dotted path, found as Hydra does, but only through modules and classes."""
     parts = target.split(".") if isinstance(target, str) else []
     if len(parts) < 2 or not all(part.isidentifier() and not part.startswith("__") for part in parts):
         raise _RefusedError("is not the path of a class or function")
@@ -146,51 +146,51 @@ def _follow(target: object, where: Path, only_own: bool) -> object:
         name = ".".join(parts[:depth])
         try:
             value = getattr(found, parts[depth - 1], _MISSING) if depth > 1 else _MISSING
-        except Exception as error:  # what a module's own __getattr__ raises
+        except Exception as error:  # a module's own __getattr__ may raise anything
             raise ImportError(f"{type(error).__name__}: {error}") from None
         if value is _MISSING and (depth == 1 or isinstance(found, ModuleType)):
             value = _import(name, where, only_own)
         elif isinstance(value, ModuleType):
             if value.__name__ != name:
-                raise _RefusedError(f"leads to the module {value.__name__}")
+                raise _RefusedError(f"refers to the module {value.__name__}")
             _check_owner(value.__spec__, name, where, only_own)
         elif value is _MISSING:
             raise ImportError(f"'{'.'.join(parts[: depth - 1])}' has no '{parts[depth - 1]}'")
         elif depth < len(parts) and not inspect.isclass(value):
-            raise _RefusedError(f"leads through a {type(value).__name__}")
+            raise _RefusedError(f"passes through a {type(value).__name__}")
         found = value
     return found
 
 
 def _import(name: str, where: Path, only_own: bool) -> ModuleType:
     try:
-        spec = importlib.util.find_spec(name)  # those around it have been judged, and imported
-    except (ImportError, ValueError):  # what is around it is no package, or has no spec
+        spec = importlib.util.find_spec(name)  # its parent packages have been checked and imported
+    except (ImportError, ValueError):  # the parent is not a package, or has no spec
         spec = None
     if spec is None and name.partition(".")[0] not in sys.stdlib_module_names:
         raise ImportError(f"No module named '{name}'")
     _check_owner(spec, name, where, only_own)
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever the module raises
+    except Exception as error:  # importing a module may raise anything
         raise ImportError(f"{type(error).__name__}: {error}") from None
 
 
 def _check_owner(spec: ModuleSpec | None, name: str, where: Path, only_own: bool) -> None:
-    """Raise `_RefusedError` unless the module may be imported to see what is in it."""
+    """Raise `_RefusedError` unless the module may be imported."""
     owner = owner_of(spec, where)
     if spec and spec.origin is None and owner is not CodeOwner.RUN and owner is not CodeOwner.PYTHON:
-        return  # a namespace: what is in it may be anybody's, and importing it runs nothing
+        return  # a namespace package: importing it runs no code, and its modules are checked themselves
     if owner is CodeOwner.RUN:
-        raise _RefusedError("is code that lies in a run directory")
+        raise _RefusedError("is code inside a run directory")
     if owner is CodeOwner.PYTHON:
-        raise _RefusedError("is a part of Python")
+        raise _RefusedError("belongs to Python")
     if owner is CodeOwner.PACKAGE and (only_own or name.rpartition(".")[2].startswith("_")):
-        raise _RefusedError("is a part of an installed package")
+        raise _RefusedError("belongs to an installed package")
 
 
 def _is_own(value: object, where: Path) -> bool:
-    """Tell whether a class or function was written in the user's project, and not only imported there."""
+    """Return whether a class or function is defined in the user's project, rather than imported there."""
     while isinstance(value, functools.partial):
         value = value.func
     module = sys.modules.get(str(getattr(value, "__module__", None)))
@@ -203,7 +203,7 @@ def _is_tracker(value: type, place: _Place, where: Path) -> bool:
 
 
 def _is_function_of_torch(value: object, target: object) -> bool:
-    """Tell whether it is a function of torch.nn.functional, which only where that is loaded it can be."""
+    """Return whether it is a function defined by torch.nn.functional, rather than imported there."""
     if "torch.nn.functional" not in sys.modules:
         return False
     from framework.compat.torch import is_of_functional

@@ -44,12 +44,12 @@ def test_extra_arguments_go_only_where_they_are_taken():
         ({"_target_": "torch.nn.Linea"}, r"network\._target_=torch\.nn\.Linea: cannot be imported"),
         ({"_target_": "no_such_module.Thing"}, r"network\._target_=no_such_module\.Thing: cannot be imported"),
         ({"_target_": "torch.nn.Linear", "in_feature": 2}, "takes no 'in_feature'.*did you mean 'in_features'"),
-        ({"_target_": "torch.nn.Linear", "in_features": 2}, "refused its arguments: .*out_features"),
+        ({"_target_": "torch.nn.Linear", "in_features": 2}, "rejected its arguments: .*out_features"),
         ({"in_features": 2}, "network: expected a mapping with a _target_"),
         ({"_target_": 1}, r"network\._target_=1: cannot be imported"),
         ({"_target_": "math.pi"}, r"network\._target_=math\.pi: is a float, expected a class or function"),
         ({"_target_": "math"}, r"network\._target_=math: is a module, expected a class or function"),
-        ({"_target_": f"{__name__}.Broken", "table": 3}, r"Broken refused its arguments: KeyError: 'row' \(table=3\)"),
+        ({"_target_": f"{__name__}.Broken", "table": 3}, r"Broken rejected its arguments: KeyError: 'row' \(table=3\)"),
         ({"_target_": "torch.nn.ReLU", "_args_": 3}, r"network\._args_=3: expected a list"),
     ],
 )
@@ -61,5 +61,5 @@ def test_a_bad_block_names_its_key(block, message):
 def test_a_part_of_another_kind_is_refused():
     assert build_part(torch.nn.Module, {"_target_": "torch.nn.ReLU"}, "embedding").training
     for target in ("builtins.dict", "os.getcwd"):
-        with pytest.raises(ConfigError, match=rf"embedding\._target_={target}: expected a class of the kind torch\.nn"):
+        with pytest.raises(ConfigError, match=rf"embedding\._target_={target}: expected a subclass of torch\.nn"):
             build_part(torch.nn.Module, {"_target_": target}, "embedding")

@@ -63,7 +63,7 @@ def test_a_directory_that_holds_other_runs_is_no_run_directory(tmp_path):
     work = fuzz.prepare(tmp_path)
     assert run("framework.train", *BASE, cwd=work).returncode == 0
     before = fuzz.tree(work)
-    for place, why in [("outputs", "holds other runs"), ("outputs/tiny/more", "lies in the directory of another run")]:
+    for place, why in [("outputs", "contains other runs"), ("outputs/tiny/more", "is inside another run's directory")]:
         result = run("framework.train", *BASE, f"hydra.run.dir={place}", "overwrite=true", cwd=work)
         assert result.returncode == 2
         assert f"hydra.run.dir={place}: {why}" in result.stderr

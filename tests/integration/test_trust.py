@@ -37,8 +37,8 @@ def test_sample_calls_nothing_that_is_no_prior(hostile, kind):
     result = run("framework.sample", "outputs/two_moons", kind, cwd=hostile)
     assert result.returncode == 2
     assert result.stderr.endswith(
-        "✗ outputs/two_moons: priors.z._target_=subprocess.check_call is a part of Python; expected a class of "
-        "framework.priors or torch.distributions, or your own function. If you know who has written the directory, "
+        "✗ outputs/two_moons: priors.z._target_=subprocess.check_call belongs to Python; expected a class of "
+        "framework.priors or torch.distributions, or your own function. If you trust whoever wrote the directory, "
         "add trust=true\n"
     )
     assert not (hostile / "called").exists()
@@ -58,7 +58,7 @@ def requeued(cwd, *overrides):
 def test_a_requeued_attempt_calls_nothing_that_the_user_has_not_composed(hostile):
     result = requeued(hostile)
     assert result.returncode == 2, result.stderr
-    assert "outputs/two_moons: priors.z._target_=subprocess.check_call is a part of Python" in result.stderr
+    assert "outputs/two_moons: priors.z._target_=subprocess.check_call belongs to Python" in result.stderr
     assert not (hostile / "called").exists()
 
 

@@ -126,7 +126,7 @@ def test_a_function_that_draws_makes_the_same_prior_in_every_process_and_disturb
     ("block", "message"),
     [
         ({"_target_": f"{HERE}.half_normal", "scael": 1}, "priors.z.scael=1: .* did you mean 'scale'"),
-        ({"_target_": f"{HERE}.half_normal"}, "priors.z: .*half_normal refused its arguments: .* 'scale'"),
+        ({"_target_": f"{HERE}.half_normal"}, "priors.z: .*half_normal rejected its arguments: .* 'scale'"),
         ({"_target_": f"{HERE}.nothing", "scale": 1}, "priors.z={'scale': 1}: expected a prior of framework.priors"),
         ({"_target_": f"{HERE}.half_normal", "scale": 1, "_partial_": True}, "priors.z=functools.partial.*: expected"),
         (
