@@ -1,4 +1,4 @@
-"""The graph of random variables: which node feeds which, and which is inferred from what."""
+"""The graph of random variables: which nodes each one is simulated from and inferred from."""
 
 from framework.graph.build_graph import build_graph
 from framework.graph.graph import Graph, inference_order

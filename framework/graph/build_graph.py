@@ -1,4 +1,4 @@
-"""From the plain mappings of the config to a graph."""
+"""Construction of the graph from the plain mappings of the config."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -17,9 +17,9 @@ _KEYS = ("parents", "evidence", "simulator", "batched", "backend", "observed", "
 def build_graph(
     graph_config: Mapping[str, Any], priors_config: Mapping[str, Any], presimulated: Collection[str] = ()
 ) -> Graph:
-    """Build and check the graph of an experiment's `graph` and `priors` blocks.
+    """Build and check the graph from an experiment's `graph` and `priors` blocks.
 
-    Both are plain mappings, so that a worker process can build the graph again from them.
+    Both are plain mappings, so that a worker process can rebuild the graph from them.
     `presimulated` nodes come from a file and need no prior or simulator. Raises `ConfigError`
     naming the key.
     """
@@ -47,7 +47,9 @@ def _build_node(
     for entry in block:
         if entry not in _KEYS:
             raise ConfigError(f"{key}.{entry}: unknown key, expected one of {', '.join(_KEYS)}{suggest(entry, _KEYS)}")
-    simulator, observed, truth = block.get("simulator"), block.get("observed"), block.get("truth")
+    simulator = block.get("simulator")
+    observed = block.get("observed")
+    truth = block.get("truth")
     return Node(
         name=name,
         parents=_names(block.get("parents"), f"{key}.parents"),

@@ -1,4 +1,4 @@
-"""What must hold for a graph before anything runs; every message names the key and what to type."""
+"""Checks of a graph before anything runs; every message names the key and what to type."""
 
 import inspect
 import re
@@ -16,10 +16,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_node(node: Node, nodes: Mapping[str, Node]) -> None:
-    """Check one node against the others; raises `ConfigError`."""
+    """Check one node in the context of the others; raises `ConfigError`."""
     key = f"graph.{node.name}"
     if not _NAME.fullmatch(node.name) or node.name == "index":
-        raise ConfigError(f"{key}: a node's name is letters, digits and '_', and not 'index'; rename '{node.name}'")
+        raise ConfigError(f"{key}: expected letters, digits and '_', and not 'index'; rename the node '{node.name}'")
     if not node.is_drawn and node.observed is None:
         what = "inferred" if node.is_inferred else "neither drawn nor observed"
         raise ConfigError(
@@ -27,7 +27,7 @@ def check_node(node: Node, nodes: Mapping[str, Node]) -> None:
             f"give it a prior here, or a {key}.simulator" + ("" if node.is_inferred else f" or {key}.observed")
         )
     if node.prior is not None and node.is_simulated:
-        raise ConfigError(f"priors.{node.name}: node '{node.name}' has a simulator as well; remove one of the two")
+        raise ConfigError(f"priors.{node.name}: node '{node.name}' also has a simulator; remove one of the two")
     if node.backend not in BACKENDS:
         raise ConfigError(
             f"{key}.backend={node.backend}: expected {' or '.join(BACKENDS)}{suggest(node.backend, BACKENDS)}"
@@ -74,14 +74,14 @@ def _check_evidence(node: Node, nodes: Mapping[str, Node], key: str) -> None:
 
 
 def check_observed(nodes: Mapping[str, Node]) -> None:
-    """Check that all evidence is observed, or nothing is: then the posterior is trained, and sampled later."""
+    """Check that either all evidence is observed, or none: then the posterior is trained now and sampled later."""
     observed = [node.name for node in nodes.values() if node.is_drawn and node.observed is not None]
     for node in nodes.values():
         for name in node.evidence:
             if observed and nodes[name].observed is None and not nodes[name].is_inferred:
                 raise ConfigError(
                     f"graph.{name}.observed: missing; '{name}' is evidence for '{node.name}': give its file of "
-                    f"observations, or remove graph.{observed[0]}.observed too, to train now and sample later"
+                    f"observations, or also remove graph.{observed[0]}.observed, to train now and sample later"
                 )
 
 
@@ -89,7 +89,7 @@ def _check_arrays(node: Node, key: str) -> None:
     if node.is_inferred and node.observed is not None:
         raise ConfigError(f"{key}.observed: an inferred node is not observed; for its true values use {key}.truth")
     if node.truth is not None and not node.is_inferred:
-        raise ConfigError(f"{key}.truth: node '{node.name}' is not inferred; use {key}.observed or add its evidence")
+        raise ConfigError(f"{key}.truth: node '{node.name}' is not inferred; use {key}.observed or add evidence")
     if not node.is_drawn and node.observed is not None and len(np.atleast_2d(node.observed)) != 1:
         raise ConfigError(
             f"{key}.observed: file has {len(node.observed)} rows, expected 1; without a prior or simulator "
@@ -102,11 +102,11 @@ def _check_names(names: tuple[str, ...], nodes: Mapping[str, Node], key: str) ->
         if name not in nodes:
             raise ConfigError(f"{key}: no node '{name}' in the graph, only {', '.join(nodes)}{suggest(name, nodes)}")
         if names.count(name) > 1:
-            raise ConfigError(f"{key}: '{name}' is there twice; name it once")
+            raise ConfigError(f"{key}: '{name}' is listed twice; list it once")
 
 
 def paired_arrays(nodes: Iterable[Node]) -> dict[str, np.ndarray]:
-    """Return by config key the arrays that have one row for each observation."""
+    """Return the arrays that have one row per observation, keyed by config key."""
     arrays = {}
     for node in nodes:
         if node.is_drawn and node.observed is not None:
@@ -117,7 +117,7 @@ def paired_arrays(nodes: Iterable[Node]) -> dict[str, np.ndarray]:
 
 
 def check_num_observations(nodes: Iterable[Node]) -> None:
-    """Check that all arrays have as many rows; those with one axis may still lack the leading one."""
+    """Check that all arrays have the same number of rows; arrays with one axis may still lack the leading one."""
     lengths = {key: len(array) for key, array in paired_arrays(nodes).items() if array.ndim > 1}
     first = next(iter(lengths), "")
     for key, length in lengths.items():

@@ -1,4 +1,4 @@
-"""The directed acyclic graph of an experiment, complete and checked."""
+"""The complete, checked directed acyclic graph of an experiment."""
 
 from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -11,9 +11,9 @@ from framework.graph.picture import picture
 
 
 class Graph:
-    """Nodes by name, and the orders in which they are simulated and inferred.
+    """The nodes by name, and the orders in which they are simulated and inferred.
 
-    Raises `ConfigError`, naming `graph.<node>.<key>`, for anything that could not be run.
+    Raises `ConfigError`, naming `graph.<node>.<key>`, for a graph that cannot be run.
     """
 
     nodes: dict[str, Node]
@@ -24,7 +24,7 @@ class Graph:
         self.nodes = {node.name: node for node in nodes}
         for node in nodes:
             check_node(node, self.nodes)
-        order = _sorted({node.name: node.parents for node in nodes}, _parent_cycle)
+        order = _topological_order({node.name: node.parents for node in nodes}, _parent_cycle)
         self.simulation_order = [self.nodes[name] for name in order if self.nodes[name].is_drawn]
         self.inferred = [self.nodes[name] for name in inference_order(self.nodes)]
         if not self.inferred:
@@ -34,30 +34,30 @@ class Graph:
 
     @property
     def num_observations(self) -> int:
-        """Number of observations; certain once `check_shapes` has completed the arrays' shapes."""
+        """Number of observations; reliable only after `check_shapes` has completed the arrays' shapes."""
         arrays = paired_arrays(self.nodes.values()).values()
         return next((len(array) for array in arrays if array.ndim > 1), 1)
 
     @property
     def observables(self) -> list[str]:
-        """Names of the evidence that is not inferred itself: what must be observed before anything can be sampled."""
+        """Names of the evidence nodes that are not inferred: all must be observed before sampling the posterior."""
         needed = {name for node in self.inferred for name in node.evidence}
         return [node.name for node in self.simulation_order if node.name in needed and not node.is_inferred]
 
     @property
     def is_observed(self) -> bool:
-        """Whether there are observations to sample the posterior for; without any it is only trained."""
+        """Whether there are observations to sample the posterior for; otherwise it is only trained."""
         return all(self.nodes[name].observed is not None for name in self.observables)
 
     @property
     def training_nodes(self) -> list[str]:
-        """Names of the nodes that training needs simulations of: the inferred ones and their evidence."""
+        """Names of the nodes whose simulations training needs: the inferred ones and their evidence."""
         needed = {name for node in self.inferred for name in (node.name, *node.evidence)}
         return [node.name for node in self.simulation_order if node.name in needed]
 
     @property
     def simulable(self) -> set[str]:
-        """Names of the nodes that can be drawn here once the inferred ones are known; presimulated ones may not."""
+        """Names of the nodes that can be simulated given the inferred ones; presimulated ones may lack a simulator."""
         known: set[str] = {node.name for node in self.nodes.values() if not node.is_drawn or node.is_inferred}
         for node in self.simulation_order:
             if node.prior is not None or (node.is_simulated and known.issuperset(node.parents)):
@@ -65,35 +65,35 @@ class Graph:
         return known
 
     def describe(self) -> str:
-        """Return a picture of the graph for a terminal, with one line for each node."""
+        """Return a text drawing of the graph for a terminal, with one line per node."""
         covariates = [node for node in self.nodes.values() if not node.is_drawn]
         return picture(covariates + self.simulation_order)
 
 
 class HasEvidence(Protocol):
-    """A node, or what the configuration says of it."""
+    """A node, or its configuration."""
 
     @property
     def parents(self) -> Sequence[str]:
-        """Names of the nodes that it is simulated from."""
+        """Names of the nodes from which it is simulated."""
         ...
 
     @property
     def evidence(self) -> Sequence[str]:
-        """Names of the nodes that it is inferred from."""
+        """Names of the nodes from which it is inferred."""
         ...
 
 
 def inference_order(nodes: Mapping[str, HasEvidence]) -> list[str]:
-    """Return the names of the inferred nodes, each after the inferred ones among its evidence."""
-    order = _sorted({name: node.parents for name, node in nodes.items()}, _parent_cycle)
+    """Return the names of the inferred nodes, each after the inferred nodes among its evidence."""
+    order = _topological_order({name: node.parents for name, node in nodes.items()}, _parent_cycle)
     inferred = [name for name in order if nodes[name].evidence]
     needs = {name: [other for other in nodes[name].evidence if other in inferred] for name in inferred}
-    return _sorted(needs, _evidence_cycle)
+    return _topological_order(needs, _evidence_cycle)
 
 
-def _sorted(needs: Mapping[str, Sequence[str]], message: Callable[[list[str]], str]) -> list[str]:
-    """Return the names, each after those that it needs; a cycle is a `ConfigError`."""
+def _topological_order(needs: Mapping[str, Sequence[str]], message: Callable[[list[str]], str]) -> list[str]:
+    """Return the names in topological order, each after those it needs; raises `ConfigError` for a cycle."""
     try:
         return list(TopologicalSorter(needs).static_order())
     except CycleError as error:
@@ -103,12 +103,12 @@ def _sorted(needs: Mapping[str, Sequence[str]], message: Callable[[list[str]], s
 def _parent_cycle(cycle: list[str]) -> str:
     return (
         f"graph.{cycle[-1]}.parents: a cycle, {' -> '.join(cycle)}; no node can depend on itself, "
-        f"remove '{cycle[-2]}' or another parent along it"
+        f"remove '{cycle[-2]}' or another parent in the cycle"
     )
 
 
 def _evidence_cycle(cycle: list[str]) -> str:
     return (
         f"graph.{cycle[-1]}.evidence: a cycle, {' -> '.join(cycle)}; one of these must be inferred without the others, "
-        f"remove '{cycle[-2]}' or another one along it"
+        f"remove '{cycle[-2]}' or another one in the cycle"
     )

@@ -1,4 +1,4 @@
-"""How the numbers of one event belong together: what a figure draws in one panel, and what one label is for."""
+"""The structure of one event: which of its numbers share a panel in a figure, and a label."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Layout = Literal["numbers", "series", "images", "flat"]
 
 
 def layout_of(event_shape: Sequence[int]) -> tuple[Layout, np.ndarray]:
-    """Return what an event of this shape is, and the flat indices of its parts, along the first axis.
+    """Return the layout of an event of this shape, and its flat indices, one part per row of the first axis.
 
     numbers: one axis, (d,).
     series: two axes, one of at most 4 entries and one of at least 8, such as (time, species): (species, time).

@@ -13,7 +13,7 @@ from framework.priors import Prior
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A node is drawn from its prior or its simulator, comes from a file of simulations, or is only observed.
+    """A node drawn from its prior or its simulator, read from a file of simulations, or only observed.
 
     `observed` has shape (num_observations, *event), `truth` (num_observations, dim); both may
     lack the leading axis until `check_shapes` has added it.
@@ -38,17 +38,17 @@ class Node:
 
     @property
     def is_simulated(self) -> bool:
-        """Whether a simulator gives the node's values."""
+        """Whether a simulator produces the node's values."""
         return self.simulator is not None
 
     @property
     def is_drawn(self) -> bool:
-        """Whether the node has values in a simulation: a covariate has none of its own."""
+        """Whether each simulation has values of the node; a covariate is the same for all."""
         return self.prior is not None or self.is_simulated or self.presimulated
 
     @cached_property
     def random_keywords(self) -> frozenset[str]:
-        """Which of `rng` and `generator` the simulator asks for by name."""
+        """The subset of `rng` and `generator` that the simulator takes as keyword arguments."""
         if self.simulator is None:
             return frozenset()
         try:

@@ -1,4 +1,4 @@
-"""Observed and true values: read from files, then held against the shapes that the simulator gives."""
+"""Observed and true values: read from files, then checked against the simulator's output shapes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,8 +15,8 @@ from framework.graph.labels import check_labels
 def load_array(path: str | Path, key: str) -> np.ndarray:
     """Read the float32 array for config key `key`, which is `graph.<node>.observed` or `.truth`.
 
-    `.npz` (the array called as the node, or the only one), `.npy` or `.csv` (numbers only, one
-    row for each observation). Raises `ConfigError` naming the key and the file.
+    `.npz` (the array named after the node, or the only one), `.npy` or `.csv` (numbers only, one
+    row per observation). Raises `ConfigError` naming the key and the file.
     """
     path = Path(path)
     try:
@@ -25,7 +25,7 @@ def load_array(path: str | Path, key: str) -> np.ndarray:
         raise ConfigError(f"{key}={path}: no such file; give the path of a .npz, .npy or .csv file") from None
     except ConfigError:
         raise
-    except Exception as error:  # a damaged file makes NumPy raise nearly anything
+    except Exception as error:  # NumPy may raise almost any exception for a damaged file
         raise ConfigError(f"{key}={path}: cannot be read as numbers ({error}); rewrite it with numpy.save") from error
     if num_bad := int((~np.isfinite(array)).sum()):
         raise ConfigError(f"{key}={path}: {num_bad} of {array.size} values are NaN or infinite; expected numbers only")
@@ -33,10 +33,10 @@ def load_array(path: str | Path, key: str) -> np.ndarray:
 
 
 def check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    """Return the graph with all observed and true values in the shape (num_observations, *event).
+    """Return the graph with all observed and true values reshaped to (num_observations, *event).
 
     `shapes` are the event shapes by node. A single event may lack the leading axis, and single
-    numbers may lack the trailing one. Also holds the labels against the shapes. Raises `ConfigError` naming the key.
+    numbers may lack the trailing one. Also checks the labels against the shapes. Raises `ConfigError` naming the key.
     """
     for node in graph.nodes.values():
         if node.name in shapes:
@@ -54,9 +54,9 @@ def check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
 
 
 def with_rows(array: np.ndarray, event: tuple[int, ...], key: str, what: str = "file") -> np.ndarray:
-    """Return (num_observations, *event) of an array that may lack the leading axis or, of single numbers, the last.
+    """Reshape an array to (num_observations, *event); it may lack the leading axis or, for single numbers, the last.
 
-    Raises `ConfigError` naming the key, and what it is that has a wrong shape.
+    Raises `ConfigError` with the key and `what`, the source of an array of a wrong shape.
     """
     if array.shape[1:] == event and array.ndim:
         return array
@@ -69,7 +69,7 @@ def with_rows(array: np.ndarray, event: tuple[int, ...], key: str, what: str = "
 
 
 def _complete(array: np.ndarray | None, event: tuple[int, ...] | None, key: str) -> np.ndarray | None:
-    # A covariate has no shape to compare with.
+    # A covariate is not simulated, so there is no shape to compare with.
     return array if array is None or event is None else with_rows(array, event, key)
 
 
@@ -82,7 +82,7 @@ def _read(path: Path, key: str) -> np.ndarray:
             return _as_float(np.load(path, allow_pickle=False))
         case ".csv":
             return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float32)
-    raise ConfigError(f"{key}={path}: unknown kind of file '{path.suffix}'; expected .npz, .npy or .csv")
+    raise ConfigError(f"{key}={path}: unknown file type '{path.suffix}'; expected .npz, .npy or .csv")
 
 
 def _pick(arrays: Any, path: Path, key: str) -> np.ndarray:

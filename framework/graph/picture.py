@@ -1,4 +1,4 @@
-"""A picture of the graph for the terminal: each parent's line leads down to its children."""
+"""A text drawing of the graph for the terminal, in which each parent's line leads down to its children."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from framework.graph.node import Node
 
 
 def picture(nodes: Sequence[Node]) -> str:
-    """Return one line for each node, parents before children, with what the node is beside it.
+    """Return one line per node, parents before children, with a description of the node next to it.
 
-    Where a line crosses another without joining it, the vertical one is drawn through:
+    Where two lines cross without joining, the vertical one is drawn unbroken:
 
         mu ────┐              prior Uniform, dim 2; inferred from x
         sigma ─│───────┐      prior Uniform, dim 1; inferred from x, mu
@@ -24,7 +24,7 @@ def picture(nodes: Sequence[Node]) -> str:
 
 
 def _columns(nodes: Sequence[Node]) -> dict[str, int]:
-    """Return where each child's vertical line runs: right of every name above it."""
+    """Return the column of each child's vertical line, to the right of every name above it."""
     columns = {}
     end = max(len(node.name) for node in nodes if not node.parents)
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Networks that compress one node's value into a summary vector."""
+"""Networks that compress a node's value into a summary vector."""
 
 import math
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
-"""What a linear regression on the evidence leaves of theta: the easy part is solved before the first step."""
+"""Residuals of a linear regression of theta on the evidence, fitted in closed form before the first step."""
 
 import torch
 from torch import Tensor, nn
 
-MAX_FEATURES = 1000  # beyond it the regression is left out: its cost grows with the cube
+MAX_FEATURES = 1000  # with more features the regression is skipped, because its cost grows with their cube
 _NUM_PENALTIES = 25
 
 
@@ -11,9 +11,9 @@ class ResidualStandardize(nn.Module):
     """z = (u - W e - b) / sigma, with constants fitted once: u (batch, dim), e (batch, num_features) to (batch, dim).
 
     W is a ridge regression whose penalty minimises the generalised cross-validation score (Golub,
-    Heath & Wahba 1979); sigma is the scatter of the residuals. Where the posterior is linear and
-    Gaussian, z is standard normal and nothing is left to learn; where it is narrow compared to
-    the prior, z still is of order one. With no features, or more than MAX_FEATURES, z = u.
+    Heath & Wahba 1979); sigma is the standard deviation of the residuals. If the posterior is linear
+    and Gaussian, z is standard normal and nothing is left to learn; if it is narrow compared to
+    the prior, z is still of order one. With no features, or more than MAX_FEATURES, z = u.
     """
 
     weight: Tensor
@@ -38,7 +38,7 @@ class ResidualStandardize(nn.Module):
         self.sigma.copy_(residual.std(0).clamp(min=1e-6))
 
     def forward(self, u: Tensor, e: Tensor | None) -> Tensor:
-        """Return z; without features it is u."""
+        """Return z, or u if there are no features."""
         return u if e is None else (u - torch.addmm(self.bias, e, self.weight)) / self.sigma
 
     def inverse(self, z: Tensor, e: Tensor | None) -> Tensor:
@@ -51,7 +51,7 @@ class ResidualStandardize(nn.Module):
 
 
 def _ridge(features: Tensor, targets: Tensor) -> Tensor:
-    """Return the weights (num_features, dim) with the best penalty; both arguments have mean zero."""
+    """Return the weights (num_features, dim) for the best penalty; both arguments must have mean zero."""
     num_rows = len(features)
     eigenvalues, vectors = torch.linalg.eigh(features.mT @ features)
     eigenvalues = eigenvalues.clamp(min=0)

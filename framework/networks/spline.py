@@ -12,10 +12,10 @@ _BOUND = 5.0
 class RationalQuadraticSpline(Transform):
     """Monotonic rational-quadratic spline on [-5, 5], the identity outside (Durkan et al. 2019, eqs. 4 to 8).
 
-    The same function of the same parameters as zuko's `MonotonicRQSTransform`, in half the time:
-    it is where a small flow spends most of its steps. `sizes` (..., 2, num_bins) are the
+    The same function of the same parameters as zuko's `MonotonicRQSTransform`, in half the time,
+    because small flows spend most of each step here. `sizes` (..., 2, num_bins) are the
     unconstrained widths and heights of the bins, `slopes` (..., num_bins - 1) the unconstrained
-    derivatives at the inner knots, neither of which gets below `slope`.
+    derivatives at the inner knots; both are bounded from below by `slope`.
     """
 
     domain = constraints.real
@@ -28,12 +28,12 @@ class RationalQuadraticSpline(Transform):
         limit = -math.log(slope)
         edges = _soft_clip(sizes, limit / 2).exp().cumsum(-1)
         zero, one = torch.zeros_like(sizes[..., :1]), torch.ones_like(slopes[..., :1])
-        # The knots are kept in the unit square: scaling both axes alike changes no derivative.
+        # The knots are stored in the unit square: scaling both axes equally changes no derivative.
         self.knots = torch.cat((zero, edges / edges[..., -1:]), dim=-1)
         self.slopes = torch.cat((one, _soft_clip(slopes, limit).exp(), one), dim=-1)
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y and log dy / dx, both of the shape of x."""
+        """Return y and log dy / dx, each with the shape of x."""
         inside = x.clamp(-_BOUND, _BOUND)
         u = inside / (2 * _BOUND) + 0.5
         x0, x1, y0, y1, d0, d1 = self._bin(u, axis=0)
@@ -44,7 +44,7 @@ class RationalQuadraticSpline(Transform):
         ratio = s / (s + bend)
         y = y0 + width * ratio * (s * z + (d0 - s) * q)
         ladj = (ratio.square() * (torch.lerp(d0, d1, z) - bend)).log()
-        # The outer derivatives are 1, so that at the bounds ladj is 0, as it is beyond them.
+        # The derivatives at the bounds are 1, so that ladj is 0 there, as it is outside.
         return (2 * y - 1) * _BOUND + (x - inside), ladj
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
@@ -61,12 +61,14 @@ class RationalQuadraticSpline(Transform):
         height, rise = y1 - y0, v - y0
         s = height / (x1 - x0)
         bend = (d0 + d1 - 2 * s) * rise
-        a, b, c = height * (s - d0) + bend, height * d0 - bend, -s * rise
+        a = height * (s - d0) + bend
+        b = height * d0 - bend
+        c = -s * rise
         z = 2 * c / (-b - (b.square() - 4 * a * c).sqrt())
         return (2 * (x0 + z * (x1 - x0)) - 1) * _BOUND + (y - inside)
 
     def _bin(self, value: Tensor, axis: int) -> tuple[Tensor, ...]:
-        """Return x, y and slope at the knots left and right of `value` on the axis: x0, x1, y0, y1, d0, d1."""
+        """Return x, y and slope of the knots to the left and right of `value` on the axis: x0, x1, y0, y1, d0, d1."""
         index = (self.knots[..., axis, 1:-1] < value.unsqueeze(-1)).sum(dim=-1, keepdim=True)
         ends = torch.cat((index, index + 1), dim=-1).unsqueeze(-2)
         table = torch.cat((self.knots, self.slopes.unsqueeze(-2)), dim=-2)

@@ -1,4 +1,4 @@
-"""Shift and scale learnt from the training data once, before the first step."""
+"""Standardisation with constants computed from the training data before the first step."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ MODES = ("independent", "structured", "none")
 
 
 class Standardize(nn.Module):
-    """(x - mean) / std with constants of the data: (batch, *shape) to the same shape.
+    """(x - mean) / std with constants from the data: (batch, *shape) to the same shape.
 
-    `independent`: one mean and std for every entry; `structured`: one for the whole value, for
-    series, images and sets whose entries belong together; `none`: the identity.
+    `independent`: a mean and std per entry; `structured`: a single mean and std for the whole
+    value, for series, images and sets, whose entries belong together; `none`: the identity.
     """
 
     mean: Tensor
@@ -31,11 +31,11 @@ class Standardize(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Take mean and std from `x`; an entry that never varies is shifted but not scaled."""
+        """Compute mean and std of `x`; constant entries are shifted but not scaled."""
         if self.mode == "none":
             return
         dims = 0 if self.mode == "independent" else tuple(range(x.ndim))
-        # In float64: sums over a million float32 rows lose digits.
+        # In float64, because sums over a million float32 rows lose precision.
         std, mean = torch.std_mean(x.double(), dim=dims, keepdim=self.mode == "structured")
         std, mean = std.reshape(self.std.shape), mean.reshape(self.mean.shape)
         constant = std <= 1e-7 * mean.abs().clamp(min=1e-30)

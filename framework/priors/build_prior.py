@@ -1,4 +1,4 @@
-"""Building priors from their `_target_` blocks."""
+"""Construction of priors from their `_target_` blocks."""
 
 import inspect
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from framework.rng import seed_sequence, seeded
 def build_prior(block: Mapping[str, Any], key: str) -> Prior:
     """Build the prior that `block` describes; `key` is its place in the config, as in `priors.z`.
 
-    Its `_target_` is a class of `framework.priors`, the user's own `Prior`, a distribution of torch, whose lists of
-    numbers are made tensors first, or a function that returns one of these. Raises `ConfigError`.
+    Its `_target_` is a class of `framework.priors`, a user-defined `Prior`, a torch distribution, whose lists of
+    numbers are converted to tensors first, or a function that returns one of these. Raises `ConfigError`.
     """
     try:
-        with seeded(seed_sequence(0)):  # a function that draws would make another prior in each process
+        with seeded(seed_sequence(0)):  # a function that draws at random must return the same prior in each process
             return as_prior(call(_with_tensors(block, key), key), key)
     except ConfigError as error:
         if str(error).startswith(key):
@@ -31,13 +31,13 @@ def build_prior(block: Mapping[str, Any], key: str) -> Prior:
 
 
 def _with_tensors(block: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return a copy of `block` where torch's distributions and transforms, at any depth, get tensors."""
+    """Return a copy of `block` with tensor arguments for torch distributions and transforms at any depth."""
     target = locate(block, key)
     for_torch = inspect.isclass(target) and issubclass(target, TorchDistribution | Transform)
     arguments = {name: _convert(value, f"{key}.{name}", for_torch) for name, value in block.items() if name != "_args_"}
     positional = [_convert(value, f"{key}._args_", for_torch) for value in block.get("_args_", [])]
     if inspect.isclass(target) and issubclass(target, TorchDistribution) and accepts(target, "validate_args"):
-        arguments.setdefault("validate_args", True)  # importing zuko turns torch's own default off
+        arguments.setdefault("validate_args", True)  # importing zuko turns torch's default off
     return arguments | {"_args_": positional}
 
 

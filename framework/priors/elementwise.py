@@ -1,4 +1,4 @@
-"""Priors of independent parameters: shared by all univariate families."""
+"""The base class of all univariate families of priors."""
 
 import math
 from abc import abstractmethod
@@ -12,13 +12,13 @@ from framework.errors import ConfigError
 from framework.priors.base import Prior, clamp_inside, to_float64
 
 Values = float | Sequence[float] | Tensor
-"""One number, or one per parameter."""
+"""One number for all parameters, or one per parameter."""
 
 Given = Values | None
-"""One of an argument that has two names."""
+"""An argument that has two names, of which one is given."""
 
 MIN_RESOLUTION = 100
-"""How many 32-bit floats the central two thirds of a prior must at least be wide."""
+"""Minimum width of the central two thirds of a prior, in units of the spacing of 32-bit floats."""
 
 
 def parse_values(owner: str, name: str, value: Given) -> Tensor:
@@ -40,9 +40,9 @@ def log_normal_density(z: Tensor) -> Tensor:
 class Elementwise(Prior):
     """Independent parameters, each standard normal in the unconstrained space.
 
-    A family reads its parameters with `_read`, checks them with `_require`, sets the bounds of
-    its support, `low` and `high`, ends its constructor with `_require_resolution`, and maps
-    float64 (batch, dim) to the same, element by element, in the three abstract methods.
+    A subclass reads its parameters with `_read`, checks them with `_require`, sets the bounds of
+    its support, `low` and `high`, and ends its constructor with `_require_resolution`. The three
+    abstract methods map float64 (batch, dim) to the same shape, element by element.
     """
 
     low: Tensor
@@ -50,7 +50,7 @@ class Elementwise(Prior):
 
     @abstractmethod
     def _log_density(self, theta: Tensor) -> Tensor:
-        """Log-density at `theta` from `low` to `high`; anything outside."""
+        """Log-density at `theta` between `low` and `high`; arbitrary outside."""
 
     @abstractmethod
     def _to_normal(self, theta: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Elementwise(Prior):
 
     @abstractmethod
     def _from_normal(self, u: Tensor) -> Tensor:
-        """Inverse of `_to_normal`; may round to a bound or beyond."""
+        """Inverse of `_to_normal`; the result may be rounded to a bound or beyond."""
 
     def sample(self, num_samples: int) -> Tensor:
         """Draw (num_samples, dim) parameters, float32."""
@@ -72,7 +72,7 @@ class Elementwise(Prior):
         return torch.where(inside, self._log_density(wide), -math.inf).sum(-1).to(theta)
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
-        """Map theta to u, standard normal under the prior."""
+        """Map theta to u, which is standard normal under the prior."""
         inside = clamp_inside(to_float64(theta, self.dim), self.low, self.high, theta.dtype)
         return self._to_normal(inside.double()).to(theta)
 
@@ -82,7 +82,7 @@ class Elementwise(Prior):
         return clamp_inside(theta, self.low, self.high, u.dtype).to(u)
 
     def log_abs_det(self, u: Tensor) -> Tensor:
-        """Log-volume: since p(theta) |d theta / d u| is the standard normal density of u."""
+        """Return log |d theta / d u|, using that p(theta) |d theta / d u| is the standard normal density of u."""
         wide = to_float64(u, self.latent_dim)
         theta = clamp_inside(self._from_normal(wide), self.low, self.high, torch.float64)
         return (log_normal_density(wide) - self._log_density(theta)).sum(-1).to(u)
@@ -101,7 +101,7 @@ class Elementwise(Prior):
     ) -> list[Tensor]:
         """Broadcast the parameters against each other and set `dim`; raise `ConfigError` if that fails.
 
-        `also` holds what was given under other names for them, {"mean": {"loc": ...}}.
+        `also` holds arguments given under alternative names, {"mean": {"loc": ...}}.
         """
         given = {name: self._one_of({name: value, **also.get(name, {})}) for name, value in values.items()}
         self._typed = {name: typed for name, (typed, _) in given.items()}
@@ -110,7 +110,7 @@ class Elementwise(Prior):
         for name, tensor in tensors.items():
             if len(tensor) not in (1, self.dim):
                 raise ConfigError(
-                    f"{self._family}.{self._typed[name]}: has {len(tensor)} values where another argument has "
+                    f"{self._family}.{self._typed[name]}: has {len(tensor)} values, but another argument has "
                     f"{self.dim}; expected one value per parameter, or a single one for all"
                 )
         self._values = {name: tensor.expand(self.dim) for name, tensor in tensors.items()}
@@ -119,17 +119,17 @@ class Elementwise(Prior):
         return list(self._values.values())
 
     def _one_of(self, synonyms: Mapping[str, Given]) -> tuple[str, Given]:
-        """Return the one argument that is given, by the name that it has; raise `ConfigError` for none or several."""
+        """Return the name and value of the one argument that is given; raise `ConfigError` for none or several."""
         given = {name: value for name, value in synonyms.items() if value is not None}
         if len(given) > 1:
             typed = " and ".join(f"{name}={value!r}" for name, value in given.items())
-            raise ConfigError(f"{self._family}: {typed} are two names for the same; expected one of them")
+            raise ConfigError(f"{self._family}: {typed} are two names for the same argument; give only one of them")
         if not given and len(synonyms) > 1:
             raise ConfigError(f"{self._family}: expected {' or '.join(synonyms)}")
         return next(iter((given or synonyms).items()))
 
     def _require(self, ok: Tensor, name: str, expected: str) -> None:
-        """Raise `ConfigError` for the first parameter not `ok`; `expected` may use the arguments' names in braces."""
+        """Raise `ConfigError` for the first parameter that is not `ok`; `expected` may name arguments in braces."""
         if not ok.all():
             first = int((~ok).nonzero()[0])
             values = {key: f"{tensor[first].item():.10g}" for key, tensor in self._values.items()}
@@ -138,7 +138,7 @@ class Elementwise(Prior):
             raise ConfigError(f"{typed}={values[name]}: expected {expected.format(**values)}")
 
     def _require_resolution(self) -> None:
-        """Refuse a prior that is too narrow, or too near 0, for the 32-bit floats that parameters are stored in."""
+        """Raise `ConfigError` if 32-bit floats, in which parameters are stored, cannot resolve the prior."""
         lower, upper = self._from_normal(torch.tensor([[-1.0], [1.0]], dtype=torch.float64).expand(2, self.dim))
         scale, info = torch.maximum(lower.abs(), upper.abs()), torch.finfo(torch.float32)
         resolved = (upper - lower >= MIN_RESOLUTION * torch.clamp(info.eps * scale, min=info.tiny)) & (scale < info.max)
@@ -146,7 +146,7 @@ class Elementwise(Prior):
             first = int((~resolved).nonzero()[0])
             raise ConfigError(
                 f"{self._family}: most of parameter {first} lies from {lower[first]:.12g} to {upper[first]:.12g}, "
-                "which 32-bit floats cannot resolve; expected other units, an offset taken away, or its logarithm"
+                "which 32-bit floats cannot resolve; use other units, subtract an offset, or take the logarithm"
             )
 
     @property
@@ -155,9 +155,9 @@ class Elementwise(Prior):
 
 
 class Interval(Elementwise):
-    """A family known by its cumulative distribution, given as the masses of both tails.
+    """A family defined by its cumulative distribution function, given as the probabilities of both tails.
 
-    Working with both keeps full precision at both ends of the support.
+    Using both tails keeps full precision at both ends of the support.
     """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""No prior at all: for inferred nodes that a simulator draws."""
+"""The improper prior of inferred nodes that a simulator draws."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,13 @@ from framework.priors.base import Prior
 
 
 class ImproperUniform(Prior):
-    """The constant density on all of R^dim; its unconstrained space is the parameters' own. Cannot be sampled."""
+    """The constant density on R^dim, with the identity as its map to unconstrained space. Cannot be sampled."""
 
     def __init__(self, dim: int) -> None:
         self.dim = self.latent_dim = dim
 
     def sample(self, num_samples: int) -> Tensor:
-        """Always raises: the density does not integrate to one."""
+        """Raise `ValueError`: the density does not integrate to one."""
         raise ValueError("an improper prior cannot be sampled")
 
     def log_prob(self, theta: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Priors made of parts: fixed parameters, and independent factors side by side."""
+"""Fixed parameters, and products of independent priors."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,22 +13,22 @@ from framework.priors.wrapper import as_prior
 
 
 class Fixed(Prior):
-    """Parameters with a known value: part of theta, but not of the unconstrained space, nor of any density."""
+    """Parameters with a known value: part of theta, but not of the unconstrained space or of any density."""
 
     latent_dim = 0
 
     def __init__(self, value: Values) -> None:
         self.value = parse_values("Fixed", "value", value)
         if not self.value.float().isfinite().all():
-            raise ConfigError(f"Fixed.value={value!r}: expected finite numbers, at most 3.4e38 in size")
+            raise ConfigError(f"Fixed.value={value!r}: expected finite numbers, at most 3.4e38 in magnitude")
         self.dim = len(self.value)
 
     def sample(self, num_samples: int) -> Tensor:
-        """Repeat the value, (num_samples, dim) float32."""
+        """Return copies of the value, (num_samples, dim) float32."""
         return self.value.float().repeat(num_samples, 1)
 
     def log_prob(self, theta: Tensor) -> Tensor:
-        """Return zeros, whatever theta."""
+        """Return zeros for any theta."""
         return to_float64(theta, self.dim).new_zeros(theta.shape[:-1]).to(theta)
 
     def to_unconstrained(self, theta: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class Fixed(Prior):
         return theta[..., :0]
 
     def from_unconstrained(self, u: Tensor) -> Tensor:
-        """Repeat the value for every row of `u`, which has no columns."""
+        """Return a copy of the value for every row of `u`, which has no columns."""
         return self.value.expand(*u.shape[:-1], self.dim).to(u)
 
     def log_abs_det(self, u: Tensor) -> Tensor:
@@ -45,12 +45,12 @@ class Fixed(Prior):
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """The value, twice."""
+        """The value as both lower and upper bound."""
         return self.value, self.value
 
 
 class Product(Prior):
-    """Independent priors side by side: their parameters are concatenated, in the order of `factors`."""
+    """Independent priors whose parameters are concatenated in the order of `factors`."""
 
     def __init__(self, factors: Sequence[Prior | TorchDistribution]) -> None:
         if not isinstance(factors, Sequence) or not factors:
@@ -61,7 +61,7 @@ class Product(Prior):
         self.dim, self.latent_dim = sum(self._dims), sum(self._latent_dims)
 
     def sample(self, num_samples: int) -> Tensor:
-        """Draw from every factor in turn."""
+        """Draw from each factor in turn."""
         return torch.cat([factor.sample(num_samples) for factor in self.factors], dim=-1)
 
     def log_prob(self, theta: Tensor) -> Tensor:

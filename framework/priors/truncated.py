@@ -1,4 +1,4 @@
-"""Power laws and normals cut to an interval."""
+"""Power laws and normal distributions truncated to an interval."""
 
 import math
 from abc import abstractmethod
@@ -13,10 +13,10 @@ MAX_DISTANCE = 37.0
 
 
 class Truncated(Interval):
-    """A family cut to [low, high] and known by y = log(G(theta) / G(edge)), where G is its uncut cumulative.
+    """A family truncated to [low, high], defined by y = log(G(theta) / G(edge)), with G the untruncated cumulative.
 
     y rises from `floor` (which may be -inf) to 0 at the edge, and e^y is uniform between the two. The
-    edge is `high`, or `low` where `flipped`: there G counts from above.
+    edge is `high`, or `low` if `flipped`, where G is the probability above theta.
     """
 
     flipped: Tensor
@@ -32,7 +32,7 @@ class Truncated(Interval):
 
     def _tails(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         y = self._log_share(theta)
-        # Where the interval holds little of G, e^y - e^floor would lose digits; where floor is -inf, expm1 cannot do.
+        # If the interval holds little of G, e^y - e^floor would lose precision; if floor is -inf, expm1 is undefined.
         shallow = self.floor.exp() * (y - self.floor).expm1()
         far = torch.where(self.floor > -1, shallow, y.exp() - self.floor.exp()) / -self.floor.expm1()
         near = y.expm1() / self.floor.expm1()
@@ -55,7 +55,7 @@ class PowerLaw(Truncated):
         reaches_zero = (self.low == 0) & (self.exponent > -1)
         self._require((self.low > 0) | reaches_zero, "low", "more than 0, or 0 with an exponent above -1")
         self._require(self.low < self.high, "low", "less than high={high}")
-        # G is theta^k. No formula here loses digits as k goes to 0, so a tiny k stands in for 0, the logarithm.
+        # G is theta^k. No formula here loses precision as k goes to 0, so a tiny k replaces 0, the logarithm.
         k = self.exponent + 1
         self._k = torch.where(k.abs() < 1e-12, 1e-12, k)
         self.flipped = self._k < 0
@@ -82,7 +82,7 @@ class LogUniform(PowerLaw):
 
 
 class TruncatedNormal(Truncated):
-    """Normal with the given mean and std (or `loc`, `scale`), cut to [low, high]; a bound may be infinite."""
+    """Normal with the given mean and std (or `loc`, `scale`), truncated to [low, high]; a bound may be infinite."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class TruncatedNormal(Truncated):
         near = f"within {MAX_DISTANCE:g} std={{std}} of mean={{mean}}"
         self._require(lower < MAX_DISTANCE, "low", near)
         self._require(upper > -MAX_DISTANCE, "high", near)
-        # The tail with more mass is counted from its far end, so that both bounds may lie far in one tail.
+        # G is counted from the far end of the tail with more mass, so that both bounds may lie far out in one tail.
         self.flipped = lower + upper > 0
         self._sign = torch.where(self.flipped, -1.0, 1.0)
         bottom, top = torch.where(self.flipped, -upper, lower), torch.where(self.flipped, -lower, upper)

@@ -1,4 +1,4 @@
-"""Univariate families in closed form; lists give several independent parameters."""
+"""Univariate families in closed form; list arguments give several independent parameters."""
 
 import math
 
@@ -83,8 +83,10 @@ class Triangular(Interval):
         return height.log() + math.log(2) - (self.high - self.low).log()
 
     def _tails(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        # In each piece both tails are sums of positive terms, so neither loses digits.
-        width, rise, fall = self.high - self.low, self.mode - self.low, self.high - self.mode
+        # On each side of the mode, both tails are sums of positive terms, so neither loses precision.
+        width = self.high - self.low
+        rise = self.mode - self.low
+        fall = self.high - self.mode
         from_low, to_high = theta - self.low, self.high - theta
         left = theta < self.mode
         below_left = from_low.square() / (width * rise)
@@ -94,7 +96,9 @@ class Triangular(Interval):
         return torch.where(left, below_left, below_right), torch.where(left, above_left, above_right)
 
     def _quantile(self, below: Tensor, above: Tensor) -> Tensor:
-        width, rise, fall = self.high - self.low, self.mode - self.low, self.high - self.mode
+        width = self.high - self.low
+        rise = self.mode - self.low
+        fall = self.high - self.mode
         left = below * width < rise
         return torch.where(left, self.low + (below * width * rise).sqrt(), self.high - (above * width * fall).sqrt())
 
@@ -116,7 +120,7 @@ class Sine(Interval):
         return (theta + self._offset).sin().log() - (2 * self._half_norm()).log()
 
     def _tails(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        # cos(a) - cos(b) = 2 sin((b + a) / 2) sin((b - a) / 2) loses no digits where a is near b.
+        # cos(a) - cos(b) = 2 sin((b + a) / 2) sin((b - a) / 2) does not lose precision if a is near b.
         below = ((theta + self.low) / 2 + self._offset).sin() * ((theta - self.low) / 2).sin()
         above = ((self.high + theta) / 2 + self._offset).sin() * ((self.high - theta) / 2).sin()
         return below / self._half_norm(), above / self._half_norm()

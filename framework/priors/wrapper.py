@@ -1,4 +1,4 @@
-"""Any continuous distribution of torch.distributions as a prior."""
+"""Priors from any continuous distribution of torch.distributions."""
 
 import math
 
@@ -16,9 +16,9 @@ _REPR_LENGTH = 80
 
 
 class Distribution(Prior):
-    """A torch distribution of one vector; a scalar one has dim 1, a batch is a vector of independent parameters.
+    """A torch distribution over a vector; a scalar has dim 1, and a batch is a vector of independent parameters.
 
-    The unconstrained space is that of `torch.distributions.biject_to` for the support. On a simplex
+    `torch.distributions.biject_to` of the support defines the unconstrained space. For a simplex
     (Dirichlet) it has one dimension less than theta, and densities are those of the first dim - 1 parameters.
     """
 
@@ -32,7 +32,7 @@ class Distribution(Prior):
         self._transform = _transform_to(self._support, family)
         self.low, self.high = _bounds(self._support, self.dim, family)
         self.latent_dim = self._transform.inverse_shape(torch.Size([self.dim]))[-1]
-        with torch.random.fork_rng(devices=[]):  # some distributions take no other type than their parameters'
+        with torch.random.fork_rng(devices=[]):  # some distributions only accept values of their parameters' type
             self._dtype = self.distribution.sample().dtype
 
     def sample(self, num_samples: int) -> Tensor:
@@ -45,7 +45,7 @@ class Distribution(Prior):
         inside = self._support.check(wide)
         if self._support.event_dim == 0:
             inside = inside.all(-1)
-        # torch refuses values outside the support, so put a valid one in their place.
+        # torch rejects values outside the support, so replace them by a valid one.
         valid = torch.where(inside.unsqueeze(-1), wide, self._transform(wide.new_zeros(self.latent_dim)))
         density = self.distribution.log_prob(clamp_inside(valid, self.low, self.high, self._dtype))
         return torch.where(inside, density, -math.inf).to(theta)
@@ -61,7 +61,7 @@ class Distribution(Prior):
         return clamp_inside(theta, self.low, self.high, u.dtype).to(u)
 
     def log_abs_det(self, u: Tensor) -> Tensor:
-        """Log-volume of the map."""
+        """Return log |d theta / d u|."""
         wide = to_float64(u, self.latent_dim)
         theta = clamp_inside(self._transform(wide), self.low, self.high, torch.float64)
         return self._transform.log_abs_det_jacobian(wide, theta).to(u)
@@ -73,7 +73,7 @@ class Distribution(Prior):
 
 
 def as_prior(value: object, key: str) -> Prior:
-    """Return a `Prior` as it is and wrap a torch distribution; `key` names its place in error messages."""
+    """Return a `Prior` unchanged and wrap a torch distribution; error messages start with `key`."""
     if isinstance(value, Prior):
         return value
     if not isinstance(value, TorchDistribution):
@@ -90,7 +90,7 @@ def _as_vector(distribution: TorchDistribution, family: str) -> TorchDistributio
     if len(batch_shape) + len(event_shape) > 1:
         raise ConfigError(
             f"{family}: has batch_shape {tuple(batch_shape)} and event_shape {tuple(event_shape)}; "
-            "expected a prior of one vector, with at most one dimension in total"
+            "expected a distribution over a vector, with at most one dimension in total"
         )
     if event_shape:
         return distribution
@@ -98,13 +98,13 @@ def _as_vector(distribution: TorchDistribution, family: str) -> TorchDistributio
 
 
 def _coordinate_support(distribution: TorchDistribution, family: str) -> Constraint:
-    """Return the constraint on every coordinate or, where they depend on each other, on the vector."""
+    """Return the constraint on each coordinate or, if they depend on each other, on the whole vector."""
     try:
         support = distribution.support
     except NotImplementedError:
         support = None
     if support is None:
-        raise ConfigError(f"{family}: does not tell its support; expected a distribution that does")
+        raise ConfigError(f"{family}: does not define its support; expected a distribution that does")
     if support.is_discrete:
         raise ConfigError(f"{family}: is a discrete distribution; expected a continuous one")
     while hasattr(support, "base_constraint"):  # Independent and MixtureSameFamily wrap it
@@ -117,7 +117,7 @@ def _transform_to(support: Constraint, family: str) -> Transform:
         transform = biject_to(support)
     except NotImplementedError as error:
         raise ConfigError(
-            f"{family}: torch knows no map from real numbers to its support, {support}; "
+            f"{family}: torch has no bijection from the real numbers to its support, {support}; "
             "expected a support that is real, bounded below or above or both, or a simplex"
         ) from error
     return IndependentTransform(transform, 1) if support.event_dim == 0 else transform

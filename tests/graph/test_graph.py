@@ -123,7 +123,7 @@ def test_cycle_of_evidence_is_printed():
 @pytest.mark.parametrize(
     ("nodes", "start"),
     [
-        ([inferred("z", "x"), simulated("x", "z", "z")], "graph.x.parents: 'z' is there twice"),
+        ([inferred("z", "x"), simulated("x", "z", "z")], "graph.x.parents: 'z' is listed twice"),
         (
             [inferred("z", "x", "y"), simulated("x", "z"), simulated("y", "z", observed=None)],
             "graph.y.observed: missing",
@@ -140,12 +140,12 @@ def test_cycle_of_evidence_is_printed():
         ([inferred("z", "x", observed=OBSERVED), simulated("x", "z")], "graph.z.observed: an inferred node"),
         ([inferred("z", "x"), simulated("x", "z", truth=OBSERVED)], "graph.x.truth: node 'x' is not inferred"),
         ([inferred("z", "x", parents=("x",)), simulated("x", "z")], "graph.z.parents: only a simulator has parents"),
-        ([inferred("z", "x"), simulated("x", "z", prior=prior())], "priors.x: node 'x' has a simulator as well"),
+        ([inferred("z", "x"), simulated("x", "z", prior=prior())], "priors.x: node 'x' also has a simulator"),
         ([inferred("z", "x"), simulated("x", "z", backend="jax")], "graph.x.backend=jax: expected numpy or torch"),
         ([inferred("z", "x"), simulated("x", batched=True)], "graph.x.batched=true: without parents"),
         ([inferred("z", "x"), simulated("x", "z", simulator=3)], "graph.x.simulator: int has no __call__"),
-        ([inferred("index", "x"), simulated("x", "index")], "graph.index: a node's name"),
-        ([inferred("z-1", "x"), simulated("x", "z-1")], "graph.z-1: a node's name"),
+        ([inferred("index", "x"), simulated("x", "index")], "graph.index: expected letters"),
+        ([inferred("z-1", "x"), simulated("x", "z-1")], "graph.z-1: expected letters"),
     ],
 )
 def test_mistake_is_refused_by_key(nodes, start):
@@ -200,9 +200,9 @@ def test_graph_is_built_from_plain_mappings(tmp_path):
         ),
         ({"observed": "missing.npz"}, "graph.x.observed=missing.npz: no such file"),
         ({"labels": "a"}, "graph.x.labels=a: expected a list with one text for each"),
-        ({"labels": [1, 2]}, "graph.x.labels=[1, 2]: 1 is no text"),
-        ({"labels": ["a", " "]}, "graph.x.labels=['a', ' ']: ' ' is no text"),
-        ({"labels": ["a", "a"]}, "graph.x.labels=['a', 'a']: 'a' is there twice"),
+        ({"labels": [1, 2]}, "graph.x.labels=[1, 2]: 1 is not text"),
+        ({"labels": ["a", " "]}, "graph.x.labels=['a', ' ']: ' ' is not text"),
+        ({"labels": ["a", "a"]}, "graph.x.labels=['a', 'a']: 'a' is listed twice"),
     ],
 )
 def test_mistake_in_the_config_is_refused_by_key(tmp_path, change, start):

@@ -84,8 +84,8 @@ def test_any_module_can_embed_lazy_ones_too():
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
-        ({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 2}, "does not take evidence of shape"),
-        ({"y": {"_target_": "torch.nn.Flatten"}}, "one for each of x; odd: x, y"),
+        ({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 2}, "does not accept evidence of shape"),
+        ({"y": {"_target_": "torch.nn.Flatten"}}, "one for each of x; wrong: x, y"),
         ({"_target_": "framework.networks.MLP", "output_dim": 2, "hiden_dim": 3}, "did you mean 'hidden_dim'"),
     ],
 )

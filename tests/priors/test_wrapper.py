@@ -67,7 +67,7 @@ def test_a_prior_passes_through_as_prior():
         (D.Poisson(torch.tensor([1.0, 2.0])), "priors.z: Poisson: is a discrete distribution"),
         (D.OneHotCategorical(torch.ones(3)), "priors.z: OneHotCategorical: is a discrete distribution"),
         (D.Normal(torch.zeros(2, 3), 1.0), r"batch_shape \(2, 3\) and event_shape \(\)"),
-        (D.LKJCholesky(3), r"event_shape \(3, 3\); expected a prior of one vector"),
+        (D.LKJCholesky(3), r"event_shape \(3, 3\); expected a distribution over a vector"),
         (
             D.MixtureSameFamily(
                 D.Categorical(torch.ones(2)), D.Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0]))
