@@ -1,4 +1,4 @@
-"""Neural estimators of q(theta | evidence)."""
+"""Neural density estimators of q(theta | evidence)."""
 
 from framework.estimators.estimator import Estimator, EstimatorSpec, spec_of
 from framework.estimators.flow import Flow

@@ -20,32 +20,32 @@ def compiled(method: Callable[..., Tensor], u: Tensor, evidence: Mapping[str, Te
     try:
         loss(u, evidence).backward()
     except Exception as error:
-        raise _refusal(error) from error
+        raise _compile_error(error) from error
     return loss
 
 
 def keep_compiled_in(directory: Path) -> None:
-    """Let what is compiled outlive the process and the node, so that a requeued attempt need not compile again.
+    """Keep compiled code in `directory`, so that a requeued attempt, on any machine, need not compile again.
 
-    If the user has set TORCHINDUCTOR_CACHE_DIR, that is where it goes. The code is made for one
-    kind of processor and may crash on another, so each kind has a subdirectory of its own.
+    If the user has set TORCHINDUCTOR_CACHE_DIR, that directory is used instead. The code is compiled for
+    one processor type and may crash on another, so each type has its own subdirectory.
     """
     if not torch_compile.is_cache_chosen():
         directory.mkdir(exist_ok=True)
         torch_compile.keep_in(directory / _processor())
 
 
-def _refusal(error: Exception) -> ConfigError:
+def _compile_error(error: Exception) -> ConfigError:
     reason = torch_compile.reason_of(error)
     if torch_compile.is_without_compiler(reason):
         remedy = "install a C++ compiler (g++, and Python's headers), or point CXX to one"
     else:
         remedy = "not every network and embedding can be compiled (families NSF, MAF, NICE and RealNVP can)"
-    return ConfigError(f"loop.compile=true: {reason}\n{remedy}; loop.compile=false does without")
+    return ConfigError(f"loop.compile=true: {reason}\n{remedy}, or set loop.compile=false")
 
 
 def _processor() -> str:
-    """Return a name for this kind of processor: on Linux, for the instructions that it knows."""
+    """Return a name for this processor type; on Linux it includes a hash of the instruction set."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What `network._target_` must build: a conditional density."""
+"""The interface of the conditional density that `network._target_` must build."""
 
 from typing import Protocol
 
@@ -8,8 +8,8 @@ from torch import Tensor
 class Density(Protocol):
     """An `nn.Module` that models z (batch, latent_dim) given the summary s (batch, context_dim).
 
-    It is built with `latent_dim` and `context_dim` besides its own keys. Optionally, `FILES` splits
-    the estimator's state over several files by the prefixes of its entries.
+    The constructor gets `latent_dim` and `context_dim` in addition to the block's own keys. An optional
+    attribute `FILES` splits the estimator's state over several files by the prefixes of its entries.
     """
 
     def log_prob(self, u: Tensor, s: Tensor) -> Tensor:

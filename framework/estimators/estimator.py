@@ -1,4 +1,4 @@
-"""From evidence to a density over the user's parameters: what every node's estimator shares."""
+"""The estimator of one node: everything around its conditional density."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -23,14 +23,14 @@ from framework.priors.improper import ImproperUniform
 
 @dataclass
 class EstimatorSpec:
-    """All that is needed to build a node's estimator, as plain containers (`init_parameters.pth` holds it)."""
+    """Everything needed to build a node's estimator, as plain containers; stored in `init_parameters.pth`."""
 
     node: str
     network: dict[str, Any]
     embedding: dict[str, Any] | None
     dim: int
     evidence_shapes: dict[str, tuple[int, ...]]
-    priors: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the node and its evidence, if they have one
+    priors: dict[str, dict[str, Any]] = field(default_factory=dict)  # priors of the node and its evidence, if any
 
     def to_container(self) -> dict[str, Any]:
         """Return the fields as plain containers."""
@@ -38,8 +38,10 @@ class EstimatorSpec:
 
 
 def spec_of(config: Config, node: str, shapes: Mapping[str, tuple[int, ...]]) -> EstimatorSpec:
-    """Return the spec of one node of a run, by the event shapes of its simulations."""
-    settings, evidence, priors = node_settings(config, node), config.graph[node].evidence, config.priors
+    """Return the spec of one node's estimator, given the nodes' event shapes."""
+    settings = node_settings(config, node)
+    evidence = config.graph[node].evidence
+    priors = config.priors
     return EstimatorSpec(
         node=node,
         network=settings.network,
@@ -53,10 +55,10 @@ def spec_of(config: Config, node: str, shapes: Mapping[str, tuple[int, ...]]) ->
 class Estimator(nn.Module):
     """q(theta | evidence) of one node.
 
-    theta (batch, dim), in the user's parameters, is mapped by the prior's bijection to the
-    unconstrained u and standardised to z, by default after a linear regression on the evidence
-    has been taken off; the evidence is standardised and embedded into a summary s; `density`
-    models z given s. Densities returned are those of theta.
+    theta (batch, dim), the user's parameters, is mapped by the prior's bijection to the
+    unconstrained u and standardised to z, by default after subtracting a linear regression on
+    the evidence; the evidence is standardised and embedded into a summary s; `density` models z
+    given s. All returned densities are densities of theta.
     """
 
     def __init__(self, spec: EstimatorSpec) -> None:
@@ -67,7 +69,7 @@ class Estimator(nn.Module):
         mode_x, mode_theta = network.pop("standardize_x", "independent"), network.pop("standardize_theta", "residual")
         self.prior = self._prior(spec.node, spec.dim)
         if self.prior.latent_dim == 0:
-            raise ConfigError(f"priors.{spec.node}: every parameter is fixed, so that nothing is left to infer")
+            raise ConfigError(f"priors.{spec.node}: all parameters are fixed; nothing is left to infer")
         self.evidence_priors = {name: self._prior(name, 0) for name in spec.evidence_shapes if name in spec.priors}
         shapes = dict(spec.evidence_shapes)
         shapes |= {name: (prior.latent_dim,) for name, prior in self.evidence_priors.items()}
@@ -76,7 +78,7 @@ class Estimator(nn.Module):
         if mode_theta not in ("residual", "independent", "none"):
             raise ConfigError(f"network.standardize_theta={mode_theta}: expected one of residual, independent, none")
         self.standardize = Standardize((self.prior.latent_dim,), "none" if mode_theta == "none" else "independent")
-        # Where the entries of the evidence belong together, a weight for each would pull them apart.
+        # Structured evidence is standardised as a whole; a regression weight per entry would not fit that.
         has_residual = mode_theta == "residual" and mode_x == "independent"
         num_features = self.embedding.num_features if has_residual else 0
         self.residual = ResidualStandardize(num_features, self.prior.latent_dim)
@@ -87,11 +89,11 @@ class Estimator(nn.Module):
         self._joined: JoinedWeights | None = None
 
     def prepare(self, theta: Tensor, evidence: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return u (batch, latent_dim) and the evidence as the networks take it; done once for a data set."""
+        """Return u (batch, latent_dim) and the evidence in the form the networks expect; once per data set."""
         return self.prior.to_unconstrained(theta), self._prepare_evidence(evidence)
 
     def fit_standardisation(self, u: Tensor, evidence: Mapping[str, Tensor]) -> None:
-        """Learn shift and scale of prepared theta and evidence."""
+        """Compute shift and scale of prepared theta and evidence."""
         self.standardize.fit(u)
         self.embedding.fit(evidence)
         if self.residual.num_features:
@@ -102,29 +104,29 @@ class Estimator(nn.Module):
         return self.standardize.log_abs_det() + self.residual.log_abs_det()
 
     def join_weights(self, u: Tensor, evidence: Mapping[str, Tensor]) -> None:
-        """Make one tensor of all weights that the loss of a batch like this trains: see `trainable`."""
-        self.eval()(u, evidence).backward()  # in training it might count the batch, or draw random numbers
+        """Join all weights that get a gradient from the loss of this batch into one tensor, see `trainable`."""
+        self.eval()(u, evidence).backward()  # in training mode, layers may update buffers or draw random numbers
         used = {name: p for name, p in self.named_parameters() if p.grad is not None and p.dtype == torch.float32}
         self.zero_grad()
         if used:
             self._joined = JoinedWeights(used)
 
     def trainable(self) -> list[Tensor]:
-        """Return the tensors to optimise: the parameters, or for those that were joined what they are views of."""
+        """Return the tensors to optimise: the parameters, with joined ones replaced by the tensor they are views of."""
         if self._joined is None:
             return list(self.parameters())
         joined = set(self._joined.parameters.values())
         return [self._joined.tensor, *(p for p in self.parameters() if p not in joined)]
 
     def compile(self, u: Tensor, evidence: Mapping[str, Tensor]) -> None:
-        """Compile the training pass for batches of this shape. Raises `ConfigError` where that is impossible."""
+        """Compile the training pass for batches of this shape. Raises `ConfigError` if that fails."""
         self.train()
         self._training_nll = compiled(self._joined_nll if self._joined else self.forward, u, evidence)
         for weight in self.trainable():
             weight.grad = None
 
     def forward(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
-        """Return the mean negative log-density of z over a prepared batch, a scalar: what training minimises."""
+        """Return the training loss, the mean negative log-density of z over a prepared batch, a scalar."""
         return -self.latent_log_prob(u, evidence).mean()
 
     def latent_log_prob(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
@@ -136,14 +138,15 @@ class Estimator(nn.Module):
         return self._model.log_prob(z, repeat_rows(self.embedding(evidence), len(u)))
 
     def loss(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
-        """Return what `forward` does, compiled if `compile` was called."""
+        """Return the same as `forward`, compiled if `compile` was called."""
         return self._training_nll(u, evidence)
 
     @torch.no_grad()
     def log_prob(self, theta: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:
         """Return log q(theta | evidence), -inf outside the support: (batch, dim) to (batch,).
 
-        Evidence has one row for each theta, a single one for all, or one for as many thetas as `sample` draws for it.
+        Evidence has one row per theta, a single row for all, or one row for each group of adjacent thetas of equal
+        size, as returned by `sample`.
         """
         u, prepared = self.prepare(theta, evidence)
         log_prob = self.latent_log_prob(u, prepared) + self.log_scale() - self.prior.log_abs_det(u)
@@ -153,7 +156,7 @@ class Estimator(nn.Module):
     def sample(self, evidence: Mapping[str, Tensor], num_samples: int = 1) -> tuple[Tensor, Tensor]:
         """Draw `num_samples` thetas for each row of evidence, from torch's global generator.
 
-        Returns (rows * num_samples, dim), those of one row together, and log q(theta | evidence)
+        Returns (rows * num_samples, dim), with the samples for one row adjacent, and log q(theta | evidence)
         of the same samples, (rows * num_samples,).
         """
         prepared = self._prepare_evidence(evidence)
@@ -167,7 +170,7 @@ class Estimator(nn.Module):
         return self.prior.from_unconstrained(u), log_prob
 
     def files(self) -> dict[str, tuple[str, ...]]:
-        """Return, for each file of a checkpoint, the prefixes of the state that it holds."""
+        """Return, for each file of a checkpoint, the prefixes of the state entries in it."""
         return getattr(self.density, "FILES", {"model": ("",)})
 
     def _joined_nll(self, u: Tensor, evidence: Mapping[str, Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from framework.compat.zuko import log_prob, use_float_masks
 from framework.networks import RationalQuadraticSpline
 
-# NCSF is left out: its splines are periodic on [-pi, pi], and u is unbounded.
+# NCSF is not offered: its splines are periodic on [-pi, pi], and u is unbounded.
 FAMILIES = ("NSF", "MAF", "NICE", "RealNVP", "GF", "NAF", "UNAF", "SOSPF", "BPF", "CNF")
 
 
@@ -18,7 +18,7 @@ class Flow(nn.Module):
     """Conditional flow q(u | s) of one of zuko's families.
 
     Trained by maximum likelihood (neural posterior estimation, Papamakarios & Murray 2016).
-    `options` go to zuko's constructor as they are.
+    `options` are passed to zuko's constructor unchanged.
     """
 
     FILES: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -58,6 +58,6 @@ class Flow(nn.Module):
 def neural_spline_flow(
     features: int, context: int, bins: int = 8, slope: float = 1e-3, **arguments: Any
 ) -> zuko.flows.MAF:
-    """Return `zuko.flows.NSF` with a spline that takes half the time; same weights, same density."""
+    """Return `zuko.flows.NSF` with a spline that is twice as fast, with the same weights and density."""
     spline = partial(RationalQuadraticSpline, slope=slope)
     return zuko.flows.MAF(features, context, univariate=spline, shapes=[(2, bins), (bins - 1,)], **arguments)

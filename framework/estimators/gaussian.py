@@ -10,11 +10,11 @@ from framework.networks import MLP
 
 
 class Gaussian(nn.Module):
-    """A normal distribution with full covariance, its mean an MLP of the summary.
+    """A normal distribution with full covariance whose mean is an MLP of the summary.
 
-    Sigma = L L^T with L lower triangular and a positive diagonal; `covariance=constant` learns
-    one L, `conditional` lets it depend on the summary. Trained by maximum likelihood, as in
-    Papamakarios & Murray (2016), section 2.3, with one component.
+    Sigma = L L^T with L lower triangular and a positive diagonal; with `covariance=constant` L is
+    a learned constant, with `conditional` it depends on the summary. Trained by maximum likelihood,
+    as in Papamakarios & Murray (2016), section 2.3, with one component.
     """
 
     FILES: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("",)}
@@ -52,7 +52,7 @@ class Gaussian(nn.Module):
         return u, -0.5 * white.square().sum(-1) - log_det - 0.5 * self.latent_dim * math.log(2 * math.pi)
 
     def _moments(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean (batch, d) and lower factor (batch or 1, d, d)."""
+        """Return the mean (batch, d) and the lower-triangular factor (batch or 1, d, d)."""
         output = self.mean(s)
         mean, factors = output[:, : self.latent_dim], output[:, self.latent_dim :]
         if self.factors is not None:
@@ -60,6 +60,6 @@ class Gaussian(nn.Module):
         rows, columns = torch.tril_indices(self.latent_dim, self.latent_dim, device=s.device)
         raw = torch.zeros(len(factors), self.latent_dim, self.latent_dim, device=s.device, dtype=s.dtype)
         raw[:, rows, columns] = factors
-        # exp keeps the diagonal positive; the bound keeps one bad step from overflowing it.
+        # exp keeps the diagonal positive; the bound prevents overflow after one bad step.
         diagonal = raw.diagonal(dim1=-2, dim2=-1).clamp(-15, 15).exp()
         return mean, raw.tril(-1) + torch.diag_embed(diagonal)

@@ -26,7 +26,7 @@ class Weights:
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Copy these weights."""
         if unmatched := state_dict.keys() ^ self._values.keys():
-            raise CheckpointError(f"weights that do not match: {', '.join(sorted(unmatched))}")
+            raise CheckpointError(f"weights do not match the network: {', '.join(sorted(unmatched))}")
         for name, value in state_dict.items():
             self._values[name].copy_(value)
 

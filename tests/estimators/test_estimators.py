@@ -154,7 +154,7 @@ def test_weights_of_another_shape_are_named(tmp_path):
     estimator, other = make(GAUSSIAN, UNIFORM), make({**GAUSSIAN, "hidden_dim": 17}, UNIFORM)
     files = {f"z/{name}": content for name, content in weight_files(estimator, estimator.state_dict()).items()}
     generation = CheckpointStore(tmp_path).commit(files, {})
-    with pytest.raises(CheckpointError, match=r"weights that do not match: .* \(16.*\) → \(17"):
+    with pytest.raises(CheckpointError, match=r"weights do not match the network: .* \(16.*\) → \(17"):
         read_weights(other, generation)
 
 
@@ -163,7 +163,7 @@ def test_a_checkpoint_cannot_choose_what_code_runs(tmp_path):
     known = {**initial["spec"]}
     initial["spec"]["embedding"] = {"_target_": "os.system", "command": "true"}
     generation = CheckpointStore(tmp_path).commit({"z/init_parameters.pth": initial}, {})
-    with pytest.raises(CheckpointError, match=r"init_parameters.pth: refused, since it names os.system"):
+    with pytest.raises(CheckpointError, match=r"init_parameters.pth: refused, because it names os.system"):
         load_estimator(generation, "z", known)
 
 

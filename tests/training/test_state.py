@@ -84,7 +84,7 @@ def test_an_entry_that_is_missing_or_unknown_is_an_error(entry):
 
 def test_best_weights_that_are_others_are_an_error():
     state = trained().state.state_dict()
-    with pytest.raises(CheckpointError, match=r"weights that do not match: more"):
+    with pytest.raises(CheckpointError, match=r"weights do not match the network: more"):
         make_trainer().load_state({**state, "best": {**state["best"], "more": torch.zeros(1)}})
 
 
