@@ -174,8 +174,16 @@ def test_nothing_else_may_be_named_at_any_place(project, target):
         ("priors.z", "torch.nn.Linear", "expected a class of framework.priors or torch.distributions, or your own"),
         ("tracking.a", "torch.nn.Linear", "expected a class of framework.tracking, or your own tracker"),
         ("tracking.a", "mine_for_trust.Simulator", "expected a class of framework.tracking, or your own tracker"),
-        ("graph.x.simulator", "torch.nn.Linear", "belongs to an installed package; expected a function or class of your"),
-        ("graph.x.simulator", "numpy.random.default_rng", "belongs to an installed package; expected a function or class"),
+        (
+            "graph.x.simulator",
+            "torch.nn.Linear",
+            "belongs to an installed package; expected a function or class of your",
+        ),
+        (
+            "graph.x.simulator",
+            "numpy.random.default_rng",
+            "belongs to an installed package; expected a function or class",
+        ),
         ("network", "mine_for_trust.nn.Linear", "refers to the module torch.nn; expected a torch.nn.Module class"),
         ("graph.x.simulator", "mine_for_trust.noisy.func", "passes through a partial; expected a function or class of"),
         ("graph.x.simulator", "math.sqrt", "belongs to Python; expected a function or class of your own project"),
@@ -321,9 +329,7 @@ def planted(marker):
 
 def test_a_prior_of_a_stranger_is_not_called(project):
     run = load_run(hostile_run("~priors.z", f"+priors.z={planted('called')}").path)
-    with pytest.raises(
-        ConfigError, match=r"outputs/theirs: priors.z._target_=subprocess.check_call belongs to Python"
-    ):
+    with pytest.raises(ConfigError, match=r"outputs/theirs: priors.z._target_=subprocess.check_call belongs to Python"):
         _ = run.graph
     assert not Path("called").exists()
 
@@ -352,9 +358,7 @@ def test_nor_is_anything_of_the_estimator(project, part):
     checkpoint(directory, spec | ({"priors": {"z": block}} if part == "priors.z" else {part: block}))
     directory.write_arrays({"x": torch.zeros(1, 2).numpy()}, {})
     run = load_run(directory.path)
-    with pytest.raises(
-        ConfigError, match=rf"outputs/theirs: {part}._target_=subprocess.check_call belongs to Python"
-    ):
+    with pytest.raises(ConfigError, match=rf"outputs/theirs: {part}._target_=subprocess.check_call belongs to Python"):
         run.posterior("z")
     assert not Path("called").exists()
 
@@ -375,7 +379,9 @@ def test_a_directory_cannot_say_that_it_is_to_be_trusted(project):
 def test_a_checkpoint_may_not_move_a_target_to_another_place(tmp_path):
     known = EstimatorSpec("z", NETWORKS["gaussian"], None, 2, {"x": (2,)}, {"z": UNIFORM}).to_container()
     generation = checkpoint(RunDirectory(tmp_path), known | {"embedding": {"_target_": UNIFORM["_target_"]}})
-    with pytest.raises(CheckpointError, match=r"init_parameters.pth: refused, since it names framework.priors.Uniform"):
+    with pytest.raises(
+        CheckpointError, match=r"init_parameters.pth: refused, because it names framework.priors.Uniform"
+    ):
         load_estimator(generation, "z", known)
 
 

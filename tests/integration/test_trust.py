@@ -72,7 +72,9 @@ def test_a_requeued_attempt_calls_what_the_user_has_said(hostile, own):
 def test_diff_builds_nothing_to_compare_tensors(hostile):
     result = run("framework.diff", "outputs/two_moons", "network.hidden_dim=9", cwd=hostile)
     assert result.returncode == 3, result.stderr
-    assert "(tensors not compared: outputs/two_moons: priors.z._target_=subprocess.check_call belongs to" in result.stdout
+    assert (
+        "(tensors not compared: outputs/two_moons: priors.z._target_=subprocess.check_call belongs to" in result.stdout
+    )
     assert not (hostile / "called").exists()
 
 
