@@ -8,7 +8,7 @@ import pytest
 from submitit.local import local
 
 from framework.compat import submitit as compat
-from tests.integration.command import environment
+from tests.support.command import environment
 
 WAIT_SECONDS = 60
 
