@@ -1,4 +1,4 @@
-"""Drawing simulations from the graph, in parallel and reproducibly, into an append-only store."""
+"""Parallel, reproducible simulation of the graph into an append-only store."""
 
 from framework.simulation.block import Block, Failure, simulate_block
 from framework.simulation.importer import import_simulations, imported_names, imported_shapes

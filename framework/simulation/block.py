@@ -1,4 +1,4 @@
-"""Draws from the whole graph, node after node, for a range of simulations."""
+"""Simulation of the whole graph, node by node, for a range of simulations."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from framework.simulation.call import BLOCK, Draws, draw_batched, draw_prior, dr
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a simulation is invalid."""
+    """The reason why a simulation is invalid."""
 
     index: int
     node: str
@@ -23,9 +23,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Block:
-    """The valid simulations of a range: `index` (n,) int64 and by node float32 values (n, *event).
+    """The valid simulations of a range: `index` (n,) int64 and, for each node, float32 values (n, *event).
 
-    `values` is empty when `index` is. `fell_back` tells that a batch was drawn row by row, as all at once has raised.
+    `values` is empty if `index` is. `fell_back` means that a batch was simulated row by row, because the whole raised.
     """
 
     index: np.ndarray
@@ -35,20 +35,20 @@ class Block:
 
     @property
     def has_failed(self) -> bool:
-        """Whether anything went wrong that might go right another time, were it not the simulator's own doing."""
+        """Whether anything failed, possibly for a reason outside the simulator, so that repeating it may succeed."""
         return bool(self.failures) or self.fell_back
 
     def where(self, mask: np.ndarray) -> "Block":
-        """Return the block with only the rows where `mask` is true."""
+        """Return a block with only the rows where `mask` is true."""
         values = {name: array[mask] for name, array in self.values.items()}
         return replace(self, index=self.index[mask], values=values)
 
 
 def simulate_block(graph: Graph, seed: int, start: int, stop: int) -> Block:
-    """Draw the simulations from `start` up to `stop`, not included.
+    """Draw the simulations from `start` up to but not including `stop`.
 
-    A simulation depends on the graph, the seed and its index only, not on the range it is drawn
-    in. Batched simulators are called for all of an aligned block of BLOCK, whatever the range.
+    A simulation depends only on the graph, the seed and its index, not on the range. Batched
+    simulators are always called for a whole aligned block of BLOCK simulations.
     """
     parts = []
     for first in range(start // BLOCK * BLOCK, stop, BLOCK):
@@ -68,7 +68,7 @@ def join_blocks(blocks: Sequence[Block]) -> Block:
 
 
 def simulate_one(graph: Graph, seed: int, index: int) -> Block:
-    """Draw one simulation without its block; for a batched simulator not the values of `simulate_block`."""
+    """Draw one simulation on its own; with batched simulators, its values differ from those of `simulate_block`."""
     return draw_rows_of_block(graph, seed, np.array([index]), one_by_one=True)
 
 
@@ -79,10 +79,10 @@ def draw_rows_of_block(
     given: Mapping[str, np.ndarray] | None = None,
     one_by_one: bool = False,
 ) -> Block:
-    """Draw rows that lie in one block, dropping a row at the first node where it is invalid.
+    """Draw rows of a single block, dropping each row at the first node where it is invalid.
 
-    Nodes up to the last batched one are drawn for the whole block, so that the batches never
-    depend on which rows are wanted. Nodes in `given` take their values from there, by index.
+    Nodes up to the last batched one are drawn for the whole block, so that batches do not depend
+    on the requested rows. Nodes in `given` take their values from it, by index.
     """
     given = given or {}
     order = [node for node in graph.simulation_order if node.name in graph.simulable]
@@ -122,7 +122,7 @@ def _values(parent: Node, block: Block) -> np.ndarray:
 
 
 def _add(block: Block, node: Node, draws: Draws) -> Block:
-    """Add a node's values and drop the rows where they are invalid."""
+    """Add a node's values and drop the rows in which they are invalid."""
     failures = [Failure(int(block.index[at]), node.name, draws.errors[at]) for at in sorted(draws.errors)]
     valid = np.ones(len(block.index), bool)
     valid[list(draws.errors)] = False
@@ -132,7 +132,7 @@ def _add(block: Block, node: Node, draws: Draws) -> Block:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: with more, sums may be rounded differently."""
+    """Limit torch to one thread, because with more, sums may be rounded differently."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""One node's values, with the random streams that make them a function of (seed, node, index)."""
+"""Simulation of one node, with random streams that depend only on (seed, node, index)."""
 
 import random
 from collections.abc import Sequence
@@ -19,32 +19,32 @@ _MESSAGE_LENGTH = 200
 
 @dataclass(frozen=True)
 class Draws:
-    """Values (len(rows), *event) of one node, and by position why a value is invalid."""
+    """Values (len(rows), *event) of one node, and the errors of invalid values by position."""
 
     values: np.ndarray
     errors: dict[int, str]
-    fell_back: bool = False  # the rows were drawn one by one, since the call for all of them has raised
+    fell_back: bool = False  # the rows were drawn one by one, because the call for the whole batch raised
 
 
 def draw_prior(node: Node, rows: np.ndarray, seed: int) -> Draws:
-    """Draw the block of BLOCK simulations that `rows` are part of, and return those at `rows`."""
+    """Draw the block of BLOCK simulations that contains `rows`, and return those at `rows`."""
     assert node.prior is not None
     _reseed(seed_sequence(seed, node.name, "block", int(rows[0]) // BLOCK))
     return _checked(node.prior.sample(BLOCK).numpy()[rows % BLOCK], {})
 
 
 def draw_batched(node: Node, parents: Sequence[np.ndarray], rows: np.ndarray, seed: int) -> Draws:
-    """Call a batched simulator once for rows of one block, or for each row when that raises."""
+    """Call a batched simulator once for all rows of a block, or once per row if that raises."""
     sequence = seed_sequence(seed, node.name, "block", int(rows[0]) // BLOCK)
     try:
         values = _call(node, parents, sequence)
-    except Exception:  # one bad row must not cost the other ones
+    except Exception:  # one bad row must not invalidate the others
         return replace(draw_rows(node, parents, rows, seed), fell_back=True)
     return _checked(_batch_of(values, len(rows), node), {})
 
 
 def draw_rows(node: Node, parents: Sequence[np.ndarray], rows: np.ndarray, seed: int) -> Draws:
-    """Call a simulator once for each row; a batched one gets batches of 1."""
+    """Call a simulator once per row; a batched one gets batches of 1."""
     path = ("row",) if node.batched else ()
     values = np.zeros((len(rows), 0), np.float32)
     errors: dict[int, str] = {}
@@ -56,7 +56,7 @@ def draw_rows(node: Node, parents: Sequence[np.ndarray], rows: np.ndarray, seed:
             errors[position] = _one_line(f"{type(error).__name__}: {error}")
             continue
         value = _batch_of(value, 1, node)[0] if node.batched else np.atleast_1d(value)
-        if len(errors) == position:  # the first value that there is tells the shape
+        if len(errors) == position:  # the first value defines the shape
             values = np.zeros((len(rows), *value.shape), np.float32)
         if value.shape != values.shape[1:]:
             raise SimulationError(
@@ -68,7 +68,7 @@ def draw_rows(node: Node, parents: Sequence[np.ndarray], rows: np.ndarray, seed:
 
 
 def _call(node: Node, parents: Sequence[np.ndarray], sequence: np.random.SeedSequence) -> np.ndarray:
-    """Call the simulator at the start of the stream; the values are copied going in and coming out."""
+    """Call the simulator at the start of the stream, with copies of its inputs, and copy its output."""
     assert node.simulator is not None
     _reseed(sequence)
     keywords: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def _call(node: Node, parents: Sequence[np.ndarray], sequence: np.random.SeedSeq
 
 
 def _to_float32(value: Any) -> np.ndarray:
-    """Return a copy, because a simulator may fill the same array again; too large a number becomes inf."""
+    """Return a copy, because a simulator may reuse its output array; numbers that are too large become inf."""
     if value is None:
         raise TypeError("the simulator returned None")
     if isinstance(value, torch.Tensor):
@@ -96,7 +96,7 @@ def _batch_of(values: np.ndarray, size: int, node: Node) -> np.ndarray:
     if values.ndim == 0 or len(values) != size:
         raise SimulationError(
             f"graph.{node.name}.simulator: returned shape {values.shape} for a batch of {size}, expected "
-            f"({size}, ...); for one simulation a call set graph.{node.name}.batched=false"
+            f"({size}, ...); for one simulation per call set graph.{node.name}.batched=false"
         )
     return values.reshape(size, 1) if values.ndim == 1 else values
 
@@ -121,7 +121,7 @@ def _reseed(sequence: np.random.SeedSequence) -> None:
     np.random.seed(numpy_seed)
     if _has_accelerator():
         torch.manual_seed(torch_seed)
-    else:  # a hundred times faster, and one simulation may take no longer than torch.manual_seed
+    else:  # a hundred times faster than torch.manual_seed, which may take as long as a simulation
         torch.default_generator.manual_seed(torch_seed)
 
 

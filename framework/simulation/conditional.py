@@ -1,4 +1,4 @@
-"""Simulations with some nodes' values given: the posterior predictive."""
+"""Simulations conditional on the values of some nodes, as for the posterior predictive."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,7 +9,7 @@ from framework.simulation.block import Block, draw_rows_of_block, join_blocks
 from framework.simulation.call import BLOCK
 from framework.simulation.shard import unit_of
 
-_ROWS_AT_ONCE = 4  # of simulators that take one at a time: between looks at whether to stop
+_ROWS_AT_ONCE = 4  # rows between calls of `check`, for simulators that are not batched
 
 
 def simulate_conditional(
@@ -17,10 +17,10 @@ def simulate_conditional(
 ) -> Block:
     """Draw every node that is not in `given`, once for each row of the given arrays (num_rows, *event).
 
-    `index` of the result are the rows that turned out valid. `check` may raise to end it.
+    The result's `index` contains the valid rows. `check` may raise to stop.
     """
     num_rows = len(next(iter(given.values())))
-    padding = -num_rows % BLOCK  # batched simulators always see whole blocks
+    padding = -num_rows % BLOCK  # batched simulators are always called for whole blocks
     padded = {name: np.concatenate([rows, np.repeat(rows[-1:], padding, axis=0)]) for name, rows in given.items()}
     size = max(unit_of(graph), _ROWS_AT_ONCE)
     blocks = []

@@ -1,4 +1,4 @@
-"""`index.json`: the seed and the event shapes of a store. The shards tell both, too, should it get lost."""
+"""`index.json`: the seed and event shapes of a store, which can be recovered from the shards if it is lost."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +15,7 @@ INDEX_FILE = "index.json"
 
 @dataclass(frozen=True)
 class Index:
-    """What all shards of a store have in common; the nodes are in order of their names."""
+    """The properties that all shards of a store share; nodes are sorted by name."""
 
     seed: int
     event_shapes: dict[str, tuple[int, ...]]
@@ -25,9 +25,9 @@ class Index:
 
 
 def read_index(directory: Path) -> Index | None:
-    """Return the index of the store in `directory`, by its shards where it is lost; None where no store is.
+    """Return the index of the store in `directory`, recovered from the shards if it is lost; None if there is no store.
 
-    Raises `SimulationError` where the shards do not tell, and `UnreadableError`. Writes nothing.
+    Raises `SimulationError` if it cannot be recovered, and `UnreadableError`. Writes nothing.
     """
     path = directory / INDEX_FILE
     try:
@@ -40,18 +40,18 @@ def read_index(directory: Path) -> Index | None:
     if found is None and not problem.endswith("missing"):
         warn_once(f"{problem}; there are no simulations yet, so nothing is lost")
     elif found is not None:
-        warn_once(f"{problem}; the simulations tell what was in it: seed {found.seed}")
+        warn_once(f"{problem}; recovered from the simulations: seed {found.seed}")
     return found
 
 
 def stored_index(directory: Path) -> Index:
-    """Return what the file holds; raises `FileNotFoundError`, `DamagedError` and `UnreadableError`."""
+    """Return the index in the file; raises `FileNotFoundError`, `DamagedError` and `UnreadableError`."""
     path = directory / INDEX_FILE
     return _parse(path, read_record(path, of_version_02=[("seed", "event_shapes")]))
 
 
 def write_index(directory: Path, index: Index) -> None:
-    """Have the file hold the index, whatever is there instead."""
+    """Write the index, replacing the file if it holds anything else."""
     path = directory / INDEX_FILE
     with suppress(FileNotFoundError, DamagedError):
         if _parse(path, read_record(path)) == index:
@@ -60,20 +60,20 @@ def write_index(directory: Path, index: Index) -> None:
 
 
 def _index_of_shards(directory: Path, problem: str) -> Index | None:
-    """Return what all whole shards say; raises `SimulationError` where they do not agree, or do not tell."""
+    """Return the index according to all intact shards; raises `SimulationError` if they differ or do not contain it."""
     shards = list_shards(directory)
     found = []
     for shard in shards:
-        with suppress(DamagedError):  # the store tells of it
+        with suppress(DamagedError):  # the store reports it
             found.append(shard_info(shard))
     seeds = {info.seed for info in found if info.seed is not None}
     shapes = [info.event_shapes for info in found]
     if not shards:
         return None
     if len(seeds) != 1 or any(s != shapes[0] for s in shapes):
-        said = f"say different things: seeds {sorted(seeds)}" if seeds else "do not tell their seed"
+        said = f"disagree: seeds {sorted(seeds)}" if seeds else "do not contain their seed"
         raise SimulationError(
-            f"{problem}; the simulations beside it {said}; put it back, or start another run: name=..."
+            f"{problem}; the simulations next to it {said}; restore it, or start another run: name=..."
         )
     return Index(seeds.pop(), dict(sorted(shapes[0].items())))
 
@@ -82,7 +82,7 @@ def _parse(path: Path, content: Mapping[str, Any]) -> Index:
     try:
         seed, shapes = content["seed"], content["event_shapes"]
         if type(seed) is not int or any(type(n) is not int or n < 0 for shape in shapes.values() for n in shape):
-            raise TypeError("numbers are expected")
+            raise TypeError("expected numbers")
         index = Index(seed, {name: tuple(shape) for name, shape in sorted(shapes.items())})
         dtype_of(index.event_shapes)
         return index

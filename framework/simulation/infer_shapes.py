@@ -1,4 +1,4 @@
-"""Learning the shapes of the nodes' values from one simulation, before anything is stored."""
+"""Inference of the nodes' event shapes from one simulation, before anything is stored."""
 
 from functools import partial
 
@@ -11,9 +11,9 @@ NUM_PROBES = 10
 
 
 def infer_shapes(graph: Graph, seed: int) -> dict[str, tuple[int, ...]]:
-    """Return by node the shape of one value, from the first valid one of a few simulations.
+    """Return the event shape of each node, from the first valid one of a few simulations.
 
-    Raises `SimulationError` with the last failure if none is valid.
+    Raises `SimulationError` with the last failure if all are invalid.
     """
     for index in range(NUM_PROBES):
         block = simulate_one(graph, seed, index)

@@ -1,6 +1,7 @@
-"""Simulating once more, where the stored simulations lack nodes that the graph has since got.
+"""Simulating again when the stored simulations lack nodes that were added to the graph.
 
-A simulation is a function of the graph, the seed and its index, node by node: those that were there come out as before.
+A simulation is a function of the graph, the seed and its index, node by node, so nodes that existed before get the
+same values.
 """
 
 import logging
@@ -18,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def nodes_added_or_removed(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> list[str]:
-    """Return the nodes for which the store in `directory` cannot go on with `nodes`; none where there is no store.
+    """Return the nodes because of which the store in `directory` cannot be used for `nodes`; none if it does not exist.
 
-    It cannot where it lacks one of them, nor where it needs more simulations (of `num_simulations`, if they are
-    drawn here) of a node that is no more.
+    These are nodes that the store lacks and, if it has fewer than `num_simulations` simulations (None if they are
+    imported), nodes in the store that were removed from the graph.
     """
     if not SimulationStore.exists(directory):
         return []
@@ -33,7 +34,7 @@ def nodes_added_or_removed(directory: Path, nodes: Sequence[str], num_simulation
 
 
 def set_aside_store(directory: Path, nodes: Sequence[str], num_simulations: int | None) -> Path | None:
-    """Rename the store in `directory` if it cannot go on with `nodes`; return where it is now, or else None."""
+    """Rename the store in `directory` if it cannot be used for `nodes`; return its new path, or None."""
     changed = nodes_added_or_removed(directory, nodes, num_simulations)
     if not changed:
         return None
@@ -42,18 +43,22 @@ def set_aside_store(directory: Path, nodes: Sequence[str], num_simulations: int 
         number += 1
     directory.rename(aside)
     sync_directory(aside.parent)
-    log.warning("simulating anew, since %s came or went; those so far are kept in %s", ", ".join(changed), aside)
+    log.warning(
+        "simulating again, because nodes were added or removed (%s); the old simulations are kept in %s",
+        ", ".join(changed),
+        aside,
+    )
     return aside
 
 
 def changed_nodes(old_dir: Path, new: SimulationStore) -> list[str]:
-    """Return the nodes in both stores whose values differ in a simulation that both have."""
+    """Return the nodes of both stores whose values differ in a simulation that both contain."""
     try:
         old = SimulationStore.open(old_dir)
         names = [name for name in old.event_shapes if name in new.event_shapes]
         before = old.load(names)
     except (SimulationError, UnreadableError) as error:  # nothing depends on them any more
-        log.warning("⚠ %s; whether the simulations came out as before is not known", error)
+        log.warning("⚠ %s; the new simulations cannot be compared with the old ones", error)
         return []
     after = new.load(names)
     _, rows, new_rows = np.intersect1d(before["index"], after["index"], assume_unique=True, return_indices=True)

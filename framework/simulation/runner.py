@@ -1,4 +1,4 @@
-"""Filling the store with simulations, in this process or in several."""
+"""Filling the store with simulations, in this process or in parallel workers."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from framework.simulation.worker import Worker, WorkerDiedError
 OnProgress = Callable[[int, int], None]
 
 _TICK_SECONDS = 0.5
-_STOP_SECONDS = 5.0  # how long workers have to finish a call of the simulator; what they hold beyond it is lost
+_STOP_SECONDS = 5.0  # time for workers to finish a call of the simulator before they are killed
 _NUM_SHOWN = 3
 
 
@@ -31,14 +31,14 @@ def run_simulations(
     on_progress: OnProgress | None = None,
     num_signals: Callable[[], int] = lambda: 0,
 ) -> None:
-    """Draw what is missing of the simulations below `num_simulations`, in parallel.
+    """Draw the missing simulations below `num_simulations` in parallel.
 
     `build` makes the graph, once here and once in each worker, so it must be picklable.
-    `workers` is a number or "auto". `on_progress(done, invalid)` is called after every piece of work
-    and twice a second with the numbers on disk; it may raise to end the phase, after what is
-    finished has been committed; `num_signals` counts the signals that this process has got. Raises `SimulationError`
-    for too many invalid simulations, a worker that dies, and a full disk; going on later gives the same simulations as
-    if nothing had happened.
+    `workers` is a number or "auto". `on_progress(done, invalid)` is called after every piece of work and twice a
+    second with the numbers on disk; it may raise to end the phase, after finished simulations have been committed.
+    `num_signals` returns how many signals this process has received. Raises `SimulationError` for too many invalid
+    simulations, a worker that dies, and a full disk; resuming later gives the same simulations as an uninterrupted
+    run.
     """
     assert seed == store.seed, "the store was made for another seed"
     graph = build()
@@ -108,7 +108,7 @@ def _end(workers: list[Worker]) -> None:
 
 
 class _Progress:
-    """The numbers of simulations on disk, and the limit on the invalid ones."""
+    """Counts of the simulations on disk, and the limit on invalid ones."""
 
     def __init__(
         self,
@@ -118,10 +118,12 @@ class _Progress:
         max_invalid_fraction: float,
         on_progress: OnProgress | None,
     ) -> None:
-        self._graph, self._store, self._num_simulations = graph, store, num_simulations
+        self._graph = graph
+        self._store = store
+        self._num_simulations = num_simulations
         self._max_invalid_fraction = max_invalid_fraction
         self._on_progress = on_progress
-        self._failures: dict[int, Failure] = {}  # that this process knows of
+        self._failures: dict[int, Failure] = {}  # failures of this attempt, by index
         num_valid, self._num_invalid = store.counts(num_simulations)
         self._num_done = num_valid + self._num_invalid
         self._check()
@@ -134,29 +136,29 @@ class _Progress:
         self._check()
 
     def tick(self) -> None:
-        """Tell `on_progress` the numbers."""
+        """Call `on_progress` with the current counts."""
         if self._on_progress:
             self._on_progress(self._num_done, self._num_invalid)
 
     def _check(self) -> None:
-        """Raise at the same simulation, with the same words, in whatever order and attempts they were drawn."""
+        """Raise `SimulationError` at the same simulation with the same text, independent of order and attempts."""
         limit = int(self._max_invalid_fraction * self._num_simulations)
         if self._num_invalid <= limit:
             return
         missing = self._store.missing(self._num_simulations)
         invalid = self._store.invalid(missing[0][0] if missing else self._num_simulations)
-        if len(invalid) <= limit:  # among those that have none missing before them; what is missing will tell
+        if len(invalid) <= limit:  # `invalid` only covers the simulations before the first missing one
             return
         failures = [self._failure(index) for index in invalid[:_NUM_SHOWN].tolist()]
         shown = "; ".join(f"simulation {f.index}, node {f.node}: {f.message}" for f in failures if f)
         raise SimulationError(
             f"simulation.max_invalid_fraction={self._max_invalid_fraction}: {limit + 1} of the first "
-            f"{invalid[limit] + 1} of {self._num_simulations} simulations are invalid; mend the simulator and start a "
+            f"{invalid[limit] + 1} of {self._num_simulations} simulations are invalid; fix the simulator and start a "
             "new run, or raise this" + (f"\nFirst failures: {shown}" if shown else "")
         )
 
     def _failure(self, index: int) -> Failure | None:
-        """Return why a simulation is invalid: as was reported or, of one of an earlier attempt, by drawing it again."""
+        """Return why a simulation is invalid, drawing it again if an earlier attempt simulated it."""
         if index not in self._failures:
             return next(iter(simulate_block(self._graph, self._store.seed, index, index + 1).failures), None)
         return self._failures[index]

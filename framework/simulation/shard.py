@@ -1,4 +1,4 @@
-"""The unit of work: a range of simulations that is drawn piece by piece and committed as one shard."""
+"""The unit of work: a range of simulations that is simulated piece by piece and committed as one shard."""
 
 import time
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from framework.simulation.store import SimulationStore
 
 SHARD_SECONDS = 20.0  # a killed process loses at most about this much work
 SHARD_BYTES = 32 * 2**20
-_PIECE_SECONDS = 0.2  # between looks at whether to stop
+_PIECE_SECONDS = 0.2  # time between checks whether to stop
 _NUM_REPORTED = 5
-_MAX_REPEATS = 5  # of what fails while signals come
+_MAX_REPEATS = 5  # of a piece that fails while signals arrive
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a range: simulations up to `stop`, not included, are on disk."""
+    """The result of a range: simulations up to but not including `stop` are on disk."""
 
     start: int
     stop: int
@@ -28,12 +28,12 @@ class Report:
 
 
 def unit_of(graph: Graph) -> int:
-    """Return the number of simulations that ranges should start and end at multiples of."""
+    """Return the number of simulations of which the bounds of ranges should be multiples."""
     return BLOCK if any(node.batched for node in graph.simulation_order) else 1
 
 
 def cut(start: int, stop: int, size: int, unit: int) -> int:
-    """Return where a range of about `size` from `start` ends: at a multiple of `unit`, or at `stop`."""
+    """Return the end of a range of about `size` from `start`: a multiple of `unit`, or `stop`."""
     end = max(start + size, start + unit) // unit * unit
     return stop if start + size >= stop else min(stop, end)
 
@@ -46,24 +46,29 @@ def simulate_shard(
     should_stop: Callable[[], bool],
     num_signals: Callable[[], int] = lambda: 0,
 ) -> Report:
-    """Draw and commit the range, or what there is of it when told to stop or interrupted.
+    """Simulate and commit the range, or the part that is finished when stopped or interrupted.
 
-    `num_signals` tells how many signals have come. They may have ended a program that the simulator had started: what
-    failed meanwhile is no fault of its own, and is drawn again; what failed before a stop is left for the next attempt.
+    `num_signals` returns how many signals have arrived. A signal may have killed a program that the simulator had
+    started, so pieces that failed meanwhile are repeated; if the range is stopped, they are left for the next attempt.
     """
     began = time.monotonic()
     unit = size = unit_of(graph)
     blocks: list[Block] = []
-    at, stopping, signals, num_repeats = start, False, num_signals(), 0
+    at = start
+    stopping = False
+    signals = num_signals()
+    num_repeats = 0
     try:
         while at < stop and not stopping:
             end, piece_began = cut(at, stop, size, unit), time.monotonic()
             block = simulate_block(graph, store.seed, at, end)
-            stopping, signals_before, signals = should_stop(), signals, num_signals()
+            stopping = should_stop()
+            signals_before = signals
+            signals = num_signals()
             if stopping and block.has_failed:
                 break
             if block.has_failed and signals != signals_before and num_repeats < _MAX_REPEATS:
-                size, num_repeats = unit, num_repeats + 1  # by little: the next signal must not cost as much
+                size, num_repeats = unit, num_repeats + 1  # a small piece, so that another signal costs less
                 continue
             blocks.append(block)
             at, num_repeats = end, 0

@@ -1,6 +1,6 @@
-"""A file of simulations: the valid ones of a range, as a NumPy array, then their seed, the range and a checksum of all.
+"""The file of a shard: the valid simulations of a range as a NumPy array, then their seed, range and a checksum.
 
-Nothing in it is taken on trust: a header may claim anything, and a name may be another file's.
+Its content is untrusted: the header may be wrong, and the file may have been renamed.
 """
 
 import functools
@@ -29,7 +29,7 @@ _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.form
 
 
 class Shard(NamedTuple):
-    """A file with the valid simulations from `start` up to `stop`, not included."""
+    """A file with the valid simulations from `start` up to but not including `stop`."""
 
     start: int
     stop: int
@@ -38,14 +38,14 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a shard that was checked to its end is of."""
+    """The properties of a shard whose content has been verified."""
 
     num_rows: int
     event_shapes: dict[str, tuple[int, ...]]  # by node
-    seed: int | None  # None: version 0.2 did not write it
+    seed: int | None  # None: written by version 0.2, without a seed
 
 
-_known: dict[tuple[str, int, int, int], ShardInfo] = {}  # of files that have not changed since
+_known: dict[tuple[str, int, int, int], ShardInfo] = {}  # verified files, by `_key`
 
 
 def dtype_of(event_shapes: Mapping[str, tuple[int, ...]]) -> np.dtype:
@@ -54,7 +54,7 @@ def dtype_of(event_shapes: Mapping[str, tuple[int, ...]]) -> np.dtype:
 
 
 def list_shards(directory: Path) -> list[Shard]:
-    """Return the shards by their names alone, by start; files that no store has named are told of and left out."""
+    """Return the shards according to file names, sorted by start; warn about other files and ignore them."""
     try:
         names = retry(lambda: os.listdir(directory))  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
@@ -67,12 +67,12 @@ def list_shards(directory: Path) -> list[Shard]:
         if match and int(match[1]) < int(match[2]):
             shards.append(Shard(int(match[1]), int(match[2]), directory / name))
         elif name.endswith(".npy") and not name.startswith("."):
-            warn_once(f"{directory / name}: left out, no simulations are called so; expected <start>-<stop>.npy")
+            warn_once(f"{directory / name}: ignored, not the name of a shard; expected <start>-<stop>.npy")
     return sorted(shards)
 
 
 def encode_shard(start: int, stop: int, seed: int, rows: np.ndarray) -> bytes:
-    """Return what a shard's file holds."""
+    """Return the content of a shard's file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, rows, allow_pickle=False)
     origin = b"seed %d range %d-%d " % (seed, start, stop)
@@ -81,7 +81,7 @@ def encode_shard(start: int, stop: int, seed: int, rows: np.ndarray) -> bytes:
 
 
 def shard_info(shard: Shard) -> ShardInfo:
-    """Return the info of a shard, which is read unless it was before; raises as `read_shard` does."""
+    """Return the info of a shard, cached after the first read; raises the same errors as `read_shard`."""
     key = _key(shard.path)
     if key is None or key not in _known:
         return read_shard(shard)[1]
@@ -89,9 +89,9 @@ def shard_info(shard: Shard) -> ShardInfo:
 
 
 def read_shard(shard: Shard) -> tuple[np.ndarray, ShardInfo]:
-    """Return the rows: `index` int64, in order, and a float32 field for each node.
+    """Return the rows, `index` int64 in increasing order and a float32 field per node, and the shard's info.
 
-    Raises `DamagedError`, or `UnreadableError` where that is not known.
+    Raises `DamagedError`, or `UnreadableError` if the file cannot be read.
     """
     path, key = shard.path, _key(shard.path)
     try:
@@ -102,15 +102,15 @@ def read_shard(shard: Shard) -> tuple[np.ndarray, ShardInfo]:
     end = offset + num_rows * dtype.itemsize
     footer = _FOOTER.fullmatch(data[end:])
     if footer is None or num_rows > shard.stop - shard.start:
-        raise DamagedError(f"{path}: damaged (its length is not what its header says)")
+        raise DamagedError(f"{path}: damaged (its length does not match its header)")
     if zlib.crc32(footer[1] or b"", zlib.crc32(data[:end])) != int(footer[5], 16):
-        raise DamagedError(f"{path}: damaged (its checksum is not its own)")
+        raise DamagedError(f"{path}: damaged (its checksum does not match)")
     if footer[1] and (int(footer[3]), int(footer[4])) != shard[:2]:
-        raise DamagedError(f"{path}: damaged (its name is not its own)")
+        raise DamagedError(f"{path}: damaged (its range does not match its name)")
     rows = np.frombuffer(data, dtype, num_rows, offset)
     bounds = np.concatenate([[shard.start - 1], rows["index"], [shard.stop]])
     if not (bounds[1:] > bounds[:-1]).all():
-        raise DamagedError(f"{path}: damaged (its simulations are not those of its name)")
+        raise DamagedError(f"{path}: damaged (its simulations do not match its name)")
     shapes = {name: dtype[name].shape for name in (dtype.names or ())[1:]}
     info = ShardInfo(num_rows, shapes, int(footer[2]) if footer[1] else None)
     if key is not None:
@@ -120,12 +120,12 @@ def read_shard(shard: Shard) -> tuple[np.ndarray, ShardInfo]:
 
 @functools.cache
 def warn_once(text: str) -> None:
-    """Warn of something that each look at the files would find again."""
+    """Log a warning only once, because each read of the files would repeat it."""
     log.warning("⚠ %s", text)
 
 
 def _header(path: Path, data: memoryview) -> tuple[np.dtype, int, int]:
-    """Return the dtype, the number of rows, and where they begin."""
+    """Return the dtype, the number of rows, and their offset."""
     stream = io.BytesIO(data[:_MAX_HEADER])
     try:
         (num_rows,), is_fortran, dtype = _READ_HEADER[np.lib.format.read_magic(stream)](
@@ -134,13 +134,13 @@ def _header(path: Path, data: memoryview) -> tuple[np.dtype, int, int]:
         expected = dtype_of({name: dtype[name].shape for name in (dtype.names or ())[1:]})
         if dtype != expected or is_fortran or num_rows < 0:
             raise ValueError("not an array of simulations")
-    except Exception as error:  # a damaged header makes NumPy raise nearly anything
+    except Exception as error:  # NumPy may raise almost any exception for a damaged header
         raise DamagedError(f"{path}: damaged ({str(error) or type(error).__name__})") from error
     return dtype, num_rows, stream.tell()
 
 
 def _key(path: Path) -> tuple[str, int, int, int] | None:
-    """Return what changes with a file's content."""
+    """Return a key that changes whenever the file's content changes, or None if the file cannot be accessed."""
     try:
         found = path.lstat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Simulations on disk: immutable shards, each the valid rows of one range, and an index."""
+"""Simulations on disk: an index, and immutable shards, each with the valid rows of one range."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,11 +28,11 @@ class SimulationStore:
     """An append-only directory of simulations.
 
     `index.json` holds the seed and the event shapes. A shard `<start>-<stop>.npy` is a structured
-    array (`index` int64, then one float32 field for each node) followed by the seed and a checksum; rows of
-    its range that are not in it were invalid. Shards appear complete or not at all.
+    array (`index` int64, then one float32 field per node) followed by the seed and a checksum; rows of
+    its range that it does not contain were invalid. Shards appear complete or not at all.
 
-    To make one is to begin a store, or to go on with it: damaged shards are set aside, so that their simulations
-    count as missing. Only the owner of the run may do that; `open` is for readers, and changes nothing.
+    The constructor creates a store or continues an existing one: it sets damaged shards aside, so that their
+    simulations count as missing. Only the owner of the run may do that; `open` is for readers and changes nothing.
     """
 
     def __init__(self, directory: Path, seed: int, event_shapes: Mapping[str, Sequence[int]]) -> None:
@@ -41,31 +41,31 @@ class SimulationStore:
         found = read_index(directory)
         if found not in (None, index):
             raise SimulationError(
-                f"{directory}: holds simulations of {found}, not of {index}; use another run directory or delete it"
+                f"{directory}: contains simulations of {found}, not of {index}; use another run directory or delete it"
             )
         write_index(directory, index)
-        self._hold(directory, index)
+        self._set_index(directory, index)
         self._set_damaged_aside()
 
     @staticmethod
     def exists(directory: Path) -> bool:
-        """Tell whether there is a store in `directory`."""
+        """Return whether there is a store in `directory`."""
         return read_index(directory) is not None
 
     @classmethod
     def open(cls, directory: Path) -> "SimulationStore":
-        """Open the store that is in `directory`."""
+        """Open the existing store in `directory` for reading."""
         index = read_index(directory)
         if index is None:
             raise SimulationError(f"{directory / INDEX_FILE}: no such file; expected a directory of simulations")
         store = cls.__new__(cls)
-        store._hold(directory, index)
+        store._set_index(directory, index)
         return store
 
     def commit(self, start: int, stop: int, block: Block) -> None:
-        """Write the shard for the range; when this returns it is durable. Nodes without a field are left out.
+        """Write the shard for the range durably. Nodes without a field are ignored.
 
-        Raises `SimulationError` when it cannot be written, for example on a full disk.
+        Raises `SimulationError` if it cannot be written, for example if the disk is full.
         """
         rows = np.empty(len(block.index), self.dtype)
         rows["index"] = block.index
@@ -82,7 +82,7 @@ class SimulationStore:
             raise SimulationError(f"{self.directory}: {error.strerror}; {self.safe()}") from error
 
     def shards(self) -> list[Shard]:
-        """Return the whole shards, by start; those that are damaged are told of."""
+        """Return the intact shards, sorted by start; warn about damaged ones."""
         whole = []
         for shard in list_shards(self.directory):
             try:
@@ -93,7 +93,7 @@ class SimulationStore:
         return whole
 
     def missing(self, num_simulations: int) -> list[tuple[int, int]]:
-        """Return the ranges below `num_simulations` that no whole shard covers."""
+        """Return the ranges below `num_simulations` that no intact shard covers."""
         gaps, covered = [], 0
         for shard in [*self.shards(), Shard(num_simulations, num_simulations, Path())]:
             if covered < min(shard.start, num_simulations):
@@ -102,13 +102,13 @@ class SimulationStore:
         return gaps
 
     def counts(self, num_simulations: int | None = None) -> tuple[int, int]:
-        """Return how many simulations (below `num_simulations`) are on disk: the valid and the invalid ones."""
+        """Return the numbers of valid and of invalid simulations on disk (below `num_simulations`)."""
         parts = self._parts(num_simulations)
         num_valid = sum(self._num_rows(shard, part) for shard, part in parts)
         return num_valid, sum(part.stop - part.start for _, part in parts) - num_valid
 
     def invalid(self, num_simulations: int) -> np.ndarray:
-        """Return the indices of the invalid simulations on disk below `num_simulations`, in order."""
+        """Return the indices of invalid simulations on disk below `num_simulations`, in increasing order."""
         parts = self._parts(num_simulations)
         found = [np.setdiff1d(np.arange(p.start, p.stop), self._rows(s, p)["index"]) for s, p in parts]
         return np.concatenate([np.arange(0), *found])
@@ -116,7 +116,7 @@ class SimulationStore:
     def load(self, names: Sequence[str], num_simulations: int | None = None) -> dict[str, np.ndarray]:
         """Return the valid simulations (below `num_simulations`): arrays by node name, and their "index".
 
-        Rows are sorted by index, arrays are contiguous. A damaged shard is a `SimulationError`.
+        Rows are sorted by index, arrays are contiguous. Raises `SimulationError` for a damaged shard.
         """
         num_rows, _ = self.counts(num_simulations)
         fields = ["index", *names]
@@ -130,43 +130,43 @@ class SimulationStore:
         return arrays
 
     def safe(self) -> str:
-        """Return for an error message what is on disk, and how to go on."""
+        """Return the end of an error message: what is safe on disk, and how to resume."""
         num_safe = sum(part.stop - part.start for _, part in self._parts(None))
-        return f"{num_safe} simulations are safe in it; mend this, then the same command with +resume=true goes on"
+        return f"{num_safe} simulations are safe on disk; fix this, then resume with +resume=true"
 
     def remove_leftovers(self) -> None:
-        """Delete what a killed process had begun to write."""
+        """Delete the unfinished files of a killed process."""
         remove_unfinished(self.directory)
 
-    def _hold(self, directory: Path, index: Index) -> None:
+    def _set_index(self, directory: Path, index: Index) -> None:
         self.directory = directory
         self.seed, self.event_shapes = index.seed, index.event_shapes
         self.dtype = dtype_of(index.event_shapes)
 
     def _set_damaged_aside(self) -> None:
-        """Rename what is damaged; simulating is a function of seed and index, so the same comes again."""
-        reach: Shard | None = None  # the one that goes furthest so far
+        """Rename damaged shards; their simulations will be repeated with the same values."""
+        reach: Shard | None = None  # the shard with the largest stop so far
         for shard in list_shards(self.directory):
             try:
                 self._check(shard, shard_info(shard))
             except DamagedError as error:
-                warn_once(f"{error}; it is {set_aside(shard.path).name} now, and its simulations are run again")
+                warn_once(f"{error}; renamed to {set_aside(shard.path).name}, and its simulations are run again")
                 continue
             if reach and shard.start < reach.stop:
                 self._compare(reach, shard)
             reach = shard if reach is None or shard.stop > reach.stop else reach
 
     def _compare(self, first: Shard, second: Shard) -> None:
-        """Raise `SimulationError` where two shards differ in a simulation: only one can be of this run."""
+        """Raise `SimulationError` if two shards differ in a simulation: only one can belong to this run."""
         part = Shard(max(first.start, second.start), min(first.stop, second.stop), Path())
         if self._rows(first, part).tobytes() != self._rows(second, part).tobytes():
             raise SimulationError(
-                f"{first.path} and {second.path.name}: hold different simulations {part.start} to {part.stop}; "
-                "remove the one that is not of this run"
+                f"{first.path} and {second.path.name}: have different values for simulations {part.start} to "
+                f"{part.stop}; remove the one that does not belong to this run"
             )
 
     def _parts(self, num_simulations: int | None) -> list[tuple[Shard, Shard]]:
-        """Return the shards, and their ranges cut so that they do not overlap and end at `num_simulations`."""
+        """Return the shards, each with its range clipped so that none overlap and all end by `num_simulations`."""
         parts, covered = [], 0
         for shard in list_shards(self.directory):
             stop = shard.stop if num_simulations is None else min(shard.stop, num_simulations)
@@ -177,28 +177,28 @@ class SimulationStore:
         return parts
 
     def _rows(self, shard: Shard, part: Shard) -> np.ndarray:
-        """Return the rows of the part's range."""
-        rows, info = self._whole(read_shard, shard)
+        """Return the shard's rows within the part's range."""
+        rows, info = self._read_intact(read_shard, shard)
         self._check(shard, info)
         first, last = np.searchsorted(rows["index"], [part.start, part.stop])
         return rows[first:last]
 
     def _num_rows(self, shard: Shard, part: Shard) -> int:
-        return self._whole(shard_info, shard).num_rows if part == shard else len(self._rows(shard, part))
+        return self._read_intact(shard_info, shard).num_rows if part == shard else len(self._rows(shard, part))
 
-    def _whole(self, read: Callable[[Shard], T], shard: Shard) -> T:
-        """Return what is read of a shard that must be whole."""
+    def _read_intact(self, read: Callable[[Shard], T], shard: Shard) -> T:
+        """Return the result of `read`; raises `SimulationError` if the shard is damaged."""
         try:
             return read(shard)
         except DamagedError as error:
             raise SimulationError(f"{error}; +resume=true runs its simulations again") from error
 
     def _check(self, shard: Shard, info: ShardInfo) -> None:
-        """Raise `SimulationError` where a whole shard is of another store."""
+        """Raise `SimulationError` if an intact shard belongs to another store."""
         found = Index(self.seed if info.seed is None else info.seed, info.event_shapes)
         mine = Index(self.seed, self.event_shapes)
         if found != mine:
             raise SimulationError(
-                f"{shard.path}: holds simulations of {found}, its directory those of {mine}; "
-                "remove it if it is not of this run"
+                f"{shard.path}: contains simulations of {found}, but its directory belongs to {mine}; "
+                "remove it if it does not belong to this run"
             )

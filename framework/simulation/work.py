@@ -1,4 +1,4 @@
-"""What is left to simulate, handed out in ranges of a sensible size."""
+"""Division of the remaining simulations into ranges of a sensible size."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -7,10 +7,10 @@ from framework.simulation.shard import SHARD_BYTES, SHARD_SECONDS, Report, cut
 
 
 class Work:
-    """Ranges still to be simulated. Their sizes change which files there are, never what is in them.
+    """The ranges still to be simulated. Their sizes affect the division into files, never the simulations.
 
-    The first ones are small, as nobody knows how long a simulation takes; later ones take about
-    SHARD_SECONDS, and towards the end the rest is shared out among the workers.
+    The first ranges are small, because the duration of a simulation is unknown; later ones take about
+    SHARD_SECONDS, and towards the end the rest is divided among the workers.
     """
 
     def __init__(self, ranges: Iterable[tuple[int, int]], unit: int, row_bytes: int, num_workers: int) -> None:
@@ -20,7 +20,7 @@ class Work:
         self.num_workers = min(num_workers, sum(-(-(stop - start) // unit) for start, stop in self._ranges))
 
     def take(self) -> tuple[int, int] | None:
-        """Return the next range, or None when there is none left."""
+        """Return the next range, or None if there is none left."""
         if not self._ranges:
             return None
         start, stop = self._ranges.popleft()
@@ -31,7 +31,7 @@ class Work:
         return start, end
 
     def learn(self, report: Report) -> None:
-        """Set the size of the next ranges from how long one took."""
+        """Adjust the size of the next ranges to the duration of a finished one."""
         num_rows = report.stop - report.start
         in_time = num_rows * SHARD_SECONDS / max(report.seconds, 1e-6)
         self._size = int(min(in_time, 4 * max(num_rows, self._unit), self._max_size))

@@ -1,4 +1,4 @@
-"""A process that simulates ranges for its parent, and never outlives it."""
+"""A process that simulates ranges for its parent and never outlives it."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class WorkerDiedError(Exception):
-    """A worker ended without being asked to."""
+    """A worker process ended unexpectedly."""
 
 
 class Worker:
@@ -39,15 +39,15 @@ class Worker:
         """Send the next range; None leaves the worker idle."""
         self.task = task
         if task is not None:
-            with suppress(OSError):  # a worker that died is noticed when its report is due
+            with suppress(OSError):  # a dead worker is detected when its report is received
                 self.pipe.send(task)
 
     def has_ended(self) -> bool:
-        """Tell whether the process is gone; its pipe need not show it, when it has left children behind."""
+        """Return whether the process has ended; its pipe stays open if it has left children behind."""
         return self.process.exitcode is not None
 
     def receive(self) -> Report:
-        """Return the report on the range assigned last; an error in the worker is raised here."""
+        """Return the report on the last assigned range; an error in the worker is raised here."""
         if self.has_ended() and not self.pipe.poll():
             raise self.death()
         try:
@@ -60,21 +60,21 @@ class Worker:
         return message
 
     def death(self) -> WorkerDiedError:
-        """Return the error that says how the worker ended."""
+        """Return an error that describes how the worker ended."""
         self.process.join(timeout=5)
         code = self.process.exitcode
         how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exited with {code}"
-        hint = "; out of memory? Fewer simulation.workers need less" if code == -signal.SIGKILL else ""
+        hint = "; if it was out of memory, lower simulation.workers" if code == -signal.SIGKILL else ""
         start, stop = self.task or (0, 0)
         return WorkerDiedError(f"a simulation worker {how} in simulations {start} to {stop}{hint}")
 
     def ask_to_stop(self) -> None:
-        """Ask the worker to commit what it has and end."""
+        """Ask the worker to commit its finished simulations and exit."""
         with suppress(OSError):
             self.pipe.send(None)
 
     def end(self, timeout_seconds: float) -> None:
-        """Wait for the worker to end, and kill it when it has not."""
+        """Wait for the worker to exit, and kill it after the timeout."""
         try:
             self.process.join(timeout_seconds)
         finally:
@@ -84,16 +84,16 @@ class Worker:
 
 
 def _serve(pipe: Connection, build: Callable[[], Graph], store: SimulationStore, parent_pid: int) -> None:
-    """Run in the worker: simulate the ranges that come, until None or the parent's end."""
-    for signum in SIGNALS:  # the programs that a simulator starts inherit this: a draw must not fail for a signal
+    """Simulate the received ranges, until None arrives or the parent exits; runs in the worker."""
+    for signum in SIGNALS:  # inherited by programs that a simulator starts, so that signals do not make them fail
         signal.signal(signum, signal.SIG_IGN)
     _die_with(parent_pid)
-    with suppress(EOFError, ConnectionError):  # the parent is gone
+    with suppress(EOFError, ConnectionError):  # the parent has exited
         try:
             graph = build()
             while task := pipe.recv():
                 start, stop = task
-                # Whatever comes while simulating, None or the end of the pipe, means stop.
+                # Anything that arrives while simulating, None or the end of the pipe, means stop.
                 pipe.send(simulate_shard(graph, store, start, stop, pipe.poll))
         except (EOFError, ConnectionError):
             raise
@@ -104,8 +104,8 @@ def _serve(pipe: Connection, build: Callable[[], Graph], store: SimulationStore,
 
 
 def _die_with(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent dies, however that happens."""
+    """Ask the kernel to kill this process whenever its parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it died before that
+    if os.getppid() != parent_pid:  # the parent died before that
         os._exit(1)

@@ -47,7 +47,8 @@ def test_a_node_that_comes_is_trained_and_one_that_goes_leaves_its_files(project
 
     said = run("+resume=true", ALPHA)
     assert "graph.alpha" in said and "added: training from scratch" in said
-    assert "simulating anew, since alpha came or went; those so far are kept in outputs/pair/simulations.old-1" in said
+    assert "simulating again, because nodes were added or removed (alpha); " in said
+    assert "the old simulations are kept in outputs/pair/simulations.old-1" in said
     assert "\ntraining from scratch: alpha\n" in said
     assert "came out differently" not in said and "training theta" not in said
     assert digests(project, "theta") == alone

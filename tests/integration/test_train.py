@@ -221,7 +221,7 @@ def test_presimulated_data_train_a_run(tmp_path):
     result = train("simulation.from_file=mine.npz", "inference.report=true", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "300 of the 400 simulations in mine.npz (simulation.num_simulations=300)" in result.stdout
-    assert "outside priors.z: 1, as row 17: z[1]=5, expected -1 to 1" in result.stdout
+    assert "outside priors.z: 1, such as row 17: z[1]=5, expected -1 to 1" in result.stdout
     facts = json.loads((tmp_path / "outputs/two_moons/report/summary.json").read_text())["facts"]
     assert facts["simulations"] == "299 valid, 1 invalid"
     more = ["simulation.from_file=mine.npz", "simulation.num_simulations=350", "+resume=true"]

@@ -76,7 +76,7 @@ def test_store_is_opened_again_from_its_index(tmp_path):
 
 def test_store_of_another_seed_is_refused(tmp_path):
     SimulationStore(tmp_path, 1, {"x": (2,)})
-    with pytest.raises(SimulationError, match="holds simulations of"):
+    with pytest.raises(SimulationError, match="contains simulations of"):
         SimulationStore(tmp_path, 2, {"x": (2,)})
 
 
@@ -168,7 +168,7 @@ def test_files_that_are_called_like_no_shard_are_told_of_and_left_out(tmp_path, 
     for name in names:
         (tmp_path / name).write_bytes(b"stray")
     assert content(run(build, tmp_path, 300)) == expected
-    assert all(f"{tmp_path / name}: left out" in caplog.text for name in names)
+    assert all(f"{tmp_path / name}: ignored" in caplog.text for name in names)
 
 
 def test_a_shard_under_another_ones_name_does_not_pass_for_it(tmp_path):
@@ -196,9 +196,9 @@ def test_another_runs_shard_is_refused(tmp_path):
         values = {node: np.zeros((5, *shape), np.float32) for node, shape in shapes.items()}
         SimulationStore(tmp_path / name, seed, shapes).commit(95, 100, Block(np.arange(95, 100), values, []))
         path = Path(shutil.copy(tmp_path / name / "95-100.npy", tmp_path / "mine"))
-        with pytest.raises(SimulationError, match=r"95-100\.npy: holds simulations of .*remove it"):
+        with pytest.raises(SimulationError, match=r"95-100\.npy: contains simulations of .*remove it"):
             run(build, tmp_path / "mine", 100)
-        with pytest.raises(SimulationError, match="holds simulations of"):
+        with pytest.raises(SimulationError, match="contains simulations of"):
             SimulationStore.open(tmp_path / "mine").missing(100)
         path.unlink()
 
@@ -209,7 +209,9 @@ def test_overlapping_shards_that_differ_are_refused(tmp_path):
     store = SimulationStore.open(tmp_path)
     values = {"theta": np.zeros((4, 2), np.float32), "x": np.zeros((4, 2), np.float32)}
     store.commit(50, 54, Block(np.arange(50, 54), values, []))
-    with pytest.raises(SimulationError, match="hold different simulations 50 to 54; remove the one that is not"):
+    with pytest.raises(
+        SimulationError, match="have different values for simulations 50 to 54; remove the one that does not"
+    ):
         run(build, tmp_path, 100)
 
 
@@ -246,7 +248,7 @@ def test_a_lost_index_is_rebuilt_from_the_shards(tmp_path, text, caplog):
     reader = SimulationStore.open(tmp_path)
     assert content(reader) == expected and reader.seed == SEED and SimulationStore.exists(tmp_path)
     assert path.exists() == (text is not None)  # a reader writes nothing
-    assert f"the simulations tell what was in it: seed {SEED}" in caplog.text
+    assert f"recovered from the simulations: seed {SEED}" in caplog.text
     assert content(run(build, tmp_path, 300)) == expected
     assert read_record(path)["seed"] == SEED
 
@@ -257,7 +259,7 @@ def test_shards_that_disagree_do_not_make_an_index(tmp_path):
         store.commit(seed, seed + 1, Block(np.array([seed]), {"x": np.zeros((1, 1), np.float32)}, []))
     shutil.copy(tmp_path / "2/2-3.npy", tmp_path / "1")
     (tmp_path / "1/index.json").unlink()
-    with pytest.raises(SimulationError, match=r"index\.json: missing; .* say different things: seeds \[1, 2\]"):
+    with pytest.raises(SimulationError, match=r"index\.json: missing; .* disagree: seeds \[1, 2\]"):
         SimulationStore.open(tmp_path / "1")
 
 
@@ -292,7 +294,7 @@ def test_the_lost_index_of_version_02_is_not_guessed(tmp_path):
     run(toy.builder(toy.first), tmp_path, 100)
     of_version_02(tmp_path)
     (tmp_path / "index.json").write_text("")
-    with pytest.raises(SimulationError, match="do not tell their seed; put it back, or start another run"):
+    with pytest.raises(SimulationError, match="do not contain their seed; restore it, or start another run"):
         SimulationStore.open(tmp_path)
 
 
@@ -338,7 +340,7 @@ def test_what_lies_outside_the_prior_is_left_out_and_told(tmp_path, caplog):
     (record,) = caplog.records
     assert record.message == (
         f"⚠ 3 of 10 simulations in {tmp_path / 'mine.npz'} are invalid (NaN or infinite: 1; "
-        "outside priors.theta: 2, as row 4: theta[1]=-8.25, expected -1 to 1)"
+        "outside priors.theta: 2, such as row 4: theta[1]=-8.25, expected -1 to 1)"
     )
 
 
@@ -346,7 +348,7 @@ def test_too_many_outside_the_prior_are_refused_before_any_is_stored(tmp_path):
     arrays = uniform()
     arrays["theta"] *= 10
     with pytest.raises(
-        SimulationError, match=r"max_invalid_fraction=0.5: 10 of 10 .*outside priors.theta: \d+, as row 0: theta"
+        SimulationError, match=r"max_invalid_fraction=0.5: 10 of 10 .*outside priors.theta: \d+, such as row 0: theta"
     ):
         import_from(arrays, tmp_path, max_invalid_fraction=0.5)
     assert not list((tmp_path / "simulations").glob("*.npy"))
@@ -358,14 +360,18 @@ def test_as_many_are_taken_as_were_asked_for_and_there_are(tmp_path, caplog, ask
     caplog.set_level("INFO")
     store = import_from(uniform(), tmp_path, asked)
     assert store.counts() == (taken, 0)
-    expected = [f"{told} simulations in {tmp_path / 'mine.npz'} (simulation.num_simulations={asked})"] if told else []
+    expected = (
+        [f"importing {told} simulations in {tmp_path / 'mine.npz'} (simulation.num_simulations={asked})"]
+        if told
+        else []
+    )
     assert [record.message for record in caplog.records] == expected
 
 
 def test_more_are_taken_of_the_same_file_and_of_no_other(tmp_path):
     before = content(import_from(uniform(), tmp_path, 4))
     longer = uniform(20)
-    with pytest.raises(ResumeRefusedError, match=r"mine\.npz: has changed since 4 simulations were taken of it"):
+    with pytest.raises(ResumeRefusedError, match=r"mine\.npz: has changed since 4 simulations were imported from it"):
         import_from(longer, tmp_path, 6)
     store = import_from(longer, tmp_path, 4)  # it is not even looked at
     assert content(store) == before
@@ -403,7 +409,7 @@ def test_where_the_origin_is_lost_more_is_only_taken_of_a_file_with_the_same_sim
     path.unlink() if damage is None else path.write_text(damage)
     other = uniform()
     other["x"][3] += 1
-    with pytest.raises(ResumeRefusedError, match="has changed since 4 simulations were taken of it"):
+    with pytest.raises(ResumeRefusedError, match="has changed since 4 simulations were imported from it"):
         import_from(other, tmp_path, 6)
     assert import_from(uniform(), tmp_path, 6).counts() == (6, 0)
     assert read_record(path)["num_rows"] == 10
@@ -425,7 +431,7 @@ def test_an_import_of_version_02_goes_on(tmp_path):
     ("arrays", "reason"),
     [
         ({"theta": np.zeros((5, 2))}, "no array 'x', only theta"),
-        ({"theta": np.zeros((5, 2)), "x": np.zeros(4)}, "numbers of simulations differ, {'theta': 5, 'x': 4}"),
+        ({"theta": np.zeros((5, 2)), "x": np.zeros(4)}, "arrays have different numbers of rows, {'theta': 5, 'x': 4}"),
         ({"theta": np.zeros((5, 3)), "x": np.zeros(5)}, "'theta' has shape (5, 3), expected (num_simulations, 2)"),
     ],
 )

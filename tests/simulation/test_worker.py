@@ -97,8 +97,8 @@ def test_dead_worker_is_reported_with_what_is_safe(tmp_path):
     with pytest.raises(SimulationError) as caught:
         run_simulations(toy.builder(toy.kill_own_process), store, 100, 3, 2, 1.0)
     message = str(caught.value)
-    assert "a simulation worker was killed by SIGKILL in simulations 1" in message and "out of memory?" in message
-    assert "10 simulations are safe in it; mend this, then the same command with +resume=true goes on" in message
+    assert "a simulation worker was killed by SIGKILL in simulations 1" in message and "out of memory" in message
+    assert "10 simulations are safe on disk; fix this, then resume with +resume=true" in message
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -109,9 +109,7 @@ def test_full_disk_is_reported_and_the_phase_goes_on_later(tmp_path, workers):
     num_safe = sum(SimulationStore.open(tmp_path).counts())
     assert f"SimulationError: {tmp_path}: File too large; " in message and num_safe > 0
     if workers == 1:
-        assert message.endswith(
-            f"{num_safe} simulations are safe in it; mend this, then the same command with +resume=true goes on"
-        )
+        assert message.endswith(f"{num_safe} simulations are safe on disk; fix this, then resume with +resume=true")
     assert not list(tmp_path.glob(".*"))
     with started(tmp_path, toy.first, 3000, 1) as process:
         assert process.wait(TIMEOUT_SECONDS).returncode == 0
