@@ -53,7 +53,7 @@ class Attempt:
             self._requeue = self._make_requeue(plan.config.runtime)
             self._guard.on_stuck = self._end_stuck
             stack.callback(setattr, self._guard, "on_stuck", lambda reason: None)
-            self._run_info = begin_run(self._directory, **plan.beginning)
+            self._run_info = begin_run(self._directory, **plan.begin_arguments)
             self._results_of = self._directory.results_of(plan.record.config)
             self._saved_before = saved_state(self._directory.path)
             self._file = self._start()

@@ -1,4 +1,4 @@
-"""Whether a run can go on with another configuration: the difference, what it breaks, and who consented."""
+"""Whether a run can be resumed with a changed configuration: the differences, their effects and the permissions."""
 
 from framework.resume.compare import compare_runs
 from framework.resume.differences import Change, differences

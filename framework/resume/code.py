@@ -1,4 +1,4 @@
-"""Digests of the user's own code behind every `_target_`, without running any of it."""
+"""Digests of the user's code behind every `_target_`, computed without running it."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,15 @@ import xxhash
 
 from framework.config.code_owner import CodeOwner, owner_of
 
-_MAX_FILES = 500  # of the user's, for each target: what lies deeper in a large library is not followed
-_GROUPS = ("graph", "priors", "network", "embedding", "optimizer")  # what the training depends on
+_MAX_FILES = 500  # for each target: further imports in a large library are not followed
+_GROUPS = ("graph", "priors", "network", "embedding", "optimizer")  # those that affect training
 
 
 def code_digests(container: Mapping[str, Any]) -> dict[str, str]:
-    """Return {target: digest} for the targets whose code is the user's: not the framework, not installed.
+    """Return {target: digest} for the targets in the user's code, excluding the framework and installed packages.
 
-    The digest is of the target's module and of all that it imports of the user's code, as the
-    import statements tell.
+    The digest covers the target's module and all user modules that it imports, found
+    by parsing import statements.
     """
     targets = sorted({target for group in _GROUPS for target in _targets(container.get(group))})
     return {target: digest for target in targets if (digest := _digest(target))}
@@ -48,26 +48,26 @@ def _digest(target: str) -> str | None:
 
 
 def _collect(name: str, files: dict[str, Path]) -> None:
-    """Add the user's modules along the dotted `name`, and what they import, to `files`."""
+    """Add the user's modules along the dotted `name`, and their imports, to `files`."""
     for module, path in _modules(name):
         if module in files or len(files) >= _MAX_FILES:
             continue
         files[module] = path
         try:
             tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError):  # importing it will say so
+        except (SyntaxError, ValueError):  # importing it will report this
             continue
         for imported in _imports(tree, module if path.name == "__init__.py" else module.rpartition(".")[0]):
             _collect(imported, files)
 
 
 def _modules(name: str) -> Iterator[tuple[str, Path]]:
-    """Yield the modules with a file of the user's along a dotted name, such as `package.module.function`."""
+    """Yield the user's modules along a dotted name, such as `package.module.function`, and their files."""
     parts = name.split(".")
     search: list[str] | None = None
     for depth in range(1, len(parts) + 1):
         module = ".".join(parts[:depth])
-        spec = PathFinder.find_spec(parts[depth - 1], search)  # its parents need no import so
+        spec = PathFinder.find_spec(parts[depth - 1], search)  # finds it without importing its parents
         if spec is None or owner_of(spec) is not CodeOwner.USER:
             return
         if spec.origin and spec.origin.endswith(".py"):

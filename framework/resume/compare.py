@@ -1,4 +1,4 @@
-"""What differs between two records of a run: its configuration, its code and its versions."""
+"""Differences between two records of a run: configuration, code and versions."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from framework.resume.verdicts import VERSION, judge
 from framework.rundir.directory import RunDirectory
 from framework.rundir.run_record import RunRecord
 
-INEXACT = "from here on, not bit for bit what it would have been"
+INEXACT = "from here on, results are not bit for bit the same"
 
 
 def run_changes(source: RunDirectory, old: RunRecord, new: RunRecord, allow: list[str]) -> list[Change]:
-    """Return all changes from the run in `source`, judged; those of shape come first."""
+    """Return all changes since the run in `source` with their verdicts; changes of shape come first."""
     changes = version_changes(old, new)
-    if changes and VERSION not in allow:  # another version may not even know the same keys
+    if changes and VERSION not in allow:  # another version may have other keys
         judge(changes, allow)
         return changes
     changes += differences(parsed(source, old.config), new.config)
@@ -29,7 +29,7 @@ def run_changes(source: RunDirectory, old: RunRecord, new: RunRecord, allow: lis
 
 
 def version_changes(old: RunRecord, new: RunRecord) -> list[Change]:
-    """Return the change of the framework's version, if it is more than a correction of bugs."""
+    """Return the change of the framework's version, if it is more than a patch release."""
     before, after = (record.versions.get("framework") for record in (old, new))
     if before is None or after is None or before.split(".")[:2] == after.split(".")[:2]:
         return []
@@ -37,7 +37,7 @@ def version_changes(old: RunRecord, new: RunRecord) -> list[Change]:
 
 
 def code_changes(old: RunRecord, new: RunRecord) -> list[Change]:
-    """Return the targets in both whose code differs; a target that is new shows as a changed key."""
+    """Return the targets in both records whose code differs; a new target appears as a changed key."""
     return [
         Change(("code", target), TRAJECTORY, old.code[target][:8], new.code[target][:8], reason="its code has changed")
         for target in sorted(old.code.keys() & new.code.keys())
@@ -46,7 +46,7 @@ def code_changes(old: RunRecord, new: RunRecord) -> list[Change]:
 
 
 def torch_note(old: RunRecord, new: RunRecord) -> list[str]:
-    """Return what to say of another torch: CUDA's version is part of its own."""
+    """Return the note about another torch version, which includes the CUDA version."""
     before, after = (record.versions.get("torch") for record in (old, new))
     if before in (None, after):
         return []
@@ -54,15 +54,15 @@ def torch_note(old: RunRecord, new: RunRecord) -> list[str]:
 
 
 def parsed(directory: RunDirectory, container: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the run's config as this version of the framework reads it."""
+    """Return the run's config as parsed by this version of the framework."""
     try:
         return dataclasses.asdict(from_container(container))
     except ConfigError as error:
-        raise ConfigError(f"{directory.path}: its config is not one of this version ({error})") from error
+        raise ConfigError(f"{directory.path}: its config is invalid in this version ({error})") from error
 
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> tuple[str, list[Change], list[str]]:
-    """Return title, changes and notes of one run against another, judged as if one went on with the other's config."""
+    """Return title, changes and notes of two runs, as if the first were resumed with the second's config."""
     old, new = first.record(), second.record()
     changes = run_changes(first, old, dataclasses.replace(new, config=parsed(second, new.config)), [])
     return f"{first.path} → {second.path}", changes, torch_note(old, new)

@@ -1,4 +1,4 @@
-"""Where a value of the configuration comes from: the override or the file that sets it."""
+"""Sources of configuration values: the override or the file that sets each."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ _GLOBAL = re.compile(r"^# @package _global_", re.M)
 
 
 class ConfigSources:
-    """Finds what set a key, in the overrides and the files that one command line was composed of.
+    """The overrides and files from which one command line's configuration was composed.
 
-    `hydra` is Hydra's own part of the configuration: overrides, choices and the search path.
+    `hydra` is Hydra's part of the configuration: overrides, choices and the search path.
     """
 
     def __init__(self, hydra: Any) -> None:
@@ -29,7 +29,7 @@ class ConfigSources:
         self._files = sorted(filter(None, map(_read, files)), key=lambda file: file.rank)
 
     def of(self, path: Sequence[str | int]) -> str:
-        """Return the override, or else the last file, that sets the key at `path` or a group around it."""
+        """Return the override, or else the last file, that sets the key at `path` or a group that contains it."""
         if override := last_to_set(self.overrides, path):
             return override
         return next((file.name for file in reversed(self._files) if file.sets(path)), "the default")
@@ -42,7 +42,7 @@ def own_config_dirs(hydra: Any) -> list[str]:
 
 
 class _File:
-    """A YAML file of the search path, what it holds, and at which key."""
+    """A YAML file on the search path, with its content nested under the keys of its group."""
 
     def __init__(self, group: str, path: Path) -> None:
         text = path.read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ class _File:
         self.content: Any = yaml.safe_load(text)
         for name in [] if is_global else reversed(group.split(".")):
             self.content = {name: self.content}
-        self.rank = 0 if not group else 2 if is_global else 1  # the later wins
+        self.rank = 0 if not group else 2 if is_global else 1  # later ones take precedence
         self.name = str(path)
         for root in (Path.cwd(), BUNDLE_DIR):
             if path.is_relative_to(root):

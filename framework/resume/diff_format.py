@@ -1,4 +1,4 @@
-"""The difference as people read it, and as programs do."""
+"""Configuration differences as text, Markdown and JSON."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -9,35 +9,35 @@ from framework.resume.differences import ABSENT, Change
 
 _TENSORS_SHOWN = 2
 _VALUE_WIDTH = 32
-_COLUMN_WIDTH = 24  # of both values; longer ones push aside what is said of themselves alone
+_COLUMN_WIDTH = 24  # of both values together; only longer ones shift their remark to the right
 
 
 def text(title: str, changes: Sequence[Change], notes: Sequence[str] = (), width: int = 120) -> str:
-    """Return the title and one line for each change, in columns, no line longer than `width` where that can be."""
+    """Return the title and one line for each change, in columns, with lines of at most `width` if possible."""
     lines = [title]
     keys = max((len(change.key) for change in changes), default=0)
     values = min(max((len(_values(change)) for change in changes), default=0), _COLUMN_WIDTH)
     for change in changes:
         line = f"  {change.kind:<10}  {change.key:<{keys}}  {_values(change):<{values}}"
-        says = verdict(change)
-        if says and len(line) + len(says) + 2 > width:  # on a line of its own
-            lines += [line.rstrip(), f"{'':14}{says}"]
+        remark = verdict(change)
+        if remark and len(line) + len(remark) + 2 > width:  # on a separate line
+            lines += [line.rstrip(), f"{'':14}{remark}"]
         else:
-            lines.append(f"{line}  {says}".rstrip())
+            lines.append(f"{line}  {remark}".rstrip())
         lines += _tensor_lines(change, width)
     return "\n".join([*lines, *(f"  {note}" for note in notes)])
 
 
 def verdict(change: Change) -> str:
-    """Return what is decided of a change, and why."""
+    """Return the verdict on a change and the reason."""
     words = {"": "", "refused": "refused", "allowed": "allowed by resume_allow", "ignored": "ignored"}[change.verdict]
     if change.verdict == "refused" and change.kind == "trajectory":
-        words = "refused without consent"
+        words = "refused unless allowed"
     return ": ".join(filter(None, (words, change.reason)))
 
 
 def markdown(title: str, changes: Sequence[Change], notes: Sequence[str] = ()) -> str:
-    """Return the same as a table for a page or an issue."""
+    """Return the same as a Markdown table."""
     lines = [f"**{title}**", "", "| class | key | old | new | |", "|---|---|---|---|---|"]
     for change in changes:
         cells = [change.kind, f"`{change.key}`", f"`{short(change.old)}`", f"`{short(change.new)}`", verdict(change)]
@@ -47,19 +47,19 @@ def markdown(title: str, changes: Sequence[Change], notes: Sequence[str] = ()) -
 
 
 def records(changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """Return the changes as plain containers; a value that is not there has no entry."""
+    """Return the changes as plain containers; an absent value has no entry."""
     return [dict(_record(change)) for change in changes]
 
 
 def as_json(title: str, changes: Sequence[Change], notes: Sequence[str] = ()) -> str:
-    """Return the same for programs."""
+    """Return the same as JSON."""
     refused = any(change.verdict == "refused" for change in changes)
     content = {"title": title, "refused": refused, "changes": records(changes), "notes": list(notes)}
     return json.dumps(content, indent=1, ensure_ascii=False)
 
 
 def short(value: Any, width: int = 1000) -> str:
-    """Return a value on one line, as people write it in YAML, cut to `width`."""
+    """Return a value on one line, as written in YAML, truncated to `width`."""
     if value is ABSENT:
         return repr(ABSENT)
     shown = printable(json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)

@@ -1,4 +1,4 @@
-"""The difference between two parsed configurations, element by element."""
+"""The differences between two parsed configurations, element by element."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ ABSENT = _Absent()
 
 @dataclass
 class Change:
-    """One key whose value differs, what that means for the run, and where both values come from."""
+    """A key whose value differs, the effect on the run, and the sources of both values."""
 
     path: KeyPath
     kind: ResumeClass
@@ -35,15 +35,15 @@ class Change:
 
     @property
     def key(self) -> str:
-        """The key as people type it."""
+        """The key as typed on the command line."""
         return ".".join(map(str, self.path))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """Return the keys that differ between two parsed configurations, those of the gravest class first.
+    """Return the keys that differ between two parsed configurations, sorted by class, the most severe first.
 
-    Both are plain containers, `dataclasses.asdict` of a `Config`: durations are seconds, and keys left out
-    have their defaults. What is only said to one attempt (`resume`, `overwrite`, ...) is left out.
+    Both are plain containers, `dataclasses.asdict` of a `Config`: durations are in seconds, and omitted keys
+    have their defaults. Instructions to a single attempt (`resume`, `overwrite`, ...) are excluded.
     """
     rank = ("shape", "trajectory", "free").index
     changes = [
@@ -56,21 +56,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 def _kind(path: KeyPath, old: Mapping[str, Any], new: Mapping[str, Any]) -> ResumeClass:
     if is_whole_node(path) and (node_of(old, path) is None or node_of(new, path) is None):
-        return FREE  # what it changes for the nodes that stay shows in keys of theirs
+        return FREE  # its effects on other nodes appear as changes of their keys
     kind = resume_class(path)
     if kind == FREE and path[0] == "graph" and path[-1] == "observed":
         drawn = all(_is_drawn(str(path[1]), config) for config in (old, new))
-        return FREE if drawn else SHAPE  # a node that is never drawn enters every simulation by its observation
+        return FREE if drawn else SHAPE  # the observation of a node that is never drawn is part of every simulation
     return kind
 
 
 def is_whole_node(path: KeyPath) -> bool:
-    """Tell whether `path` is that of a node, or of its prior."""
+    """Return whether `path` is that of a node or of its prior."""
     return len(path) == 2 and path[0] in ("graph", "priors")
 
 
 def node_of(config: Mapping[str, Any], path: KeyPath) -> Mapping[str, Any] | None:
-    """Return the node in `config` that `path` is about, or None where there is none."""
+    """Return the node in `config` to which `path` belongs, or None."""
     node: Mapping[str, Any] | None = config["graph"].get(path[1])
     return node
 
@@ -93,7 +93,7 @@ def _walk(old: Any, new: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any, Any
 
 
 def _walk_lists(old: list[Any], new: list[Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any, Any]]:
-    from deepdiff import DeepDiff  # takes longer to load than most diffs to make
+    from deepdiff import DeepDiff  # importing it takes longer than most diffs
     from deepdiff.helper import NotPresent
 
     tree = DeepDiff(plain(old), plain(new), view="tree", ignore_nan_inequality=True, threshold_to_diff_deeper=0)
@@ -104,13 +104,13 @@ def _walk_lists(old: list[Any], new: list[Any], path: KeyPath) -> Iterator[tuple
 
 
 def _is_group(old: Any, new: Any) -> bool:
-    """Tell whether both are groups of keys, as far as they are there; an absent group is an empty one."""
+    """Return whether both are groups of keys; an absent one counts as an empty group if the other is a group."""
     both = [value for value in (old, new) if value is not None and value is not ABSENT]
     return bool(both) and all(isinstance(value, Mapping) for value in both)
 
 
 def _is_node(old: Any, new: Any, path: KeyPath) -> bool:
-    """Tell whether a node is there in one of the two only: that is one change, not one for each of its keys."""
+    """Return whether a node is in only one of the two: that is one change, not one for each of its keys."""
     return is_whole_node(path) and (old is ABSENT or new is ABSENT)
 
 
@@ -119,11 +119,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _equal(old: Any, new: Any) -> bool:
-    return repr(plain(old)) == repr(plain(new))  # unlike ==, it tells true from 1, and finds nan equal to itself
+    return repr(plain(old)) == repr(plain(new))  # unlike ==, distinguishes true from 1, and nan equals itself
 
 
 def plain(value: Any) -> Any:
-    """Return `value` with its keys in order and whole numbers written in one way: 1.0 as 1."""
+    """Return `value` with sorted keys, tuples as lists and whole numbers as integers."""
     if isinstance(value, Mapping):
         return {name: plain(value[name]) for name in sorted(value, key=str)}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How an attempt begins: afresh, or on from what is there, with which configuration. Changes nothing."""
+"""The plan of an attempt: new or resumed, and with which configuration. Planning changes no files."""
 
 import dataclasses
 import logging
@@ -41,33 +41,34 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Plan:
-    """What an attempt goes on with."""
+    """The configuration of an attempt and the run that it resumes, if any."""
 
     config: Config
-    recorded: dict[str, Any]  # what `config.yaml` of a new run holds
-    record: RunRecord  # of the run as this attempt takes it on
+    recorded: dict[str, Any]  # content of a new run's `config.yaml`
+    record: RunRecord  # of the run in this attempt
     overrides: list[str]
-    config_dirs: list[str] = field(default_factory=list)  # of the user's own
-    source: RunDirectory | None = None  # the run to go on with; None for a new one
-    old: RunRecord | None = None  # of that run
+    config_dirs: list[str] = field(default_factory=list)  # the user's
+    source: RunDirectory | None = None  # the run to resume; None for a new one
+    old: RunRecord | None = None  # record of that run
     requeued: bool = False
-    seen: tuple[list[int], str] = field(default_factory=lambda: ([], ""))  # the directory's state when it was planned
+    planned_state: tuple[list[int], str] = field(default_factory=lambda: ([], ""))  # of the directory, when planned
     title: str = ""
     changes: list[Change] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def refusal(self) -> ResumeRefusedError | None:
-        """The error that names each change that breaks the run, and what to type instead."""
+        """The error that lists each incompatible change and what to type instead, or None."""
         refused = [change for change in self.changes if change.verdict == "refused"]
         if not refused or self.source is None or self.old is None:
             return None
         return ResumeRefusedError(describe(self.source.path, refused, self.old, self.overrides, self.config_dirs))
 
     @property
-    def beginning(self) -> dict[str, Any]:
-        """What `begin_run` prepares the run directory with; a requeued job takes what its first attempt has begun."""
-        config, is_first = self.config, not self.requeued
+    def begin_arguments(self) -> dict[str, Any]:
+        """The arguments of `begin_run`; a requeued job keeps the directory that its first attempt has prepared."""
+        config = self.config
+        is_first = not self.requeued
         return {
             "record": dataclasses.replace(self.record, config=self.recorded),
             "resume_from": Path(config.resume_from) if config.resume_from and is_first else None,
@@ -76,7 +77,7 @@ class Plan:
         }
 
     def attempt_record(self, device: str, num_epochs: Mapping[str, int], num_processes: int) -> AttemptRecord:
-        """Return what is recorded of the attempt as it starts."""
+        """Return the attempt's record at its start."""
         return AttemptRecord(
             overrides=self.overrides,
             config_dirs=self.config_dirs,
@@ -94,27 +95,29 @@ class Plan:
         )
 
     def check_unchanged(self, directory: RunDirectory) -> None:
-        """Refuse the run directory, which is this process's by now, if another one has changed it since the plan.
+        """Raise `ResumeRefusedError` if another process has changed the run directory between planning and locking it.
 
-        Of a job requeued from a node that was lost to Slurm, the attempt before may have gone on and saved meanwhile.
+        If a job is requeued because Slurm lost its node, the previous attempt may have continued to save meanwhile.
         """
         now = _state_of(directory)
-        if now != self.seen and not (self.requeued and now[0] == self.seen[0]):
-            raise ResumeRefusedError(f"{directory.path}: another process has been at work here meanwhile; start again")
+        if now != self.planned_state and not (self.requeued and now[0] == self.planned_state[0]):
+            raise ResumeRefusedError(f"{directory.path}: changed by another process in the meantime; start again")
 
 
 def plan_attempt(directory: RunDirectory, composed: DictConfig, hydra: Any) -> Plan:
-    """Plan an attempt at the run in `directory` with what was composed; `hydra` is Hydra's part of that.
+    """Plan an attempt at the run in `directory` with the composed config; `hydra` is Hydra's part of it.
 
-    What a resume changes is logged. Raises `ResumeRefusedError` where going on would overwrite
-    work or break the run, before anything of it is built.
+    Changes made by a resume are logged. Raises `ResumeRefusedError` if the attempt would overwrite
+    work or break the run, before any of its objects is built.
     """
-    seen, attempts = _state_of(directory), directory.attempts()
+    state = _state_of(directory)
+    attempts = directory.attempts()
     if is_requeued(directory.path, attempts):
         plan = _requeued(directory, composed)
     else:
         plan = plan_resume(directory, composed, hydra)
-    plan.seen, plan.config_dirs = seen, own_config_dirs(hydra)
+    plan.planned_state = state
+    plan.config_dirs = own_config_dirs(hydra)
     if plan.source:
         log.info(diff_format.text(plan.title, plan.changes, plan.notes, shutil.get_terminal_size((120, 24)).columns))
     if plan.refusal:
@@ -133,7 +136,7 @@ def plan_resume(
     hydra: Any,
     check: Callable[[Mapping[str, Any]], None] = lambda config: None,
 ) -> Plan:
-    """Plan an attempt that was not requeued, and judge what it changes; `check` is called before any of it is built."""
+    """Plan an attempt that is not a requeue, and judge its changes; `check` is called before anything is built."""
     container = resolve(composed)
     config = from_container(container)
     overrides = list(hydra.overrides.task)
@@ -141,7 +144,9 @@ def plan_resume(
     found = find_source(directory, config)
     if found is None:
         return Plan(config, container, record, overrides)
-    source, generation, old = found.directory, found.generation, found.record
+    source = found.directory
+    generation = found.generation
+    old = found.record
     plan = Plan(config, container, record, overrides, source=source, old=old)
     plan.changes = run_changes(source, old, record, config.resume_allow)
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
@@ -158,18 +163,18 @@ def plan_resume(
     plan.title = (
         f"↻ Resuming {source.path}{position(source, old, progress)}{'' if plan.changes else ', nothing changed'}"
     )
-    plan.notes = [*hints, *_lost(old), *torch_note(old, record)]
+    plan.notes = [*hints, *_lost_record_notes(old), *torch_note(old, record)]
     _add_tensors(plan, generation, check)
     return plan
 
 
 def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
-    """Plan to go on with the config of the last attempt, whatever has been edited since, and say what is ignored."""
+    """Plan to resume with the last attempt's config; note later edits as ignored."""
     old = directory.record()
     if old.doubt:
         raise CheckpointError(
-            f"{old.doubt}: no checkpoint tells the config that this attempt went on with, so that its job cannot be "
-            "resumed by itself; resume it by hand, with +resume=true and what was typed for it"
+            f"{old.doubt}: no checkpoint has this attempt's config, so its job cannot be resumed "
+            "automatically; resume it yourself, with +resume=true and its original overrides"
         )
     check_recorded(old.config, composed, directory.path)
     recorded = parsed(directory, old.config)
@@ -180,20 +185,20 @@ def _requeued(directory: RunDirectory, composed: DictConfig) -> Plan:
     try:
         edits = differences(recorded, dataclasses.asdict(from_container(resolve(composed))))
     except ConfigError as error:
-        plan.notes.append(f"the files as they are now would not run ({error}); ignored")
+        plan.notes.append(f"the current configuration files are invalid ({error}); ignored")
         edits = []
     for change in edits:
         change.verdict = "ignored"
     changed = code_changes(old, record)
     for change in changed:
-        change.reason = "⚠ its code has changed, and a requeued job goes on all the same"
+        change.reason = "⚠ its code has changed; a requeued job continues nevertheless"
     versions_changed = version_changes(old, record)
     judge(versions_changed, config.resume_allow)
     plan.changes = [*versions_changed, *changed, *edits]
     newest = newest_generation(directory.checkpoints_dir)
     where = position(directory, old, saved_progress(newest)) if directory.holds_work() else ""
-    plan.title = f"↻ Resuming {directory.path}{where}: requeued, with the config that it had"
-    plan.notes += [*_lost(old), *torch_note(old, record)]
+    plan.title = f"↻ Resuming {directory.path}{where}: requeued, with its previous config"
+    plan.notes += [*_lost_record_notes(old), *torch_note(old, record)]
     return plan
 
 
@@ -201,9 +206,9 @@ def _record(container: Mapping[str, Any], config: Config) -> RunRecord:
     return RunRecord(dataclasses.asdict(config), code_digests(container), versions(), [])
 
 
-def _lost(old: RunRecord) -> list[str]:
-    """Return what to say of records that could not be read."""
-    doubt = "what the last attempt went on with is not known: compared with what the one before it did"
+def _lost_record_notes(old: RunRecord) -> list[str]:
+    """Return notes about records that could not be read."""
+    doubt = "the last attempt's config is unknown: compared with the config before it"
     return [f"⚠ {note}" for note in [*old.notes, *([doubt] if old.doubt else [])]]
 
 
@@ -215,15 +220,15 @@ def _source_of_old(old: RunRecord, change: Change) -> str:
 
 
 def _add_tensors(plan: Plan, generation: Generation | None, check: Callable[[Mapping[str, Any]], None]) -> None:
-    """Attach to the last change of shape which weights do not fit; without torch where no shape changes."""
+    """Attach the incompatible weights to the last change of shape; does not import torch if no shape changes."""
     shapes = [change for change in plan.changes if change.kind == SHAPE]
     if not shapes or generation is None or plan.source is None:
         return
     try:
-        with gc_frozen():  # some networks make torch load more of itself
+        with gc_frozen():  # some networks make torch import more of its modules
             check(plan.record.config)
             from framework.resume.tensors import changed_tensors
 
             shapes[-1].tensors = changed_tensors(plan.config, generation, plan.source.simulations_dir)
-    except Exception as error:  # what cannot be built is refused all the same
+    except Exception as error:  # the change is refused even if nothing can be built
         plan.notes.append(f"(tensors not compared: {' '.join(str(error).split())[:400]})")

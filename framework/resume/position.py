@@ -1,4 +1,4 @@
-"""How far the run is that an attempt goes on with."""
+"""The training progress of the run that an attempt resumes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +11,14 @@ from framework.rundir.run_record import RunRecord
 
 
 def position(source: RunDirectory, old: RunRecord, progress: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return ` from epoch 47/300` of the node under training."""
+    """Return the position of the current node, such as ` from epoch 47/300`."""
     if not progress:
         return " from its simulations"
     try:
         config = from_container(parsed(source, old.config))
-    except ConfigError:  # of another version, and refused for that
+    except ConfigError:  # from another version, and refused for that reason
         return ""
     node = next((name for name, p in progress.items() if not p["finished"]), list(progress)[-1])
     of = f" of {node}" if sum(bool(n.evidence) for n in config.graph.values()) > 1 else ""
-    epoch = progress[node]["epoch"] + (progress[node]["batch"] > 0)  # the one under way, as training says it
+    epoch = progress[node]["epoch"] + (progress[node]["batch"] > 0)  # the current epoch, as logged during training
     return f" from epoch {epoch}/{node_settings(config, node).loop.num_epochs}{of}"

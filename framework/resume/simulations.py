@@ -1,4 +1,4 @@
-"""Simulations that are asked for when a run is resumed, and what becomes of them."""
+"""The number of simulations requested for a resumed run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,21 +11,22 @@ KEY = "simulation.num_simulations"
 
 
 def check_simulations(changes: Sequence[Change], epochs: Mapping[str, int], config: Config) -> None:
-    """Raise `ConfigError` where more simulations are asked for and no node has an epoch left to train on them.
+    """Raise `ConfigError` if more simulations are requested and no node has an epoch left to train on them.
 
-    `epochs` holds the epoch that each node has reached.
+    `epochs` is the epoch that each node has reached.
     """
     change = next((change for change in changes if change.key == KEY), None)
     if change is None or change.verdict == "refused" or change.new < change.old:
         return
-    keys, reached = [], []
+    keys = []
+    reached = []
     for name in (name for name, node in config.graph.items() if node.evidence):
         settings = node_settings(config, name)
         if epochs.get(name, 0) < settings.loop.num_epochs:
             return
         keys.append(settings.key_of(name, "loop.num_epochs"))
-        reached.append(f"{name} has had its {settings.loop.num_epochs} epochs")
+        reached.append(f"{name} has finished its {settings.loop.num_epochs} epochs")
     raise ConfigError(
-        f"{KEY}={change.new}: nothing would be trained on the new simulations ({', '.join(reached)}); "
-        f"raise {' and '.join(dict.fromkeys(keys))} as well"
+        f"{KEY}={change.new}: no node would train on the new simulations ({', '.join(reached)}); "
+        f"increase {' and '.join(dict.fromkeys(keys))} too"
     )

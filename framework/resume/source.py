@@ -1,4 +1,4 @@
-"""The run that an attempt goes on with, if there is one and nothing would be overwritten."""
+"""The run that an attempt resumes, if there is one and nothing would be overwritten."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from framework.rundir.run_record import RunRecord
 
 @dataclass(frozen=True)
 class Source:
-    """A run, its newest checkpoint or the one that was named, and what the run was then; nothing is verified yet."""
+    """A run, its newest or a named checkpoint, and the run's record at that time; not yet verified."""
 
     directory: RunDirectory
     generation: Generation | None
@@ -21,7 +21,7 @@ class Source:
 
 
 def find_source(directory: RunDirectory, config: Config) -> Source | None:
-    """Return the run to go on with, None for a new one; raises where that would overwrite work or is impossible."""
+    """Return the run to resume, or None for a new one; raises if that would overwrite work or is impossible."""
     if config.resume_from is not None:
         return _other(directory, Path(config.resume_from), config.overwrite)
     if config.overwrite:
@@ -32,28 +32,28 @@ def find_source(directory: RunDirectory, config: Config) -> Source | None:
         return None
     if not config.resume:
         raise ResumeRefusedError(
-            f"{directory.path} already holds a run. Go on with it: +resume=true · start another: name=... · "
-            "move it aside and start afresh: overwrite=true"
+            f"{directory.path} already contains a run. Resume it with +resume=true, choose another name=..., "
+            "or pass overwrite=true, which moves it aside"
         )
     return _newest(directory)
 
 
 def _other(directory: RunDirectory, path: Path, overwrite: bool) -> Source:
-    """Return the run or checkpoint that `resume_from` names, or the run here that has begun with it."""
+    """Return the run or checkpoint that `resume_from` names, or the run here that started from it."""
     source, generation = source_of(path)
     source.refuse_links()
-    if not os.path.isdir(path) or not source.holds_work():  # noqa: PTH112  # the other one raises for a long name
-        raise CheckpointError(f"resume_from={path}: holds no run")
+    if not os.path.isdir(path) or not source.holds_work():  # noqa: PTH112  # Path.is_dir raises for a long name
+        raise CheckpointError(f"resume_from={path}: contains no run")
     if source.path.resolve() == directory.path.resolve():
         hint = "set name=..." if generation else "use +resume=true, or set name=..."
-        raise ConfigError(f"resume_from={path}: lies in the run directory itself; {hint}")
+        raise ConfigError(f"resume_from={path}: is in the run directory itself; {hint}")
     if not overwrite and directory.holds_work():
         if directory.began_with(path):
             return _newest(directory)
-        if not directory.is_copy_of(path):  # or else copying it was interrupted
+        if not directory.is_copy_of(path):  # if it is, copying was interrupted
             raise ResumeRefusedError(
-                f"{directory.path} already holds a run that did not begin with {path}. Go on with it: +resume=true "
-                "· start another: name=... · move it aside and begin afresh: overwrite=true"
+                f"{directory.path} already contains a run that did not start from {path}. Resume it with +resume=true, "
+                "choose another name=..., or pass overwrite=true, which moves it aside"
             )
     if generation is None:
         return _newest(source)

@@ -1,4 +1,4 @@
-"""Which weights of a checkpoint a changed configuration has no place for; nothing is allocated to find out."""
+"""The weights of a checkpoint that do not fit a changed configuration, determined without allocating weights."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ Shapes = dict[str, tuple[int, ...]]
 def changed_tensors(config: Config, generation: Generation, simulations_dir: Path) -> list[tuple[str, str, str]]:
     """Return (name, stored shape, new shape) of every tensor that differs, for the nodes in the checkpoint.
 
-    Raises whatever the parts raise that cannot be built of the new configuration.
+    Raises any error from building the objects of the new configuration.
     """
     event_shapes = SimulationStore.open(simulations_dir).event_shapes
     changed = []
@@ -32,8 +32,9 @@ def changed_tensors(config: Config, generation: Generation, simulations_dir: Pat
             continue
         for name in (node, *config.graph[node].evidence):
             if name not in event_shapes:
-                raise LookupError(f"no stored simulation tells the shape of '{name}'")
-        old, new = stored_shapes(generation, node), estimator_shapes(config, node, event_shapes)
+                raise LookupError(f"the shape of '{name}' is unknown: no simulation of it is stored")
+        old = stored_shapes(generation, node)
+        new = estimator_shapes(config, node, event_shapes)
         names = [*old, *(name for name in new if name not in old)]
         changed += [
             (f"{node}.{name}", _text(old.get(name)), _text(new.get(name)))
@@ -44,7 +45,7 @@ def changed_tensors(config: Config, generation: Generation, simulations_dir: Pat
 
 
 def stored_shapes(generation: Generation, node: str) -> Shapes:
-    """Return the shapes of the weights that a node has in a checkpoint."""
+    """Return the shapes of a node's weights in a checkpoint."""
     return {name: tuple(value.shape) for name, value in read_initial(generation, node)["weights"].items()}
 
 
@@ -56,10 +57,10 @@ def estimator_shapes(config: Config, node: str, event_shapes: Mapping[str, tuple
 
 
 class _WeightsOnMeta(TorchFunctionMode):
-    """Puts weights on the meta device, where they have a shape only.
+    """Mode that creates weights on the meta device, where they have shapes but no data.
 
-    `torch.device("meta")` would do for most layers, but priors and masks compute with real numbers
-    while they are built. So what is created without values goes there, and takes along what meets it.
+    `torch.device("meta")` would work for most layers, but priors and masks compute with actual numbers
+    when they are built. So only tensors created without values, and those combined with them, go there.
     """
 
     def __torch_function__(

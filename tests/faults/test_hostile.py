@@ -51,7 +51,7 @@ def try_plant(runs, name, commands):
             (runs.project / "ran").unlink(missing_ok=True)
         if "Traceback" in output or result.returncode not in DOCUMENTED:
             problems.append(f"{command} of '{name}' ends with {result.returncode}: {output[-300:]}")
-        typed = re.findall(r"^(?:put back|consent).*_target_=.*", output, re.M)
+        typed = re.findall(r"^(?:revert|allow).*_target_=.*", output, re.M)
         if typed:
             problems.append(f"{command} of '{name}' tells what to type: {typed[0]}")
     return problems

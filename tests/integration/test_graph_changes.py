@@ -59,6 +59,6 @@ def test_a_node_that_comes_is_trained_and_one_that_goes_leaves_its_files(project
         np.testing.assert_array_equal(drawn, loaded.samples()[node]["samples"][0])
 
     said = run("+resume=true")
-    assert "graph.alpha" in said and "removed: its files stay" in said
+    assert "graph.alpha" in said and "removed: its files are kept" in said
     assert digests(project, "theta") == alone and digests(project, "alpha")
     assert list(load_run(project / "outputs/pair").joint_posterior.estimators) == ["theta"]

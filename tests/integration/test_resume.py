@@ -86,7 +86,7 @@ def test_every_key_that_would_break_the_run_is_named_and_nothing_is_touched(edit
     ):
         assert f"  {line}" in lines
     assert "↻ Resuming outputs/mine from epoch 2/2" in result.stdout
-    assert "(tensors not compared: no stored simulation tells the shape of 'y')" in result.stdout
+    assert "(tensors not compared: the shape of 'y' is unknown: no simulation of it is stored)" in result.stdout
     assert contents(edited) == before
 
 
@@ -97,14 +97,14 @@ def test_the_difference_is_shown_without_starting_anything(project):
     (change,) = json.loads(result.stdout)["changes"]
     assert (change["key"], change["class"], change["old"], change["new"]) == ("loop.num_epochs", "free", 2, 9)
     refused = run("framework.diff", "outputs/mine", *COMMON, *TINY, "seed=2", cwd=project)
-    assert (refused.returncode, "consent: 'resume_allow=[seed]'" in refused.stderr) == (3, True)
+    assert (refused.returncode, "allow: 'resume_allow=[seed]'" in refused.stderr) == (3, True)
     assert contents(project) == before
 
 
 def test_a_requeued_job_goes_on_whatever_was_edited(edited):
     result = command(edited, FRAMEWORK_REQUEUED="1")
     assert result.returncode == 0, result.stderr
-    assert "outputs/mine from epoch 2/2: requeued, with the config that it had" in result.stdout
+    assert "outputs/mine from epoch 2/2: requeued, with its previous config" in result.stdout
     assert "graph.x.simulator.noise  0.1 → 0.2      ignored" in result.stdout
     assert "finished already" in result.stdout
 

@@ -103,7 +103,7 @@ def test_a_run_is_not_started_over_by_accident(copied):
     before = files(copied)
     result = train(cwd=copied)
     assert result.returncode == 3
-    assert "outputs/two_moons already holds a run" in result.stderr
+    assert "outputs/two_moons already contains a run" in result.stderr
     assert all(way in result.stderr for way in ("+resume=true", "name=...", "overwrite=true"))
     assert files(copied) == before
 

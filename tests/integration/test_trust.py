@@ -82,7 +82,7 @@ def test_a_refusal_names_no_command_to_type_that_would_run_it(hostile):
     result = train("+resume=true", "seed=5", cwd=hostile)
     assert result.returncode == 3
     assert "_target_=" not in result.stderr and "{_target_" not in result.stderr
-    assert "as it was: with another priors.z, which chooses code or files" in result.stderr
+    assert "unchanged: with another priors.z, which chooses code or files" in result.stderr
     assert not (hostile / "called").exists()
 
 

@@ -71,16 +71,16 @@ def test_a_refusal_says_where_values_come_from_and_what_to_type(tmp_path):
         "  embedding.hidden_dim: — → 128  (embedding=mlp)",
         "  embedding.num_layers: — → 2  (embedding=mlp)",
         "  optimizer.lr: 0.0005 → 0.001  (config.yaml → optimizer.lr=1e-3)",
-        "put back: network.hidden_dim=32 ~embedding.output_dim ~embedding.hidden_dim ~embedding.num_layers "
-        "and the embedding._target_ that it had, torch.nn.Flatten · or start another run: name=...",
-        "consent: 'resume_allow=[optimizer.lr]' · or put back: optimizer.lr=0.0005",
+        "revert: network.hidden_dim=32 ~embedding.output_dim ~embedding.hidden_dim ~embedding.num_layers "
+        "and the previous embedding._target_, torch.nn.Flatten · or start another run: name=...",
+        "allow: 'resume_allow=[optimizer.lr]' · or revert: optimizer.lr=0.0005",
     ]
 
 
 def test_a_refusal_gives_back_the_command_as_it_was(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = new_run(tmp_path / "outputs/two_moons", "network.hidden_dim=32", "tracking=[jsonl]", "+priors.z.low=[-1,-1]")
-    line = "as it was: python -m framework.train network.hidden_dim=32 'tracking=[jsonl]' '+priors.z.low=[-1,-1]'"
+    line = "unchanged: python -m framework.train network.hidden_dim=32 'tracking=[jsonl]' '+priors.z.low=[-1,-1]'"
     assert refusal(run).splitlines()[-1] == f"{line} +resume=true"
     elsewhere = new_run(tmp_path / "seed=1,it's", "seed=1", "experiment=slcp")
     words = shlex.split(refusal(elsewhere).splitlines()[-1])
@@ -88,8 +88,8 @@ def test_a_refusal_gives_back_the_command_as_it_was(tmp_path, monkeypatch):
 
 
 def test_a_value_of_the_directory_adds_no_line_to_a_refusal(tmp_path):
-    message = refusal(new_run(tmp_path / "run", "simulation.from_file='a\nput back: b \x1b[2J'"))
-    assert r"simulation.from_file: a\nput back: b \x1b[2J → null" in message
+    message = refusal(new_run(tmp_path / "run", "simulation.from_file='a\nrevert: b \x1b[2J'"))
+    assert r"simulation.from_file: a\nrevert: b \x1b[2J → null" in message
     assert all(line.isprintable() for line in message.splitlines())
 
 
@@ -104,9 +104,9 @@ STRANGE = [
 def test_a_refusal_says_in_words_what_a_directory_names_as_code(tmp_path):
     message = refusal(new_run(tmp_path / "run", *STRANGE))
     assert "network._target_: subprocess.Popen → framework.estimators.Flow  (attempt 1 → " in message
-    assert "and the network._target_ that it had, subprocess.Popen" in message
+    assert "and the previous network._target_, subprocess.Popen" in message
     last = message.splitlines()[-1]
-    assert last.startswith("as it was: with another network._target_, priors.z, which chooses code or files; look at ")
+    assert last.startswith("unchanged: with another network._target_, priors.z, which chooses code or files; check ")
     assert "_target_=" not in message and "framework.train" not in message
 
 
@@ -123,7 +123,7 @@ def test_a_refusal_says_in_words_what_a_directory_names_as_code(tmp_path):
         "hydra.searchpath=[pkg://this]",
         "hydra/launcher=theirs",
         "name=${oc.env:SECRET}",
-        "name=a\nput back: b",
+        "name=a\nrevert: b",
         "--config-dir=theirs",
         "--experimental-rerun=theirs.pickle",
         "theirs",
@@ -188,12 +188,12 @@ def test_more_epochs_change_a_schedule_that_depends_on_them(tmp_path):
     message = refusal(run, "optimizer/scheduler=cosine", "loop.num_epochs=500")
     assert "optimizer.scheduler.T_max: 300 → 500" in message
     assert "follows loop.num_epochs: the schedule's shape depends on it" in message
-    assert "consent: 'resume_allow=[optimizer.scheduler.T_max]' · or put back: loop.num_epochs=300" in message
+    assert "allow: 'resume_allow=[optimizer.scheduler.T_max]' · or revert: loop.num_epochs=300" in message
 
 
 def test_fewer_epochs_than_are_done_are_said_to_end_the_training(run):
     (change,) = plan(run, RESUME, "loop.num_epochs=40").changes
-    assert diff_format.verdict(change) == "epoch 47 is reached already: training ends there"
+    assert diff_format.verdict(change) == "epoch 47 has already been reached: training ends there"
 
 
 MORE = ["simulation.num_simulations=20000", "resume_allow=[simulation.num_simulations]"]
@@ -202,24 +202,24 @@ MORE = ["simulation.num_simulations=20000", "resume_allow=[simulation.num_simula
 def test_simulations_that_nothing_would_be_trained_on_are_refused_before_the_first(run):
     (epoch,) = (progress["epoch"] for progress in saved_progress(newest_generation(run.checkpoints_dir)).values())
     with pytest.raises(
-        ConfigError, match=rf"num_simulations=20000: nothing would be trained.*has had its {epoch} epochs"
+        ConfigError, match=rf"num_simulations=20000: no node would train.*has finished its {epoch} epochs"
     ):
         plan(run, RESUME, *MORE, f"loop.num_epochs={epoch}")
-    with pytest.raises(ConfigError, match=r"raise graph.z.loop.num_epochs as well"):
+    with pytest.raises(ConfigError, match=r"increase graph.z.loop.num_epochs too"):
         plan(run, RESUME, *MORE, f"+graph.z.loop.num_epochs={epoch}", "resume_allow=[trajectory]")
     assert verdicts(run, *MORE, f"loop.num_epochs={epoch + 1}")["simulation.num_simulations"] == "allowed"
-    assert "consent" in refusal(run, MORE[0], f"loop.num_epochs={epoch}")
+    assert "allow: " in refusal(run, MORE[0], f"loop.num_epochs={epoch}")
 
 
 def test_a_run_is_not_started_over_by_accident(run):
-    with pytest.raises(ResumeRefusedError, match="already holds a run"):
+    with pytest.raises(ResumeRefusedError, match="already contains a run"):
         plan(run)
 
 
 def test_a_plan_is_void_when_another_process_has_been_at_work_meanwhile(tmp_path):
     first, second = RunDirectory(tmp_path / "run"), plan(RunDirectory(tmp_path / "run"))
     begin(first)
-    with pytest.raises(ResumeRefusedError, match="another process has been at work here meanwhile"):
+    with pytest.raises(ResumeRefusedError, match="changed by another process in the meantime"):
         open_directory(second, first)
 
 
@@ -228,7 +228,7 @@ def test_another_version_of_the_framework_needs_consent(run, monkeypatch):
     assert f"version: {framework.__version__} → 9.1.0" in refusal(run, "resume_allow=[trajectory]")
     allowed = plan(run, RESUME, "resume_allow=[version]")
     assert [c.verdict for c in allowed.changes] == ["allowed"]
-    assert "from here on, not bit for bit" in allowed.notes[0]
+    assert "from here on, results are not bit for bit" in allowed.notes[0]
 
 
 def requeue(monkeypatch, count):
@@ -256,7 +256,7 @@ def test_a_requeued_job_goes_on_with_its_config_and_says_what_it_ignores(tmp_pat
     again = begin(run, "network.hidden_dim=9")
     assert (again.config.loop.num_epochs, again.config.network["hidden_dim"]) == (500, 50)
     assert [c.verdict for c in again.changes] == ["ignored", "ignored"]
-    assert "requeued, with the config that it had" in caplog.messages[0]
+    assert "requeued, with its previous config" in caplog.messages[0]
     assert "network.hidden_dim  50 → 9     ignored" in caplog.messages[0]
     assert not list(tmp_path.glob("run.old*"))  # overwrite=true was said to the first attempt
 
@@ -290,7 +290,7 @@ def test_a_requeued_job_has_the_word_of_now(tmp_path, monkeypatch):
 def test_a_second_command_of_the_same_job_is_not_a_requeue(tmp_path, monkeypatch):
     requeue(monkeypatch, 0)
     run = new_run(tmp_path / "run")
-    with pytest.raises(ResumeRefusedError, match="already holds a run"):
+    with pytest.raises(ResumeRefusedError, match="already contains a run"):
         plan(run)
 
 
@@ -401,13 +401,14 @@ def test_a_node_that_comes_or_goes_is_allowed_and_said(run):
     assert (change.key, change.verdict, change.reason) == ("graph.w", "", "added: training from scratch")
     begin(run, RESUME, f"+graph.w={NODE}")
     (change,) = plan(run, RESUME).changes
-    assert (change.key, change.verdict, change.reason) == ("graph.w", "", "removed: its files stay")
+    assert (change.key, change.verdict, change.reason) == ("graph.w", "", "removed: its files are kept")
 
 
 def test_a_node_with_another_name_is_told_apart_by_a_hint(tmp_path):
     run = new_run(tmp_path / "run", f"+graph.w={NODE}")
     assert plan(run, RESUME, f"+graph.v={NODE}").notes == [
-        "graph.v is graph.w under another name? What is trained goes by the name: as w it goes on, as v it begins anew"
+        "is graph.v graph.w under another name? Weights are stored by name: "
+        "as w its training resumes, as v it starts from scratch"
     ]
     assert plan(run, RESUME, f"+graph.v={NODE}", "graph.v.parents=[x]").notes == []
 
@@ -436,7 +437,7 @@ def test_a_change_of_the_simulators_code_is_one_of_the_trajectory(user_code, tmp
     (user_code / name).write_text("C = 4")
     message = refusal(run, SIMULATOR)
     assert "code.physics_package.simulator.simulate" in message
-    assert "consent: 'resume_allow=[code]'" in message
+    assert "allow: 'resume_allow=[code]'" in message
     begin(run, RESUME, SIMULATOR, "resume_allow=[code]")
     assert verdicts(run, SIMULATOR) == {}
 
@@ -446,7 +447,7 @@ def test_a_requeued_job_goes_on_with_other_code_and_says_so(user_code, tmp_path,
     (user_code / "simulator.py").write_text("C = 4")
     monkeypatch.setenv("FRAMEWORK_REQUEUED", "1")
     (change,) = plan(run, SIMULATOR).changes
-    assert diff_format.verdict(change) == "⚠ its code has changed, and a requeued job goes on all the same"
+    assert diff_format.verdict(change) == "⚠ its code has changed; a requeued job continues nevertheless"
 
 
 def test_installed_code_and_the_frameworks_own_have_versions_instead(user_code):

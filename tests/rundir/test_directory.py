@@ -85,7 +85,7 @@ def test_a_later_attempt_keeps_to_its_own(tmp_path):
 def test_another_run_that_is_here_is_neither_gone_on_with_nor_overwritten(tmp_path):
     source, other = make_run(tmp_path / "a"), make_run(tmp_path / "b", steps=(7,))
     start_attempt(other)
-    with pytest.raises(ResumeRefusedError, match=r"b already holds a run that did not begin with .*a\."):
+    with pytest.raises(ResumeRefusedError, match=r"b already contains a run that did not start from .*a\."):
         plan(other, f"resume_from={source.path}")
     begin_run(other, RECORD, source.path, overwrite=True)
     assert step_of(other) == 2
@@ -101,10 +101,10 @@ def test_an_attempt_that_came_to_nothing_does_not_keep_the_next_from_copying(tmp
 @pytest.mark.parametrize(
     ("named", "target", "error", "message"),
     [
-        ("a", "a", ConfigError, r"lies in the run directory itself; use \+resume=true"),
-        ("a/checkpoints/00000001", "a", ConfigError, r"lies in the run directory itself; set name="),
-        ("nothing", "b", CheckpointError, r"resume_from=.*nothing: holds no run"),
-        ("a/checkpoints/00000007", "b", CheckpointError, r"resume_from=.*00000007: holds no run"),
+        ("a", "a", ConfigError, r"is in the run directory itself; use \+resume=true"),
+        ("a/checkpoints/00000001", "a", ConfigError, r"is in the run directory itself; set name="),
+        ("nothing", "b", CheckpointError, r"resume_from=.*nothing: contains no run"),
+        ("a/checkpoints/00000007", "b", CheckpointError, r"resume_from=.*00000007: contains no run"),
     ],
 )
 def test_a_run_cannot_begin_with_itself_or_with_nothing(tmp_path, named, target, error, message):

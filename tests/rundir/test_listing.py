@@ -28,7 +28,7 @@ def test_a_checkpoint_that_appears_late_is_waited_for(run, caplog):
     refresh_listings(run.path)
     planned = plan(run, "+resume=true")
     logging.getLogger("framework.rundir.listing").removeHandler(appears)
-    assert planned.seen == ([1], "00000002")
+    assert planned.planned_state == ([1], "00000002")
     assert "checkpoints/00000002: the newest checkpoint is not listed; waiting for it" in caplog.text
 
 

@@ -58,17 +58,17 @@ def test_without_a_checkpoint_the_first_attempt_is_known_by_config_yaml(tmp_path
 def test_a_later_attempt_that_nothing_else_knows_is_not_resumed_by_itself(run, monkeypatch):
     begin(run, RESUME, "optimizer.lr=0.2", "resume_allow=[optimizer]")
     attempt_path(run.path, 2).write_text("{}")
-    with pytest.raises(CheckpointError, match=r"002\.json: damaged.*by hand, with \+resume=true"):
+    with pytest.raises(CheckpointError, match=r"002\.json: damaged.*resume it yourself, with \+resume=true"):
         requeued(run, monkeypatch)
     monkeypatch.delenv("FRAMEWORK_REQUEUED")
-    assert "not known: compared with what the one before it did" in plan(run, RESUME, "optimizer.lr=0.1").notes[-1]
+    assert "unknown: compared with the config before it" in plan(run, RESUME, "optimizer.lr=0.1").notes[-1]
 
 
 def test_a_copied_checkpoint_does_not_tell_what_the_copy_goes_on_with(run, tmp_path, monkeypatch):
     other = RunDirectory(tmp_path / "other")
     begin(other, f"resume_from={run.path}", "name=other", "optimizer.lr=0.3", "resume_allow=[optimizer]")
     attempt_path(other.path, 1).write_text("")
-    with pytest.raises(CheckpointError, match="by hand"):
+    with pytest.raises(CheckpointError, match="resume it yourself"):
         requeued(other, monkeypatch, "name=other")
 
 

@@ -72,4 +72,4 @@ def begin(directory, *overrides):
 def open_directory(planned, directory):
     """Prepare the directory for an attempt."""
     planned.check_unchanged(directory)
-    begin_run(directory, **planned.beginning)
+    begin_run(directory, **planned.begin_arguments)
