@@ -37,7 +37,7 @@ class Job:
 
     @property
     def overrides(self) -> list[str]:
-        """What the run was asked for on the command line."""
+        """The overrides of the command line that define the run."""
         return list(self.config.hydra.overrides.task)
 
     @property

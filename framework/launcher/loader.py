@@ -52,6 +52,6 @@ class SweepLoader:
         return config
 
     def _sets_value(self, override: str) -> bool:
-        """Tell whether the override sets a key, and chooses no file."""
+        """Tell whether the override sets a key rather than choosing a file."""
         parsed = Override.parse(override)
         return parsed.is_value and not self._is_group(parsed.key)

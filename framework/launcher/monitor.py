@@ -50,7 +50,7 @@ def monitor(planned: Sequence[Planned], executor: Executor) -> None:
 
 
 class _View:
-    """The table on a terminal; elsewhere the lines."""
+    """A table on a terminal; elsewhere one line for each change."""
 
     def __init__(self, planned: Sequence[Planned]) -> None:
         self._planned = planned

@@ -31,7 +31,7 @@ from framework.runtime.lease import Lease
 log = logging.getLogger(__name__)
 
 _JOURNAL = "study.journal"
-# Of the study: how many trials had ended before the last command, and are to end before the same one adds any.
+# Attributes of the study: how many trials had ended before the last command, and how many end before it adds more.
 _BEFORE, _ASKED = "num_before", "num_asked"
 
 
@@ -42,7 +42,7 @@ class _Trial:
 
 
 class Study:
-    """The trials of all starts so far, in `study.journal` of the sweep's directory: one file, right on NFS, too."""
+    """The trials of all starts so far, in `study.journal` of the sweep's directory: one file, which is safe on NFS."""
 
     def __init__(self, config: StudyConfig, directory: Path, launch: Callable[..., Sequence[JobReturn]]) -> None:
         self._config = config
@@ -97,7 +97,7 @@ class Study:
                 begun.append(_Trial(trial.number, trial.params))
             else:  # of another search space, or killed before it had all of its values
                 study.tell(trial.number, state=TrialState.FAIL)
-                for name in (_BEFORE, _ASKED):  # it is none of those that were asked for
+                for name in (_BEFORE, _ASKED):  # it does not count as one of those asked for
                     study.set_user_attr(name, study.user_attrs.get(name, 0) + 1)
         return begun
 

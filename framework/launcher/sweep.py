@@ -54,16 +54,16 @@ class Sweep:
             parse_config(job.config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-        """Run what is not finished of these jobs; what fails is a failed `JobReturn`, and the others continue."""
+        """Run the jobs that have not finished; one that fails is a failed `JobReturn`, and the others continue."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         self.directory = sweep_dir(self.config)
         jobs = compose_jobs(self.loader, self.task, self.config, job_overrides, first)
-        for job in jobs:  # a mistake shows now, not after hours in the queue, and leaves nothing behind
+        for job in jobs:  # mistakes are reported now, not after hours in the queue, and leave nothing behind
             if parse_config(job.config).runtime.requeue == "chain":
                 raise ConfigError("runtime.requeue=chain: not for the jobs of a sweep; expected auto or exit_code")
         unique = distinct(jobs)
-        if not self.is_grid and not self._rows:  # one that searches has more runs than this command asks for
+        if not self.is_grid and not self._rows:  # a search has more runs than this command asks for
             known = [job for job in known_jobs(self.directory) if Path(job["run_dir"]).is_dir()]
             self._rows = {Path(job["run_dir"]): Row.known(job) for job in known}
         executor = self._executor()
@@ -101,7 +101,7 @@ class Sweep:
         return LocalJobs(self.settings, folder)
 
     def _results(self, jobs: Sequence[Job]) -> list[JobReturn]:
-        """Return the loss of each job; what has not finished raises one error that names all of these."""
+        """Return the loss of each job; those that have not finished share one error that names them all."""
         rows = [self._rows[job.run_dir] for job in jobs]
         bad = {row.name: row for row in rows if row.state is not RunState.FINISHED}
         lines = "".join(f"\n  {name}: {': '.join(filter(None, (r.state, r.reason)))}" for name, r in bad.items())

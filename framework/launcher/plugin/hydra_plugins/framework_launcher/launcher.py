@@ -22,16 +22,16 @@ class SlurmLauncher(Launcher):
         from framework.launcher.loader import SweepLoader
         from framework.launcher.sweep import Sweep
 
-        context: Any = hydra_context  # Hydra's types know no other loader than its own
+        context: Any = hydra_context  # Hydra's types allow only its own loader
         loader = context.config_loader = SweepLoader(context.config_loader)  # the sweeper's, too
         self._sweep = Sweep(self.kind, self._settings, loader, task_function, config)
 
     def check(self, job_overrides: Sequence[Sequence[str]]) -> None:
-        """Raise what is wrong with any of these jobs."""
+        """Raise `ConfigError` if anything is wrong with these jobs."""
         self._sweep.check(job_overrides)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run what is not finished of these jobs."""
+        """Run those of these jobs that have not finished."""
         return self._sweep.launch(job_overrides, initial_job_idx)
 
 

@@ -38,10 +38,10 @@ class StudySweeper(Sweeper):
         self._study = Study(self._config, sweep_dir(config), launcher.launch)
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the trials; `hydra.sweeper.params` are overrides, too, which those of the command line come after."""
+        """Run the trials; `hydra.sweeper.params` are overrides that come before those of the command line."""
         from framework.launcher.space import Space
 
         declared = [f"{key}={value}" for key, value in self._config.params.items()]
         space = Space([*declared, *arguments], self._loader)
-        self._check(space.corners())  # a choice that is misspelt would stay with the study for good
+        self._check(space.corners())  # a misspelt choice would stay in the study for good
         self._study.run(space)
