@@ -50,7 +50,7 @@ class Attempt:
             plan = self._plan
             plan.check_unchanged(self._directory)
             self._saved_before = saved_state(self._directory.path)
-            self._requeue = self._make_requeue(plan.config.runtime)
+            self._requeuer = self._make_requeuer(plan.config.runtime)
             self._guard.on_stuck = self._end_stuck
             stack.callback(setattr, self._guard, "on_stuck", lambda reason: None)
             self._run_info = begin_run(self._directory, **plan.begin_arguments)
@@ -99,13 +99,13 @@ class Attempt:
         record = plan.attempt_record(device, self._setup.num_epochs, self._distributed.world_size)
         return self._directory.start_attempt(record, self._lease.before.last_sign if self._lease.before else 0.0)
 
-    def _make_requeue(self, runtime: RuntimeConfig) -> Requeuer:
+    def _make_requeuer(self, runtime: RuntimeConfig) -> Requeuer:
         launcher = self._guard.previous_handler(signal.SIGUSR2)
         return Requeuer(runtime.requeue, self._directory.attempts_dir / "stuck", launcher, runtime.exit_code)
 
     def _ask_for_next(self, reason: StopReason) -> None:
         """Ask for it, if the stop calls for one; raises `StuckError` if this one and the last brought nothing new."""
-        self._requeue.after(reason, saved_state(self._directory.path) != self._saved_before)
+        self._requeuer.after(reason, saved_state(self._directory.path) != self._saved_before)
 
     def _end_stuck(self, reason: StopReason) -> None:
         """Do what the main thread cannot: it is in a long call, and about to end with the process."""

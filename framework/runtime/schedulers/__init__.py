@@ -1,4 +1,7 @@
-"""The schedulers that are known, one file and one class for each, and the job that this process belongs to."""
+"""The schedulers that are known, and the job that this process belongs to.
+
+A new one is a file here with a subclass of `Scheduler`, and an entry in `SCHEDULERS`.
+"""
 
 import os
 from collections.abc import Mapping

@@ -1,11 +1,11 @@
-"""What a job was asked for on sbatch's command line, told from `scontrol show job`: a script keeps only its own lines.
+"""The options that a job was submitted with, from `scontrol show job`: its script lacks those of the command line.
 
 Tried on 22.05; later versions write `gres/gpu` for `gres:gpu`.
 """
 
 import re
 
-# By the names of `scontrol show job`; what cannot be told from it, or only root may ask for, is left out.
+# By the names of `scontrol show job`; options that it does not show, or that only root may use, are missing.
 _OPTIONS = {
     "Partition": "partition",
     "Account": "account",
@@ -27,38 +27,38 @@ _OPTIONS = {
     "StdOut": "output",
     "StdErr": "error",
 }
-_OF_GPUS = {
+_GPU_OPTIONS = {
     "TresPerJob": "gpus",
     "TresPerSocket": "gpus-per-socket",
     "TresPerTask": "gpus-per-task",
     "CpusPerTres": "cpus-per-gpu",
     "MemPerTres": "mem-per-gpu",
 }
-_EXCLUDED = {"cpus-per-gpu": ("cpus-per-task",), "mem-per-gpu": ("mem", "mem-per-cpu")}  # sbatch takes one of them
+_EXCLUDED = {"cpus-per-gpu": ("cpus-per-task",), "mem-per-gpu": ("mem", "mem-per-cpu")}  # sbatch takes only one of them
 _NONE = ("(null)", "N/A", "UNLIMITED", "")
 
 
 def options_of(shown: str, submit_line: str) -> list[str]:
-    """Return the options; `shown` is the answer of scontrol, `submit_line` what sacct knows of the command."""
-    facts = dict(re.findall(r"(\S+?)=(\S*)", shown))
-    name = re.search(r"\bJobName=(.+)", shown)  # the only one that may hold spaces
+    """Return the options; `shown` is the output of `scontrol show job`, `submit_line` the command as sacct knows it."""
+    fields = dict(re.findall(r"(\S+?)=(\S*)", shown))
+    name = re.search(r"\bJobName=(.+)", shown)  # the only value that may hold spaces
     options = {"job-name": name[1].strip()} if name else {}
-    options |= {option: facts[key] for key, option in _OPTIONS.items() if facts.get(key, "") not in _NONE}
-    options |= {option: gpus for key, option in _OF_GPUS.items() if (gpus := _of_gpus(facts.get(key, "")))}
-    if gres := [item[5:] for item in facts.get("TresPerNode", "").split(",") if item.startswith("gres")]:
+    options |= {option: fields[key] for key, option in _OPTIONS.items() if fields.get(key, "") not in _NONE}
+    options |= {option: gpus for key, option in _GPU_OPTIONS.items() if (gpus := _gpus(fields.get(key, "")))}
+    if gres := [item[5:] for item in fields.get("TresPerNode", "").split(",") if item.startswith("gres")]:
         options["gres"] = ",".join(gres)
-    if per_node := re.match(r"[1-9]\d*", facts.get("NtasksPerN:B:S:C", "")):
+    if per_node := re.match(r"[1-9]\d*", fields.get("NtasksPerN:B:S:C", "")):
         options["ntasks-per-node"] = per_node[0]
     if signal := re.search(r" --signal[= ](\S+)", submit_line):
         options["signal"] = signal[1]
     for option, others in _EXCLUDED.items():
         if option in options:
             options = {key: value for key, value in options.items() if key not in others}
-    exclusive = ["--exclusive"] if facts.get("OverSubscribe") == "NO" else []
+    exclusive = ["--exclusive"] if fields.get("OverSubscribe") == "NO" else []
     return [*(f"--{option}={value}" for option, value in options.items()), *exclusive]
 
 
-def _of_gpus(text: str) -> str:
-    """Return `a100:2` of `gres:gpu:a100:2`, empty where there is nothing of GPUs."""
+def _gpus(text: str) -> str:
+    """Return `a100:2` of `gres:gpu:a100:2`, empty if there are no GPUs."""
     found = re.search(r"(?:^|,)gres[:/]gpu[:=]([^,]+)", text)
     return found[1] if found else ""
