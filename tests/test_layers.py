@@ -42,7 +42,6 @@ SAME_JOB = {  # names that several files may have: why a reader who knows one of
     "store": "keeps what a run has made, in files that are committed one by one, in checkpoint/ and simulation/",
     "worker": "what a process beside the main one does, in simulation/ and training/",
 }
-TO_RENAME = {"job", "manifest", "plan", "report", "slurm", "summary"}
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 TESTS = Path(__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -103,7 +102,7 @@ def test_a_file_name_occurs_once_or_always_for_the_same_job():
     for path in MODULES:
         files[path.stem].append(str(path.relative_to(ROOT)))
     several = {name: paths for name, paths in files.items() if len(paths) > 1 and name != "__init__"}
-    wrong = [paths for name, paths in several.items() if name not in SAME_JOB.keys() | TO_RENAME]
+    wrong = [paths for name, paths in several.items() if name not in SAME_JOB]
     assert not wrong, f"rename all but one, or give a reason in SAME_JOB: {wrong}"
     assert not SAME_JOB.keys() - several.keys()
 

@@ -47,7 +47,7 @@ def test_a_job_writes_through_no_link_in_its_run_directory(tmp_path, capsys, mon
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_job_that_fails_is_named_and_the_others_go_on():
+def test_a_job_that_fails_is_named_and_the_others_continue():
     returned = launch(jobs=seeds(13, 1))
     assert returned[1].return_value == -1.0
     message = r"1 of 2 jobs did not finish\n  seed=13: failed: thirteen is no number of simulations$"

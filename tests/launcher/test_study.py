@@ -53,10 +53,10 @@ def test_the_value_of_a_trial_is_what_training_returns_and_its_folder_names_its_
     ((state, parameters, value),) = trials()
     (run_dir,) = (path.parent for path in SWEEP.glob("*/run.json"))
     assert f",optimizer.lr={parameters['optimizer.lr']}," in run_dir.name
-    facts, finished = json.loads((run_dir / "attempts/001.json").read_text()), RunDirectory(run_dir)
-    assert facts["command"][2:] == [*facts["overrides"], f"hydra.run.dir='{run_dir.absolute()}'"]
+    record, finished = json.loads((run_dir / "attempts/001.json").read_text()), RunDirectory(run_dir)
+    assert record["command"][2:] == [*record["overrides"], f"hydra.run.dir='{run_dir.absolute()}'"]
     with Guard() as guard:
-        planned = plan(finished, *facts["overrides"], "+resume=true")
+        planned = plan(finished, *record["overrides"], "+resume=true")
         with Attempt(planned, finished, guard, DistributedContext()) as attempt:
             result = attempt.run()
     assert (state, value) == ("COMPLETE", result)
@@ -72,7 +72,7 @@ def test_the_same_command_again_adds_trials_and_the_summary_has_all_of_them():
     assert all(f"seed={seed}" in (SWEEP / "sweep.html").read_text() for seed in searched)
 
 
-def test_a_trial_that_fails_is_told_as_failed_and_the_study_goes_on():
+def test_a_trial_that_fails_is_told_as_failed_and_the_study_continues():
     sampler = ["hydra.sweeper.sampler._target_=optuna.samplers.RandomSampler", "++hydra.sweeper.sampler.seed=0"]
     with pytest.raises(SweepError, match=r"1 of 2 trials failed; .*/sweep.csv has the reasons") as raised:
         study("seed=14,13", *SEEDS[1:], "hydra.sweeper.n_trials=2", *sampler)
@@ -82,7 +82,7 @@ def test_a_trial_that_fails_is_told_as_failed_and_the_study_goes_on():
     assert [row["reason"] for row in rows if row["state"] == "failed"] == ["thirteen is no number of simulations"]
 
 
-def test_a_study_that_was_killed_goes_on_with_the_trials_that_were_under_way(tmp_path):
+def test_a_study_that_was_killed_resumes_the_trials_that_were_under_way(tmp_path):
     script = f"from tests.support.toy_sweep import *; study(*{SEEDS}, 'hydra.sweeper.n_trials=3', function=hang_once)"
     process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     wait_for(lambda: list(SWEEP.glob("*/began")))

@@ -136,22 +136,22 @@ def test_torque_tells_the_walltime_and_qstat_the_start(commands):
 
 
 def test_openpbs_tells_the_limit_and_the_use(commands):
-    facts = openpbs(Resource_List={"ncpus": 2, "walltime": "02:00:00"}, resources_used={"walltime": "00:30:00"})
-    commands("qstat", {"-f -F json 12.head": facts})
+    answer = openpbs(Resource_List={"ncpus": 2, "walltime": "02:00:00"}, resources_used={"walltime": "00:30:00"})
+    commands("qstat", {"-f -F json 12.head": answer})
     found = budget({"PBS_JOBID": "12.head"})
     assert (found.source, left(found)) == ("qstat", near(5400))
 
 
 def test_openpbs_at_the_start_tells_the_limit_and_the_start(commands):
-    facts = openpbs(Resource_List={"walltime": "30:00:00"}, stime=local(-60, DATE))
-    commands("qstat", {"-f -F json 12.head": facts})
+    answer = openpbs(Resource_List={"walltime": "30:00:00"}, stime=local(-60, DATE))
+    commands("qstat", {"-f -F json 12.head": answer})
     assert left(budget({"PBS_JOBID": "12.head"})) == near(30 * HOUR - 60)
 
 
 def test_a_use_that_is_out_of_date_does_not_make_the_end_later(commands):
     used = {"walltime": "00:00:00"}  # as the MOM last reported it
-    facts = openpbs(Resource_List={"walltime": "01:00:00"}, resources_used=used, stime=local(-600, DATE))
-    commands("qstat", {"-f -F json 12.head": facts})
+    answer = openpbs(Resource_List={"walltime": "01:00:00"}, resources_used=used, stime=local(-600, DATE))
+    commands("qstat", {"-f -F json 12.head": answer})
     assert left(budget({"PBS_JOBID": "12.head"})) == near(3000)
 
 
@@ -170,10 +170,10 @@ def test_torque_without_qstat_counts_from_the_process_and_says_so(commands, capl
 
 
 @pytest.mark.parametrize(
-    "facts", ["[]", '{"Jobs": {}}', '{"Jobs": {"12.head": {"Resource_List": {"walltime": "long"}}}}']
+    "answer", ["[]", '{"Jobs": {}}', '{"Jobs": {"12.head": {"Resource_List": {"walltime": "long"}}}}']
 )
-def test_strange_answers_of_qstat_are_no_budget(commands, facts):
-    commands("qstat", {"-f -F json 12.head": facts, "-f 12.head": ""})
+def test_strange_answers_of_qstat_are_no_budget(commands, answer):
+    commands("qstat", {"-f -F json 12.head": answer, "-f 12.head": ""})
     assert budget({"PBS_JOBID": "12.head"}) is None
 
 

@@ -60,17 +60,17 @@ class Cluster:
         ours = {f"SLURM_JOB_ID={job}", f"SLURM_CONF={self.environment['SLURM_CONF']}"}
         return [int(path.name) for path in Path("/proc").glob("[0-9]*") if ours <= set(environment_of(path))]
 
-    def facts(self, job):
+    def shown(self, job):
         """Return what `scontrol show job` says, by its own names."""
         return dict(re.findall(r"(\S+?)=(\S*)", self.run("scontrol", "show", "job", job)))
 
     def state(self, job):
-        return self.facts(job)["JobState"]
+        return self.shown(job)["JobState"]
 
     def wait(self, job, *states):
         """Wait until the job is in one of the states, or, if none is given, over."""
         wait_for(lambda: self.state(job) in (states or GONE), f"job {job} to be {states or 'over'}")
-        return self.facts(job)
+        return self.shown(job)
 
 
 def environment_of(path):

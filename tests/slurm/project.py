@@ -107,7 +107,7 @@ class Project:
         return (run_dir / "metrics.jsonl").read_text(), samples
 
     def saved_step(self, name):
-        """The step from which a run that is killed now would go on."""
+        """The step from which a run that is killed now would resume."""
         text = (self.directory / "outputs" / name / "checkpoints/latest/z/checkpoint.json").read_text()
         return json.loads(text)["progress"]["step"]
 

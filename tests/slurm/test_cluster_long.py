@@ -24,7 +24,7 @@ def second():
 
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("daemon", ["munged", "mariadbd", "slurmdbd", "slurmctld"])
-def test_up_goes_on_where_another_was_killed(second, tmp_path, daemon):
+def test_up_continues_where_another_was_killed(second, tmp_path, daemon):
     up = subprocess.Popen([SCRIPT, "up"], env=second.environment)
     wait_for((second.state_dir / f"pids/{daemon}").exists, daemon)
     up.kill()

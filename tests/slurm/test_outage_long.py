@@ -54,15 +54,15 @@ def lose_node(project):
 
 
 def test_a_requeue_gets_through_a_controller_that_restarts_before_and_after_it(cluster, project):
-    facts = cluster.wait(project.jobs["left"])
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("left")
+    shown = cluster.wait(project.jobs["left"])
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), project.log("left")
     assert project.stop_reasons("left") == ["requeue", "finished"]
     project.assert_same("left", "whole")
 
 
-def test_a_job_whose_node_is_lost_goes_on_elsewhere_from_its_last_checkpoint(cluster, project):
-    facts = cluster.wait(project.jobs["lost"])
-    assert (facts["JobState"], facts["Restarts"], facts["BatchHost"]) == ("COMPLETED", "1", "node1"), facts
+def test_a_job_whose_node_is_lost_resumes_elsewhere_from_its_last_checkpoint(cluster, project):
+    shown = cluster.wait(project.jobs["lost"])
+    assert (shown["JobState"], shown["Restarts"], shown["BatchHost"]) == ("COMPLETED", "1", "node1"), shown
     assert project.stop_reasons("lost") == ["lost", "finished"]
     assert project.numbers("lost") == project.numbers("whole")
     steps, whole = project.steps("lost"), project.steps("whole")
@@ -72,8 +72,8 @@ def test_a_job_whose_node_is_lost_goes_on_elsewhere_from_its_last_checkpoint(clu
 
 
 def test_a_job_that_lives_on_where_slurm_has_lost_it_ends_before_its_next_attempt_begins(cluster, project):
-    facts = cluster.wait(project.jobs["orphaned"])
-    assert (facts["JobState"], facts["Restarts"], facts["BatchHost"]) == ("COMPLETED", "1", "node1"), facts
+    shown = cluster.wait(project.jobs["orphaned"])
+    assert (shown["JobState"], shown["Restarts"], shown["BatchHost"]) == ("COMPLETED", "1", "node1"), shown
     assert project.stop_reasons("orphaned") == ["lost", "finished"]
     assert project.numbers("orphaned") == project.numbers("whole")
     steps, whole = project.steps("orphaned"), project.steps("whole")

@@ -43,7 +43,7 @@ def num_steps(project):
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_a_job_on_two_nodes_that_is_preempted_goes_on_with_one_task(cluster, project, alone):
+def test_a_job_on_two_nodes_that_is_preempted_resumes_with_one_task(cluster, project, alone):
     job = submit(cluster, project, "two", *TWO_NODES, overrides=["runtime.requeue=never"], STEP_SECONDS="0.2")
     wait_for(lambda: num_steps(project) > NUM_STEPS / 4, "training")
     cluster.run(*URGENT)
@@ -61,14 +61,14 @@ def test_a_job_on_two_nodes_that_is_preempted_goes_on_with_one_task(cluster, pro
     np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-4)
 
 
-def test_a_job_on_two_nodes_that_is_warned_requeues_once_and_goes_on_bit_for_bit(cluster, project, tmp_path):
+def test_a_job_on_two_nodes_that_is_warned_requeues_once_and_resumes_bit_for_bit(cluster, project, tmp_path):
     whole = RecordingProject(tmp_path / "whole")
     job = submit(cluster, project, "pair", *TWO_NODES, STEP_SECONDS="0.2", DROPOUT="0.3")
     wait_for(lambda: num_steps(project) > NUM_STEPS / 4, "training")
     cluster.run("scancel", "--signal=USR2", job)
     assert [result.returncode for result in whole.run(2, DROPOUT="0.3")] == [0, 0]
-    facts, log = cluster.wait(job), log_of(project, "pair")
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), log
+    shown, log = cluster.wait(job), log_of(project, "pair")
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), log
     assert log.count("is requeued; the run resumes automatically") == 1 and "bit for bit" not in log
     assert project.steps(2) == whole.steps(2)
     assert same_run(project.run_dir, whole.run_dir)

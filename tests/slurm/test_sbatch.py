@@ -28,31 +28,31 @@ def project(cluster, tmp_path_factory):
     return project
 
 
-def test_a_job_that_is_warned_by_usr2_requeues_itself_and_goes_on(cluster, project):
-    facts = cluster.wait(project.jobs["asked"])
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("asked")
+def test_a_job_that_is_warned_by_usr2_requeues_itself_and_resumes(cluster, project):
+    shown = cluster.wait(project.jobs["asked"])
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), project.log("asked")
     project.assert_same("asked", "whole")
     assert project.stop_reasons("asked") == ["requeue", "finished"]
 
 
-def test_a_preempted_job_saves_within_its_grace_time_and_goes_on(cluster, project):
-    facts = cluster.wait(project.jobs["preempted"])
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("preempted")
+def test_a_preempted_job_saves_within_its_grace_time_and_resumes(cluster, project):
+    shown = cluster.wait(project.jobs["preempted"])
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), project.log("preempted")
     project.assert_same("preempted", "whole")
     assert project.stop_reasons("preempted") == ["terminated", "finished"]
 
 
 def test_a_cancelled_job_is_saved_and_stays_cancelled(cluster, project):
-    facts = cluster.wait(project.jobs["cancelled"])
-    assert (facts["JobState"], facts["Restarts"]) == ("CANCELLED", "0")
+    shown = cluster.wait(project.jobs["cancelled"])
+    assert (shown["JobState"], shown["Restarts"]) == ("CANCELLED", "0")
     assert project.stop_reasons("cancelled") == ["terminated"]
     assert project.manifest("cancelled").exists()
 
 
 @pytest.mark.parametrize(("name", "reason"), [("requeued", "terminated"), ("overtaken", "requeue")])
 def test_a_job_that_a_person_requeues_is_saved_and_requeued_once(cluster, project, name, reason):
-    facts = cluster.wait(project.jobs[name])
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log(name)
+    shown = cluster.wait(project.jobs[name])
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), project.log(name)
     assert project.stop_reasons(name) == [reason, "finished"]
     project.assert_same(name, "whole")
     assert cluster.run("squeue", "--noheader", f"--name={name}", "--states=all", "--format=%A") == project.jobs[name]

@@ -40,32 +40,32 @@ def project(cluster, tmp_path_factory):
 
 def test_an_array_whose_tasks_take_longer_than_the_limit_finishes_through_requeues(cluster, project):
     for task in (0, 1):
-        name, facts = f"warned-{task}", cluster.wait(f"{project.jobs['warned']}_{task}")
-        assert facts["JobState"] == "COMPLETED" and int(facts["Restarts"]) >= 1, project.log(name)
-        assert project.stop_reasons(name) == ["requeue"] * int(facts["Restarts"]) + ["finished"]
+        name, shown = f"warned-{task}", cluster.wait(f"{project.jobs['warned']}_{task}")
+        assert shown["JobState"] == "COMPLETED" and int(shown["Restarts"]) >= 1, project.log(name)
+        assert project.stop_reasons(name) == ["requeue"] * int(shown["Restarts"]) + ["finished"]
         project.assert_same(name, "whole")
 
 
 def test_a_job_stops_by_itself_before_a_limit_that_only_squeue_tells(cluster, project):
-    facts = cluster.wait(project.jobs["budget"])
+    shown = cluster.wait(project.jobs["budget"])
     log = project.log("budget")
-    assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "99:0"), log
+    assert (shown["JobState"], shown["ExitCode"]) == ("FAILED", "99:0"), log
     assert "1m00s (from squeue)" in log
     assert project.stop_reasons("budget") == ["out_of_time"]
-    limit = datetime.fromisoformat(facts["StartTime"]).timestamp() + 60
+    limit = datetime.fromisoformat(shown["StartTime"]).timestamp() + 60
     assert 0 < limit - project.manifest("budget").stat().st_mtime < 15
 
 
 def test_a_job_whose_limit_is_lowered_saves_at_the_new_one_and_is_requeued(cluster, project):
-    facts = cluster.wait(project.jobs["lowered"])
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("lowered")
+    shown = cluster.wait(project.jobs["lowered"])
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), project.log("lowered")
     assert project.stop_reasons("lowered") == ["terminated", "finished"]
     project.assert_same("lowered", "whole")
 
 
 def test_a_job_whose_limit_is_raised_does_not_stop_at_the_old_one(cluster, project):
-    facts = cluster.wait(project.jobs["raised"])
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "0"), project.log("raised")
+    shown = cluster.wait(project.jobs["raised"])
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "0"), project.log("raised")
     assert "1m00s (from squeue)" in project.log("raised")
     assert "The allocation's end has moved by +4 min" in project.log("raised")
     assert project.stop_reasons("raised") == ["finished"]
@@ -79,21 +79,21 @@ def test_a_job_whose_signals_do_not_reach_python_is_told_what_to_write(cluster, 
 
 
 def test_a_job_script_can_requeue_by_the_exit_code(cluster, project):
-    facts = cluster.wait(project.jobs["teardown"])
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("teardown")
+    shown = cluster.wait(project.jobs["teardown"])
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), project.log("teardown")
     project.assert_same("teardown", "whole")
 
 
 def test_a_job_that_may_not_be_requeued_is_followed_by_another(cluster, project):
-    facts = cluster.wait(project.jobs["chain"])
-    assert (facts["JobState"], facts["ExitCode"]) == ("FAILED", "99:0"), project.log("chain")
+    shown = cluster.wait(project.jobs["chain"])
+    assert (shown["JobState"], shown["ExitCode"]) == ("FAILED", "99:0"), project.log("chain")
     follower = project.log("chain").partition("is followed by job ")[2].partition(":")[0]
     assert cluster.wait(follower)["JobState"] == "COMPLETED", project.log("chain")
     project.assert_same("chain", "whole")
 
 
 def test_a_preempted_job_may_be_warned_by_the_signal_that_it_asked_for(cluster, project):
-    facts = cluster.wait(project.jobs["preempted"])
-    assert (facts["JobState"], facts["Restarts"]) == ("COMPLETED", "1"), project.log("preempted")
+    shown = cluster.wait(project.jobs["preempted"])
+    assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), project.log("preempted")
     assert project.stop_reasons("preempted") == ["requeue", "finished"]
     project.assert_same("preempted", "whole")

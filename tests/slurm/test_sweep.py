@@ -58,7 +58,7 @@ def test_what_failed_and_what_was_cancelled_is_named_and_the_exit_code_says_so(p
     assert "optimizer.lr=0.002,simulation.num_simulations=300: stopped: terminated" in output
 
 
-def test_the_command_again_submits_only_what_was_stopped_and_that_goes_on(project):
+def test_the_command_again_submits_only_what_was_stopped_which_resumes(project):
     code, output = project.second
     assert code == 1, output
     assert "Submitted 1 jobs" in output
@@ -69,7 +69,7 @@ def test_the_command_again_submits_only_what_was_stopped_and_that_goes_on(projec
     assert states == {"0.001": "finished", "0.002": "finished", "13": "failed"}
 
 
-def test_a_preempted_job_goes_on_in_the_same_sweep(project):
+def test_a_preempted_job_resumes_in_the_same_sweep(project):
     code, output = project.urgent.end()
     assert code == 0, output
     assert project.urgent.steps() == project.steps("whole"), output

@@ -55,7 +55,7 @@ def another_process():
 
 def shown(job="12.head", started=-60.0, walltime="04:00:00", substate=42, **attributes):
     """Answer as `qstat -f -F json` of a running job."""
-    facts = {
+    answered = {
         "Job_Name": "two_moons",
         "job_state": "R",
         "substate": substate,
@@ -65,7 +65,7 @@ def shown(job="12.head", started=-60.0, walltime="04:00:00", substate=42, **attr
         "Variable_List": {"PBS_O_HOME": "/home/me", "OVERRIDES": "seed=3 loop.num_epochs=9", "GONE": "1"},
         **attributes,
     }
-    return {f"-f -F json {job}": json.dumps({"Jobs": {job: facts}})}
+    return {f"-f -F json {job}": json.dumps({"Jobs": {job: answered}})}
 
 
 def asked(commands):
@@ -133,12 +133,14 @@ def test_an_element_of_an_array_on_which_no_job_can_depend_is_followed_a_little_
 
 
 @pytest.mark.parametrize(
-    ("facts", "is_followed"),
+    ("attributes", "is_followed"),
     [({}, False), ({"started": -4 * HOUR}, True), ({"started": -4 * HOUR, "walltime": "08:00:00"}, False)],
     ids=["qdel", "walltime", "walltime raised"],
 )
-def test_after_sigterm_the_walltime_tells_whether_the_job_is_wanted_again(commands, stop, tmp_path, facts, is_followed):
-    commands("qstat", shown(**facts))
+def test_after_sigterm_the_walltime_tells_whether_the_job_is_wanted_again(
+    commands, stop, tmp_path, attributes, is_followed
+):
+    commands("qstat", shown(**attributes))
     commands("qrerun", script=REFUSED)
     keep_submission(commands, tmp_path)
     stop(StopReason.TERMINATED)
@@ -220,7 +222,7 @@ def test_the_directory_of_a_rerun_job_is_taken_over_at_once(commands, monkeypatc
     assert before.was_restarted_as(LeaseOwner())
 
 
-def test_a_job_that_follows_is_told_that_it_goes_on():
+def test_a_job_that_follows_is_told_to_resume():
     before = Attempts([AttemptRecord(job_id="12.head")], [1], {})
     environment = {"PBS_JOBID": "13.head", "FRAMEWORK_REQUEUED": "1"}
     assert is_requeued(Path("run"), before, environment)
