@@ -5,6 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from framework.errors import CheckpointError, FrameworkError
 
+# Of classes that have moved since: checkpoints name them by the path that they had.
+_EARLIER_PATHS = {"framework.checkpoint.random_state.RandomState": ("framework.checkpoint.rng.RandomState",)}
+
 
 class EntryError(CheckpointError):
     """A checkpoint entry that the corresponding object cannot load."""
@@ -41,7 +44,7 @@ def class_paths(parts: Mapping[str, Stateful]) -> dict[str, str]:
 def check_classes(parts: Mapping[str, Stateful], saved: Mapping[str, str]) -> None:
     """Raise `CheckpointError` if an object of another class saved the state; never imports what a checkpoint names."""
     for name, path in class_paths(parts).items():
-        if saved.get(name) != path:
+        if saved.get(name) not in (path, *_EARLIER_PATHS.get(path, ())):
             raise CheckpointError(f"checkpoint entry {name}: saved by {saved.get(name)}, refused for {path}")
 
 

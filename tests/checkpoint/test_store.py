@@ -243,6 +243,12 @@ def test_what_a_part_cannot_load_is_told_of_by_the_name_of_the_entry():
         load_all(parts, states | {"model": {"bias": torch.zeros(1)}})
 
 
+def test_state_of_a_class_that_has_moved_since_is_taken():
+    check_classes({"rng": RandomState()}, {"rng": "framework.checkpoint.rng.RandomState"})
+    with pytest.raises(CheckpointError, match=r"saved by framework\.checkpoint\.rng\.RandomState, refused for torch"):
+        check_classes({"rng": torch.nn.Identity()}, {"rng": "framework.checkpoint.rng.RandomState"})
+
+
 def test_state_of_another_class_is_refused():
     saved = class_paths({"model": torch.nn.Linear(1, 1)})
     check_classes({"model": torch.nn.Linear(1, 1)}, saved)
