@@ -22,6 +22,7 @@ from framework.config.target import suggest
 from framework.environment_variables import SHOW_TRACEBACK
 from framework.errors import ConfigError, FrameworkError, disk_advice, printable
 from framework.files import TRANSIENT
+from framework.imports import missing_package
 from framework.new_directories import NewDirectories, refuse_links
 from framework.paths import CONF_DIR, work_in
 from framework.streams import outlive_terminal
@@ -66,7 +67,7 @@ def run_command(main: Callable[[], Any]) -> None:
         if isinstance(error, FrameworkError):  # of a launcher
             _complain(error)
             sys.exit(error.exit_code)
-        _complain(explain_composition(error, sys.argv[1:]))
+        _complain(missing_package(error) or explain_composition(error, sys.argv[1:]))
         sys.exit(ConfigError.exit_code)
     finally:
         for directories in _new_directories:
@@ -120,8 +121,13 @@ def exit_codes() -> Iterator[None]:
             hint = "then go on with +resume=true: what was committed is kept"
             print(f"✗ {where}{error.strerror}; {advice}, {hint}", file=sys.stderr)
         sys.exit(FrameworkError.exit_code)
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        missing = missing_package(error)
+        if missing is None or show_traceback:
+            traceback.print_exc()
+        if missing:
+            _complain(missing)
+            sys.exit(ConfigError.exit_code)
         sys.exit(FrameworkError.exit_code)
 
 

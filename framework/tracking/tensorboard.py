@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.errors import CheckpointError, ConfigError
+from framework.imports import missing_package
 from framework.rundir.metric_lines import METRICS_FILE, read_metrics
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,7 @@ class TensorBoardTracker:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ConfigError(
-                "tracking.tensorboard: the package tensorboard is missing; pip install 'framework[tensorboard]'"
-            ) from error
+            raise ConfigError(f"tracking.tensorboard: {missing_package(error) or error}") from error
         self._new_writer, self._log_dir = SummaryWriter, run_dir / "tensorboard"
         self._writer: Any = None
         self._has_failed = False

@@ -162,7 +162,9 @@ def test_a_trial_that_was_killed_before_it_had_its_values_is_given_up_and_replac
 def test_without_optuna_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.delitem(sys.modules, "framework.launcher.study", raising=False)
-    with pytest.raises(ConfigError, match=r"hydra/sweeper=study: needs Optuna; pip install 'framework\[optuna\]'"):
+    with pytest.raises(
+        ConfigError, match=r"hydra/sweeper=study: the package optuna is missing; pip install 'framework\[optuna\]'"
+    ):
         study(*SEEDS)
 
 

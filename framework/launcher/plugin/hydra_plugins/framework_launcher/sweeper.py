@@ -18,6 +18,7 @@ class StudySweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the settings and the launcher's; nothing else has happened."""
         from framework.errors import ConfigError
+        from framework.imports import missing_package
         from framework.launcher.compose import sweep_dir
         from framework.launcher.launcher_config import parse_study
 
@@ -30,9 +31,9 @@ class StudySweeper(Sweeper):
         try:
             from framework.launcher.study import Study
         except ModuleNotFoundError as error:
-            if error.name != "optuna":
+            if not (missing := missing_package(error)):
                 raise
-            raise ConfigError("hydra/sweeper=study: needs Optuna; pip install 'framework[optuna]'") from error
+            raise ConfigError(f"hydra/sweeper=study: {missing}") from error
         self._loader = hydra_context.config_loader
         self._check = launcher.check
         self._study = Study(self._config, sweep_dir(config), launcher.launch)
