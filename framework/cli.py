@@ -1,4 +1,4 @@
-"""What all commands share: one line for what a user can mend, and the documented exit codes."""
+"""What all commands share: one-line messages for what a user can fix, and the documented exit codes."""
 
 import errno
 import os
@@ -31,14 +31,14 @@ _new_directories: list[NewDirectories] = []
 
 
 class Preflight(Callback):
-    """Hydra's callback, right before it makes the directory of the run or the sweep."""
+    """Hydra callback that checks the directory of the run or the sweep right before Hydra makes it."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the run's directory; where nothing comes of the run, what is new of it goes again."""
+        """Check the run's directory; if the run never begins, new directories are removed again."""
         self._begin(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Do the same with the sweep's."""
+        """Do the same for the sweep's directory."""
         self._begin(config, "hydra.sweep.dir")
 
     def _begin(self, config: DictConfig, key: str) -> None:
@@ -75,7 +75,7 @@ def run_command(main: Callable[[], Any]) -> None:
 
 
 def _complain(message: object) -> None:
-    """Print what is wrong; a value that is too long for a line is cut, and what a terminal would obey is spelt out."""
+    """Print an error message; very long values are shortened, and control characters escaped."""
     text = re.sub(r"\S{300,}", lambda match: f"{match[0][:100]}…{match[0][-30:]}", str(message))
     print("✗", "\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
@@ -96,7 +96,7 @@ def options_first(arguments: list[str]) -> list[str]:
 def exit_codes() -> Iterator[None]:
     """End the process with the documented exit code for whatever the block raises.
 
-    What the user can mend is shown as its message alone, anything else with its traceback.
+    What the user can fix is shown as its message alone, anything else with its traceback.
     """
     show_traceback = os.environ.get(SHOW_TRACEBACK) == "1"
     try:
@@ -107,7 +107,7 @@ def exit_codes() -> Iterator[None]:
         _complain(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("\n⚠ Interrupted; what was committed is kept: go on with +resume=true", file=sys.stderr)
+        print("\n⚠ Interrupted; everything committed is kept: resume with +resume=true", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
@@ -118,7 +118,7 @@ def exit_codes() -> Iterator[None]:
             traceback.print_exc()
         if advice:
             where = f"{error.filename}: " if error.filename else ""
-            hint = "then go on with +resume=true: what was committed is kept"
+            hint = "then resume with +resume=true: everything committed is kept"
             print(f"✗ {where}{error.strerror}; {advice}, {hint}", file=sys.stderr)
         sys.exit(FrameworkError.exit_code)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Standard output, standard error and a log file that a run outlives."""
+"""Standard streams and a log file whose failure does not end a run."""
 
 import errno
 import logging
@@ -16,8 +16,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class BrokenPipeSafeStream:
     """Passes on what is written, and never fails.
 
-    When the terminal or the pipe is gone, what is written goes nowhere from then on; on a full disk, it does
-    until there is space again.
+    If the terminal or the pipe is gone, output is discarded from then on; if the disk is full, until there is space.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -49,9 +48,9 @@ class BrokenPipeSafeStream:
 
 
 class LogFile(logging.FileHandler):
-    """Appends to a regular file and to nothing else: through a link it would write into somebody's else.
+    """Appends to a regular file only: a link could lead to somebody else's file.
 
-    Where that cannot be, it says so once on standard error, and logging goes on without the file.
+    If the file cannot be opened, it says so once on standard error, and logging continues without it.
     """
 
     _has_failed = False
@@ -76,7 +75,7 @@ class LogFile(logging.FileHandler):
 
 
 def outlive_terminal() -> None:
-    """Make both standard streams steady, and logging silent about what it cannot write."""
+    """Make writing to both standard streams never fail, and logging silent about what it cannot write."""
     logging.raiseExceptions = False
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -41,7 +41,7 @@ def _reduce_array(value: np.ndarray) -> tuple[Any, ...]:
 
 
 class Pickler(pickle.Pickler):
-    """Pickler for torch.save whose output torch.load can read if it may call `rebuild`."""
+    """Pickler for torch.save: NumPy arrays and scalars become calls of `rebuild`, which torch.load may make."""
 
     dispatch_table = {  # noqa: RUF012  # pickle's name
         **copyreg.dispatch_table,

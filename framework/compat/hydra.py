@@ -29,16 +29,16 @@ Edit = Callable[[list[Any], Mapping[str, int]], None]
 
 
 def edit_files_before_merging(edit: Edit) -> None:
-    """Have Hydra pass the files of a configuration to `edit` before it merges them, in this process.
+    """Let Hydra call `edit` with the files of a configuration before it merges them, in this process.
 
-    `edit` gets their contents in the order of merging, to change in place, and for each key that the command line has
-    chosen a file for the position of this file.
+    `edit` gets their contents in merging order, to be changed in place, and a mapping from each key whose file was
+    chosen on the command line to the index of that file.
     """
     hydra._internal.hydra.ConfigLoaderImpl = functools.partial(_EditingLoader, edit)  # type: ignore[attr-defined, assignment]
 
 
 class _EditingLoader(ConfigLoaderImpl):
-    """Hydra's loader, which loads each file as it merges it, with all of them loaded before."""
+    """Hydra's loader, except that all files are loaded and edited before the first is merged."""
 
     def __init__(self, edit: Edit, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,7 +81,7 @@ def override_dirname(overrides: list[Override], config: DictConfig) -> str:
 
 @contextmanager
 def current_config(config: DictConfig) -> Iterator[None]:
-    """Have `${hydra:...}` refer to this configuration."""
+    """Let `${hydra:...}` refer to this configuration."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = cast(Any, config)
     try:
@@ -109,17 +109,17 @@ def error_of(returned: JobReturn) -> Exception:
 
 
 def show_option_errors(show: Callable[[str], NoReturn]) -> None:
-    """Have `show` end the process for a wrong option; Hydra makes the parser itself, which would list all options."""
+    """Let `show` report a wrong option and end the process; Hydra's own parser would list all options."""
     ArgumentParser.error = lambda parser, message: show(message)  # type: ignore[method-assign, assignment]
 
 
 def raise_errors() -> None:
-    """Have Hydra raise errors; or else it prints them and exits with code 1 whatever they are."""
+    """Let Hydra raise errors; otherwise it prints them and always exits with code 1."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
 def log_no_failed_imports() -> None:
-    """Keep `hydra.utils` from logging what it cannot import; it raises that as well."""
+    """Keep `hydra.utils` from logging failed imports, which it raises as well."""
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)
 
 
@@ -132,13 +132,13 @@ def rerun_of(arguments: Sequence[str]) -> str | None:
 
 
 def unknown_key(message: str) -> str | None:
-    """Return the key that Hydra complains is not there to be overridden or deleted."""
+    """Return the key that Hydra could not override or delete, if that is what the message says."""
     match = re.match(r"Could not (override|delete from config\.) '([^']+)'", message)
     return match[2] if match else None
 
 
 def unknown_option(message: str) -> tuple[str, str, list[str]] | None:
-    """Return group and option that Hydra complains there is no file for, and the options that there are."""
+    """Return group, option and the valid options if the message says that there is no such option."""
     match = re.search(r"Could not find '(.+)/([^/]+)'", message.partition("\n")[0])
     if not match:
         return None
@@ -147,5 +147,5 @@ def unknown_option(message: str) -> tuple[str, str, list[str]] | None:
 
 
 def is_value_for_group(error: Exception) -> bool:
-    """Tell whether Hydra complains that a group was set to something other than the name of an option."""
+    """Tell whether a group was set to something other than the name of an option."""
     return isinstance(error, ValueError) and "Config group override" in str(error)

@@ -12,7 +12,7 @@ from submitit.local import local
 
 CHECKED_ON = ("submitit==1.5.4",)
 
-REQUEUE_CODES = frozenset({-1, local.LOCAL_REQUEUE_RETURN_CODE})  # of a process that has asked to be requeued
+REQUEUE_CODES = frozenset({-1, local.LOCAL_REQUEUE_RETURN_CODE})  # exit codes of a process that was requeued
 
 
 def is_local() -> bool:
@@ -21,19 +21,19 @@ def is_local() -> bool:
 
 
 def requeue() -> None:
-    """Have the job of this process started again, and end the process; where it is not the job's first, do nothing.
+    """Requeue the job and end the process; on ranks other than 0, do nothing.
 
-    submitit's own handler also pickles the job once more, so that being killed meanwhile leaves none; and it guesses by
-    the clock whether that may be.
+    submitit's own handler also pickles the job again, which leaves no job if the process is killed meanwhile, and
+    decides by the clock whether to requeue.
     """
     environment = JobEnvironment()
     if environment.global_rank == 0:
-        environment._requeue(countdown=0)  # a number for its log alone
+        environment._requeue(countdown=0)  # a number that is only logged
         sys.exit(-1)
 
 
 def is_own_line(line: str) -> bool:
-    """Tell whether a line of a job's log is submitit's and says nothing of the job."""
+    """Tell whether a line of a job's log was written by submitit."""
     return line.startswith("submitit ")
 
 

@@ -23,7 +23,7 @@ _crc_lock = threading.Lock()
 
 
 def total_norm(tensors: list[Tensor]) -> Tensor:
-    """Return the norm of tensors on one device, as `torch.nn.utils.get_total_norm` does in 1.4 times the time."""
+    """Return the norm of tensors on one device; the public `torch.nn.utils.get_total_norm` takes 1.4 times as long."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
 
@@ -49,9 +49,9 @@ def map_tensors(change: Callable[[Tensor], Tensor], nested: Any) -> Any:
 
 
 def save(content: Any, file: BinaryIO, pickler: type[pickle.Pickler], checksums: bool) -> None:
-    """Write in torch's file format with a pickler of one's own; `file` needs `write` and `flush` alone.
+    """Write torch's file format with this pickler; `file` only needs `write` and `flush`.
 
-    `checksums` are zip's: a second digest where the file gets one anyway, at a third of the whole cost.
+    `checksums` are those of the zip format; they take a third of the time, and checkpoints have digests of their own.
     """
     with _checksums(checksums):
         torch.save(content, file, SimpleNamespace(__name__="pickle", Pickler=pickler))
@@ -69,7 +69,7 @@ def deflated(content: Any, pickler: type[pickle.Pickler]) -> bytes:
 
 @contextmanager
 def _checksums(enabled: bool) -> Iterator[None]:
-    """Let torch.save compute checksums of its own, or not; the setting is the process's."""
+    """Set whether torch.save computes checksums; the setting is global."""
     with _crc_lock:
         before = torch.serialization.get_crc32_options()
         torch.serialization.set_crc32_options(enabled)
@@ -80,12 +80,12 @@ def _checksums(enabled: bool) -> Iterator[None]:
 
 
 def load_may_call(*functions: Callable[..., Any]) -> None:
-    """Let torch.load call these, and create empty `bytes`, as files ask for that torch.save has written."""
+    """Let torch.load call these functions, and `bytes`, which torch.save writes as a call."""
     torch.serialization.add_safe_globals([*functions, (_no_bytes, "builtins.bytes")])
 
 
 def _no_bytes() -> bytes:
-    """Return what torch.save writes as a call of `bytes`, which torch.load does not know."""
+    """Stand in for `bytes()`, which torch.load does not allow by itself."""
     return b""
 
 
@@ -98,10 +98,10 @@ def is_of_functional(value: object, name: object) -> bool:
 
 def is_lost_rank(error: RuntimeError) -> bool:
     """Tell whether a process of a group could not be reached; errors of gloo have no class of their own."""
-    return isinstance(error, dist.DistError) or "gloo/transport/" in str(error)  # the source file that they begin with
+    return isinstance(error, dist.DistError) or "gloo/transport/" in str(error)  # the source file they begin with
 
 
 def first_line(error: BaseException) -> str:
-    """Return what has happened, without where in gloo's sources, and without what torch says the cause may be."""
+    """Return the message without the position in gloo's sources and without torch's guess at the cause."""
     line = (str(error).strip().splitlines() or [repr(error)])[0]
     return re.sub(r"^\[[^]]*\] ", "", line).split(". ")[0]

@@ -18,13 +18,13 @@ _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def compile_method(method: Callable[..., Tensor], on_cpu: bool) -> Callable[..., Tensor]:
-    """Return a method of a module compiled as one graph, for arguments of one shape; the module's parts must stay."""
-    # zuko asserts that a tuple has entries: traced as a check of tensors, that would break the graph in two.
+    """Compile a module's method as one graph, for arguments of one shape; the module must not be changed afterwards."""
+    # zuko asserts that a tuple is not empty: traced as a check of tensors, that would split the graph.
     torch._dynamo.config.rewrite_assert_with_torch_assert = False
-    warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")  # of torch to its own developers
+    warnings.filterwarnings("ignore", module=r"torch\._(dynamo|inductor)")  # meant for torch's own developers
     logging.getLogger("torch._inductor.ir").setLevel(logging.ERROR)
     options: dict[str, Any] = {
-        # To look on every call whether the module has changed takes a tenth of a small flow's step ...
+        # To check on every call whether the module has changed takes a tenth of a small flow's step ...
         "guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe,
         # ... and half as much to start its kernels from Python. On a GPU this would need the headers of CUDA.
         "cpp_wrapper": on_cpu,
@@ -33,7 +33,7 @@ def compile_method(method: Callable[..., Tensor], on_cpu: bool) -> Callable[...,
 
 
 def with_own_code(method: Callable[..., Any]) -> MethodType:
-    """Copy a method together with its code object: torch goes by that to find what it has compiled, of any module."""
+    """Copy a method with its code object: torch caches compiled code by code object, across all modules."""
     assert isinstance(method, MethodType)
     function = method.__func__
     code = function.__code__.replace()
@@ -41,13 +41,13 @@ def with_own_code(method: Callable[..., Any]) -> MethodType:
 
 
 def is_cache_chosen() -> bool:
-    """Tell whether the user has chosen where what is compiled is kept; torch sets its default itself when imported."""
+    """Tell whether the user has set the cache directory; torch sets its own default when parts of it are imported."""
     default = str(Path(tempfile.gettempdir()) / "torchinductor_")
     return not os.environ.get(_CACHE_VARIABLE, default).startswith(default)
 
 
 def keep_in(directory: Path) -> None:
-    """Have torch keep in this directory what it compiles."""
+    """Let torch keep compiled code in this directory."""
     os.environ[_CACHE_VARIABLE] = str(directory)
 
 
@@ -57,5 +57,5 @@ def reason_of(error: Exception) -> str:
 
 
 def is_without_compiler(reason: str) -> bool:
-    """Tell whether that is for want of a C++ compiler."""
+    """Tell whether a C++ compiler is missing."""
     return "compile" in reason.lower()

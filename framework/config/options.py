@@ -1,4 +1,4 @@
-"""Options that the command line chooses: no key stays that an experiment meant for another `_target_`."""
+"""Options chosen on the command line: they replace an experiment's own block instead of being merged with it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,15 @@ from framework.compat.hydra import edit_files_before_merging
 
 
 def prefer_command_line() -> None:
-    """Have an option of the command line replace an experiment's own block, in this process.
+    """Let options on the command line replace an experiment's own block, in this process.
 
-    Hydra would merge the block over `embedding=mlp`, into one that nobody has asked for.
+    Hydra would merge the block into `embedding=mlp`: arguments of one class with the `_target_` of another.
     """
     edit_files_before_merging(_drop_replaced)
 
 
 def _drop_replaced(files: list[Any], chosen: Mapping[str, int]) -> None:
-    """Remove the blocks at each key that the command line has chosen a file for, in all other files with a target."""
+    """For each key whose file the command line chose, remove the blocks with a `_target_` from all other files."""
     for key, winner in chosen.items():
         for number, file in enumerate(files):
             if number != winner and OmegaConf.select(file, f"{key}._target_") is not None:

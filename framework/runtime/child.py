@@ -1,4 +1,4 @@
-"""What happens to signals in a process that `multiprocessing` has started while a guard was open."""
+"""Signal handling in a process that `multiprocessing` started while a guard was open."""
 
 import _thread
 import os
@@ -10,9 +10,9 @@ from types import FrameType
 
 from framework.compat.processes import call_forks_of_programs
 
-CAN_LISTEN = hasattr(signal, "sigtimedwait")  # elsewhere nothing tells who has sent a signal
-# What the parent sends beside SIGTERM to end this process. Of two SIGTERMs that wait while it is importing, one is
-# lost, and only the first one's sender is known.
+CAN_LISTEN = hasattr(signal, "sigtimedwait")  # other systems do not say who sent a signal
+# What the parent sends in addition to SIGTERM to end this process. Of two SIGTERMs that are pending while the process
+# is importing, one is lost, and only the sender of the first is known.
 ORDER = getattr(signal, "SIGRTMAX", signal.SIGTERM) - 5 if CAN_LISTEN else signal.SIGTERM
 _SILENT = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _HEARD = {signal.SIGTERM, ORDER}  # by a thread
@@ -21,12 +21,12 @@ _LOOK_SECONDS = 0.5  # between looks at whether the parent is still there
 
 
 def leave_signals_to_parent() -> None:
-    """Have this process hear nothing of what all processes of a job are sent; only its parent may end it."""
+    """Ignore the signals that all processes of a job are sent; only the parent may end this process."""
     for number in _SILENT:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _nothing)  # programs that are started from here would inherit SIG_IGN
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if not CAN_LISTEN:  # whose SIGTERM it is, so that any ends the process
+    if not CAN_LISTEN:  # the sender is unknown, so any SIGTERM ends the process
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
@@ -38,8 +38,8 @@ def leave_signals_to_parent() -> None:
 def _listen(started_by: int) -> None:
     """Wait for SIGTERM, which no other thread can receive, and end the process if it is the parent's.
 
-    The signal is blocked instead of handled because only so its sender is known, because torch's own handler in a
-    DataLoader's worker would end it, and because a worker may be in one long call.
+    The signal is blocked instead of handled because only then its sender is known, because torch's own handler would
+    end a DataLoader worker, and because a worker may be in one long call.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     parent = parent_process()
@@ -50,7 +50,7 @@ def _listen(started_by: int) -> None:
         is_orphan = os.getppid() != started_by or not parent.is_alive()
         if is_orphan or (info and info.si_pid == parent.pid and handler == signal.SIG_DFL):
             _end()
-        if info and info.si_signo == signal.SIGTERM and callable(handler):  # installed since: it hears anybody's
+        if info and info.si_signo == signal.SIGTERM and callable(handler):  # installed since: it gets everybody's
             _thread.interrupt_main(signal.SIGTERM)
             _wake_main_thread()
 
@@ -59,14 +59,14 @@ def _end() -> None:
     """End as SIGTERM ends a process."""
     worker_info = getattr(sys.modules.get("torch.utils.data"), "get_worker_info", lambda: None)
     if worker_info():
-        os._exit(0)  # as torch's handler does, since a DataLoader takes any other end for a crash
+        os._exit(0)  # like torch's handler: a DataLoader takes any other exit code for a crash
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     signal.raise_signal(signal.SIGTERM)
     os._exit(1)  # the parent is gone, and something here handles the signal
 
 
 def _wake_main_thread() -> None:
-    """Have the main thread look for signals, if it waits in a system call."""
+    """Make the main thread check for signals even if it is waiting in a system call."""
     for number in _SILENT:
         if signal.getsignal(number) is _nothing:
             signal.pthread_kill(threading.main_thread().ident or 0, number)
@@ -74,8 +74,8 @@ def _wake_main_thread() -> None:
 
 
 def _unblock() -> None:
-    """Let programs and bare forks begin with no signal blocked, or nothing could terminate them."""
-    if signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # or else it is a child of multiprocessing
+    """Start programs and bare forks with no signal blocked, or nothing could terminate them."""
+    if signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):  # otherwise it is a child of multiprocessing
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 
 

@@ -1,7 +1,7 @@
-"""Processes that `multiprocessing` starts: what a scheduler or a terminal sends to all of a job is for their parent.
+"""Processes started by `multiprocessing`: they leave the signals of a scheduler or terminal to their parent.
 
-`torch.utils.data.DataLoader`, pools and executors start theirs this way. A worker that dies of a signal takes
-the loop that it feeds with it, before anything is saved; so what a guard watches for, its workers do not hear.
+`torch.utils.data.DataLoader`, pools and executors start their workers this way. A worker that dies of a signal crashes
+the loop that it feeds before anything is saved, so workers ignore the signals that the guard handles.
 """
 
 import os
@@ -24,7 +24,7 @@ _num_open = 0
 def prepared_children() -> Iterator[None]:
     """Prepare every process that is started while the context is open, by any start method.
 
-    A worker ends when it is told to, when its parent terminates it, and when its parent is gone.
+    A worker ends when its work is done, when its parent terminates it, and when its parent is gone.
     """
     prepare_children()
     try:
@@ -34,7 +34,7 @@ def prepared_children() -> Iterator[None]:
 
 
 def prepare_children() -> None:
-    """Begin to prepare processes that are started from now on; each call is for one of `leave_children`."""
+    """Prepare processes that are started from now on, until `leave_children` has been called as often."""
     global _num_open
     _num_open += 1
     if _num_open == 1:
@@ -42,7 +42,7 @@ def prepare_children() -> None:
 
 
 def leave_children() -> None:
-    """End what `prepare_children` began."""
+    """Undo one call of `prepare_children`."""
     global _num_open
     _num_open -= 1
     if _num_open == 0:
@@ -50,7 +50,7 @@ def leave_children() -> None:
 
 
 def run_as_child() -> None:
-    """Run the current process as it would have run, but leave the signals to its parent."""
+    """Run the current process as usual, except that signals are left to its parent."""
     leave_signals_to_parent()
     prepare_children()  # those of this process
     process = current_process()
@@ -58,7 +58,7 @@ def run_as_child() -> None:
 
 
 def _prepared(start: Callable[[BaseProcess], None]) -> Callable[[BaseProcess], None]:
-    blocking = _blocking(start)  # a process that is forked begins with them blocked, as do new interpreters
+    blocking = _blocking(start)  # both forks and new interpreters start with the signals blocked
 
     @wraps(start)
     def prepared(process: BaseProcess) -> None:
@@ -74,13 +74,13 @@ def _prepared(start: Callable[[BaseProcess], None]) -> Callable[[BaseProcess], N
 
 
 def _order(pid: int) -> None:
-    """Tell a child that is terminated to end, in a way that it knows to be its parent's."""
+    """Send the signal that only a parent sends, in addition to SIGTERM."""
     with suppress(ProcessLookupError):
         os.kill(pid, ORDER)
 
 
 def _blocking(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Have what the call starts begin with the signals blocked: it could not yet do anything about them."""
+    """Start new processes with the signals blocked, since they cannot handle them yet."""
 
     @wraps(call)
     def blocking(*args: Any, **kwargs: Any) -> Any:

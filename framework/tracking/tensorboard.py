@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class TensorBoardTracker:
-    """Writes one event file for each attempt; what is done again after a resume is purged from the earlier ones.
+    """Writes one event file for each attempt; steps that a resume repeats are purged from the earlier ones.
 
     The step is the number of optimizer steps of all nodes together.
     """
@@ -29,7 +29,7 @@ class TensorBoardTracker:
         self._writer: Any = None
         self._has_failed = False
         self._steps: dict[str, int] = {}
-        with suppress(CheckpointError):  # the tracker that writes it has told
+        with suppress(CheckpointError):  # the tracker that writes the file reports it
             records = read_metrics(run_dir / METRICS_FILE).records
             self._steps = {record["node"]: record["step"] for record in records}
 
@@ -49,10 +49,10 @@ class TensorBoardTracker:
                     self._writer.add_scalar(f"{node}/{name}", value, sum(self._steps.values()))
         except OSError as error:
             self._has_failed = True
-            log.warning("⚠ %s: cannot be written (%s); training goes on", self._log_dir, error.strerror)
+            log.warning("⚠ %s: cannot be written (%s); training continues", self._log_dir, error.strerror)
 
     def cut_back(self, node: str, step: int) -> None:
-        """Go on from `step`."""
+        """Continue from `step`."""
         self._steps[node] = step
 
     def close(self) -> None:

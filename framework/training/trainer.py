@@ -133,15 +133,15 @@ class Trainer:
         self._measure_offsets()
 
     def join(self) -> None:
-        """Have all ranks go on from rank 0's state."""
+        """Continue on all ranks from rank 0's state."""
         self.state.join()
         if self.distributed.rank:
             self._measure_offsets()
 
     def begin_dataset(self) -> None:
-        """Go on with other data than those of the state: early stopping and the epoch under way start again.
+        """Continue with a new dataset: early stopping and the current epoch start again.
 
-        The best weights so far are measured on the held-out rows of now, so that later ones compare with them.
+        The best weights so far are evaluated on the new held-out rows, so that later losses compare with them.
         """
         self.progress.begin_dataset(len(self.data.train_rows), len(self.data.val_rows))
         if self.progress.best_epoch:
