@@ -30,7 +30,7 @@ def test_c2st_is_the_best_classifiers_accuracy(accuracy, shift, expected):
     assert accuracy.c2st(100 * reference + 7, 100 * samples + 7) == pytest.approx(expected, abs=0.04)
 
 
-def test_the_gaussian_mixture_is_compared_with_the_mended_task(accuracy):
+def test_the_gaussian_mixture_is_compared_with_the_corrected_task(accuracy):
     """The benchmark's rerun, and not the paper's column, which is of the task before sbibm 1.1.0."""
     assert accuracy.PAPER["gaussian_mixture"] == {1_000: 0.716, 10_000: 0.615, 100_000: 0.548}
     fetch = (Path(__file__).parents[1] / "scripts" / "fetch-sbibm").read_text()

@@ -126,7 +126,7 @@ def test_gaussian_mixture_is_broad_or_narrow_in_both_dimensions_at_once():
 
 
 def test_gaussian_mixture_chooses_anew_for_every_simulation_of_a_batch():
-    """As mended in sbibm 1.1.0: before, a batch was broad or narrow as a whole."""
+    """As corrected in sbibm 1.1.0: before, a batch was broad or narrow as a whole."""
     for seed in range(20):
         x = make_observations.simulate("gaussian_mixture", 1000, seed)
         is_far = np.abs(x["x"] - x["z"]).max(1) > 0.4  # four times the narrow scale; nine in ten of the broad ones

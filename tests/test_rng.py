@@ -22,7 +22,7 @@ def test_the_same_path_gives_the_same_numbers_and_another_path_others():
     assert not set(drawn(1, "z", 2)) & {number for other in others for number in other}
 
 
-def test_the_callers_generators_go_on_as_if_nothing_had_happened():
+def test_the_callers_generators_continue_as_if_nothing_had_happened():
     torch.manual_seed(0), random.seed(0), np.random.seed(0)
     undisturbed = [draws(), draws()]
     torch.manual_seed(0), random.seed(0), np.random.seed(0)

@@ -75,7 +75,7 @@ class Process:
                 cwd=scratch_dir,  # sbi writes logs where it runs
                 env=os.environ | {"OMP_NUM_THREADS": str(settings.threads), "TORCHINDUCTOR_CACHE_DIR": str(cache_dir)},
             )
-        self.facts: dict[str, Any] = self._read()
+        self.details: dict[str, Any] = self._read()
 
     def train(self, num_epochs: int) -> float:
         """Return the seconds that the epochs took."""
@@ -105,9 +105,9 @@ def running(contenders: list[str], family: str, settings: Settings) -> Iterator[
             processes[contender] = Process(contender, family, settings, Path(scratch))
             if contender == "compiled":
                 processes[contender].close()
-                cold_seconds = processes[contender].facts["start_seconds"]
+                cold_seconds = processes[contender].details["start_seconds"]
                 processes[contender] = Process(contender, family, settings, Path(scratch))
-                processes[contender].facts["cold_start_seconds"] = cold_seconds
+                processes[contender].details["cold_start_seconds"] = cold_seconds
             stack.callback(processes[contender].close)
         yield processes
 
@@ -116,7 +116,7 @@ def measure(family: str, arguments: argparse.Namespace, settings: Settings) -> N
     samples_per_epoch = int(0.9 * settings.num_simulations) // settings.batch_size * settings.batch_size
     rates: dict[str, list[float]] = {name: [] for name in arguments.only}
     with running(arguments.only, family, settings) as processes:
-        facts = {name: process.facts for name, process in processes.items()}
+        details = {name: process.details for name, process in processes.items()}
         num_epochs = {
             name: max(round(2 * arguments.seconds / process.train(2)), 1) for name, process in processes.items()
         }
@@ -127,14 +127,14 @@ def measure(family: str, arguments: argparse.Namespace, settings: Settings) -> N
     print(f"\n{family:<10} {'samples/s':>10} {'/ bare':>8} {'/ sbi':>8} {'weights':>9}")
     for name in rates:
         ratios = [f"{ratio(rates, name, other):8.2f}" if other in rates else " " * 8 for other in ("bare", "sbi")]
-        rate, num_parameters = statistics.median(rates[name]), facts[name]["num_parameters"]
+        rate, num_parameters = statistics.median(rates[name]), details[name]["num_parameters"]
         print(f"{name:<10} {rate:>10,.0f} {' '.join(ratios)} {num_parameters:>9,}")
     for name, other, target in TARGETS:
         if name in rates and other in rates:
             reached = ratio(rates, name, other)
             print(f"{'✓' if reached >= target else '✗'} {name} / {other} = {reached:.2f} (target {target})")
-    if "compiled" in facts:
-        cold_seconds, warm_seconds = (facts["compiled"][key] for key in ("cold_start_seconds", "start_seconds"))
+    if "compiled" in details:
+        cold_seconds, warm_seconds = (details["compiled"][key] for key in ("cold_start_seconds", "start_seconds"))
         print(f"compiled: two epochs done after {cold_seconds:.1f} s, with a warm cache after {warm_seconds:.1f} s")
 
 

@@ -30,7 +30,7 @@ def hashed(monkeypatch):
     return counts
 
 
-def settle(root):
+def let_timestamps_age(root):
     """Make the files older than any clock's tick: what has just been written may be written again unnoticed."""
     for path in root.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -42,7 +42,7 @@ def test_a_resume_that_verifies_and_loads_every_file_hashes_each_once(tmp_path, 
     for value in range(3):
         store.commit(files(value), {"nodes": ["z", "y"]})
     assert not hashed
-    settle(tmp_path)
+    let_timestamps_age(tmp_path)
     store = CheckpointStore(tmp_path)
     for _ in range(3):  # each phase asks for the newest
         for name in NAMES:
@@ -64,11 +64,11 @@ def test_what_is_carried_over_is_hashed_once_however_many_saves_there_are(tmp_pa
     store = CheckpointStore(tmp_path)
     for _ in range(2):
         store.commit(files(1), {})
-    settle(tmp_path)
+    let_timestamps_age(tmp_path)
     store = CheckpointStore(tmp_path)
     for value in range(6):
         store.commit({"y/checkpoint.json": {"value": value}}, {})
-        settle(tmp_path)
+        let_timestamps_age(tmp_path)
     by_inode = Counter(path.partition(str(tmp_path))[2][:9] for path in hashed)
     assert by_inode == {"/00000001": 5, "/00000002": 6}
     assert max(hashed.values()) == 1
@@ -77,7 +77,7 @@ def test_what_is_carried_over_is_hashed_once_however_many_saves_there_are(tmp_pa
 @pytest.mark.parametrize("change", ["size", "time", "inode"])
 def test_a_file_that_has_changed_since_is_hashed_again(tmp_path, hashed, change):
     generation = CheckpointStore(tmp_path).commit(files(1), {})
-    settle(tmp_path)
+    let_timestamps_age(tmp_path)
     generation = Generation.open(generation.path)
     generation.verify()
     path = generation.path / "z/model.pth"

@@ -79,7 +79,7 @@ def test_a_damaged_file_is_taken_from_the_other_checkpoint_and_said_so_once(tmp_
 
 @pytest.mark.parametrize("name", CARRIED)
 @pytest.mark.parametrize("index", [0, 1], ids=["older", "newer"])
-def test_saving_goes_on_from_where_a_file_is_whole(tmp_path, name, index):
+def test_saving_continues_from_where_a_file_is_whole(tmp_path, name, index):
     expected = content(two_nodes(tmp_path).latest())
     damage(generation_paths(tmp_path)[index] / name)
     store = CheckpointStore(tmp_path)

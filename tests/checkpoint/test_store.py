@@ -93,7 +93,7 @@ def test_a_flipped_bit_anywhere_in_the_newest_brings_back_the_one_before_it_loud
     assert CheckpointStore(tmp_path).latest().load("z/checkpoint.json") == {"epoch": 2}
 
 
-def test_saving_goes_on_after_a_damaged_one_which_is_kept_while_it_is_among_the_newest(tmp_path):
+def test_saving_continues_after_a_damaged_one_which_is_kept_while_it_is_among_the_newest(tmp_path):
     store = CheckpointStore(tmp_path)
     store.commit(files(1), {})
     damaged = store.commit(files(2), {})
@@ -220,7 +220,7 @@ def test_a_checkpoint_can_run_no_code(tmp_path):
     assert not (tmp_path / "boom").exists()
 
 
-def test_random_generators_go_on_where_they_were():
+def test_random_generators_continue_where_they_were():
     state = json.loads(json.dumps(RandomState().state_dict()))
     expected = random.random(), np.random.rand(), torch.rand(3).tolist()
     RandomState().load_state_dict(state)

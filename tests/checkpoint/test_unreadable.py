@@ -49,7 +49,7 @@ def test_the_one_before_is_taken_and_the_newest_is_not_called_damaged(tmp_path, 
     with pytest.raises(UnreadableError, match=f"00000002/{name}: cannot be read now"):
         store.named("00000002")
     broken.clear()
-    assert store.latest() == first, "an attempt goes on with what it began with"
+    assert store.latest() == first, "an attempt continues with what it began with"
     assert CheckpointStore(tmp_path).latest() == second
 
 
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_read_is_taken_from_where_it_can(tmp_path, broken,
     assert "00000002/z/first.pth: cannot be read now" in caplog.text and "00000001/z/first.pth" in caplog.text
 
 
-def test_training_goes_on_while_checkpoints_cannot_be_read_and_saves_once_they_can(tmp_path, broken, caplog):
+def test_training_continues_while_checkpoints_cannot_be_read_and_saves_once_they_can(tmp_path, broken, caplog):
     CheckpointStore(tmp_path).commit(files(1), {})
     broken[tmp_path / "0"] = errno.EIO
     with CheckpointWriter(CheckpointStore(tmp_path)) as writer:

@@ -32,7 +32,7 @@ def tensors(content):
     return [tensor for item in items for tensor in tensors(item)]
 
 
-def test_what_is_saved_is_the_state_at_the_call_while_training_goes_on_changing_it(tmp_path):
+def test_what_is_saved_is_the_state_at_the_call_while_training_continues_changing_it(tmp_path):
     live = state(0)
     weights, values = live["z/model.pth"]["w"], live["z/state.json"]["value"]
     store = CheckpointStore(tmp_path, keep=20)
@@ -147,7 +147,7 @@ def test_tensors_on_a_device_are_copied_before_later_kernels_change_them():
         assert copied.is_pinned() and torch.equal(copied, torch.full_like(copied, value))
 
 
-def test_a_failed_save_gives_one_warning_and_training_goes_on(tmp_path, caplog):
+def test_a_failed_save_gives_one_warning_and_training_continues(tmp_path, caplog):
     (tmp_path / "file").touch()
     writer = CheckpointWriter(CheckpointStore(tmp_path / "file" / "checkpoints"))
     writer.save(state(1), {})
@@ -204,7 +204,7 @@ def test_a_guard_is_told_of_what_holds_up_the_training_and_how_long_writes_take(
     assert guard.writes == (writer.save_seconds,)
 
 
-def test_the_loop_of_the_documentation_goes_on_bit_for_bit(tmp_path):
+def test_the_loop_of_the_documentation_continues_bit_for_bit(tmp_path):
     def train(num_steps, root):
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))

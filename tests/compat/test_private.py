@@ -150,8 +150,8 @@ COMPAT = sorted({info.name for info in pkgutil.iter_modules(framework.compat.__p
 def test_each_module_has_been_checked_on_the_version_that_is_set_up(name):
     """If this fails: run tests/compat with the new version, fix what fails, and add the version to `CHECKED_ON`."""
     checked = importlib.import_module(f"framework.compat.{name}").CHECKED_ON
-    pinned = set((PROJECT / "scripts/constraints.txt").read_text().split())
-    assert pinned & set(checked), f"{checked}: scripts/constraints.txt has another"
+    constraints = set((PROJECT / "scripts/constraints.txt").read_text().split())
+    assert constraints & set(checked), f"{checked}: scripts/constraints.txt has another"
 
 
 @pytest.mark.parametrize("name", COMPAT)

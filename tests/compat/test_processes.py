@@ -44,7 +44,7 @@ def test_every_interpreter_of_multiprocessing_is_started_by_spawnv_passfds():
 
 
 def test_changes_are_put_back():
-    """If this fails, a program goes on with changed processes after its last guard has closed."""
+    """If this fails, a program continues with changed processes after its last guard has closed."""
     before = BaseProcess.start, util.spawnv_passfds
     seen = []
     put_back = compat.change_starts(lambda start: lambda process: seen.append("start") or start(process), lambda s: s)

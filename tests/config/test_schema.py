@@ -26,7 +26,7 @@ def default_of(field):
     return field.default if field.default is not dataclasses.MISSING else field.default_factory()
 
 
-def agree(value, default, metadata):
+def same_default(value, default, metadata):
     """Tell whether the default of a file is that of the schema, which has seconds for durations."""
     if default == MISSING or (default == {} and "_target_" in (value or {})):
         return True  # the schema has none: the key must be given, or is a part that users swap
@@ -47,7 +47,7 @@ def mistakes(kind, path, prefix=""):
         elif name not in values:
             line = OmegaConf.to_yaml({name: default}).strip()
             found.append(f"{file}: add `{line}`, or else {prefix}{name}=... fails as no such key")
-        elif not agree(values[name], default, field.metadata):
+        elif not same_default(values[name], default, field.metadata):
             found.append(f"{file}: {name} is {values[name]}, and in {kind.__name__} {default}: change one of them")
     return found
 

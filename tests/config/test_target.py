@@ -33,7 +33,7 @@ def test_nested_blocks_are_built_first():
     assert [type(layer) for layer in build(block, "embedding")] == [torch.nn.ReLU, torch.nn.Tanh]
 
 
-def test_extra_arguments_go_only_where_they_are_taken():
+def test_extra_arguments_continuely_where_they_are_taken():
     assert isinstance(build({"_target_": "torch.nn.Flatten"}, "embedding", input_shape=(3,)), torch.nn.Flatten)
     assert build({"_target_": "torch.nn.Linear", "out_features": 1}, "network", in_features=4).in_features == 4
 

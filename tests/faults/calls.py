@@ -160,8 +160,8 @@ def _offset(registers: Registers, path: str) -> int:
     if registers.name == "pwrite64":
         return registers.argument(3)
     index = 2 if registers.name == "copy_file_range" else 0
-    facts = Path(f"/proc/{registers.tid}/fdinfo/{registers.descriptor(index)}").read_text()
-    fields = dict(line.split(":", 1) for line in facts.splitlines() if ":" in line)
+    entries = Path(f"/proc/{registers.tid}/fdinfo/{registers.descriptor(index)}").read_text()
+    fields = dict(line.split(":", 1) for line in entries.splitlines() if ":" in line)
     if int(fields["flags"], 8) & os.O_APPEND:
         return os.stat(path).st_size  # noqa: PTH116
     return int(fields["pos"])

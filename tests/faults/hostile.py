@@ -118,9 +118,9 @@ def call_program(place: str, program: dict[str, Any]) -> Callable[[Path, Path], 
         change(config)
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         path.write_text(text)
-        _rewrite(run_dir / "run.json", lambda facts: facts.update(config_digest=_digest(text)))
+        _rewrite(run_dir / "run.json", lambda entries: entries.update(config_digest=_digest(text)))
         for record in (run_dir / "attempts").glob("*.json"):
-            _rewrite(record, lambda facts: change(facts["config"]) if "config" in facts else None)
+            _rewrite(record, lambda entries: change(entries["config"]) if "config" in entries else None)
         for generation in _generations(run_dir):
             _rewrite(generation / "config.json", change)
             _enter(generation, "config.json", generation / "config.json")

@@ -1,6 +1,6 @@
 """What a disk may hold after a power cut: a model of files and names, and of what was brought to disk of them.
 
-A file's bytes are certain once it was fsynced, a name once its directory was. What else is there is chance, but for
+A file's bytes are certain once it was fsynced, a name once its directory was. What else is there is chance, except for
 this: changes of the names in one directory survive in the order in which they were made, a rename as a whole.
 """
 

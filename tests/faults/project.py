@@ -129,12 +129,12 @@ def snapshot(directory: Path) -> dict[str, tuple]:
             names.remove("__pycache__")
         for name in [*names, *files]:
             path = os.path.join(root, name)  # noqa: PTH118
-            facts = os.lstat(path)
-            content = os.readlink(path) if stat.S_ISLNK(facts.st_mode) else ""  # noqa: PTH115
-            if stat.S_ISREG(facts.st_mode) and facts.st_size < 1 << 24:
+            entries = os.lstat(path)
+            content = os.readlink(path) if stat.S_ISLNK(entries.st_mode) else ""  # noqa: PTH115
+            if stat.S_ISREG(entries.st_mode) and entries.st_size < 1 << 24:
                 with open(path, "rb") as file:  # noqa: PTH123
                     content = hashlib.sha256(file.read()).hexdigest()
-            found[path] = (facts.st_mode, facts.st_size, content)
+            found[path] = (entries.st_mode, entries.st_size, content)
     return found
 
 

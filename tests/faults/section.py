@@ -57,7 +57,7 @@ class Section:
     """A piece of work, what is there before it, and what the next start has to find.
 
     `work` acknowledges what is done. `check` is given the directory afterwards and what was acknowledged, and raises
-    unless that is there, and one can go on; `is_cut` where the power was cut. What `work` returns is the same whatever
+    unless that is there, and one can resume; `is_cut` where the power was cut. What `work` returns is the same whatever
     fails meanwhile, unless it raises.
     """
 

@@ -129,7 +129,7 @@ def _first_simulations(root):
     store.commit(0, 8, simulate_block(_graph(), SEED, 0, 8))
 
 
-def _simulations_go_on(root, acknowledged, is_cut):
+def _simulations_continue(root, acknowledged, is_cut):
     """What was acknowledged is not drawn again, and the whole is the same as ever."""
     store = _open_simulations(root)
     missing = store.missing(_TOTAL)
@@ -167,7 +167,7 @@ def _import(root, acknowledge):
     return store.load(["theta", "x"])["x"].tobytes()
 
 
-def _import_goes_on(root, acknowledged, is_cut):
+def _import_continues(root, acknowledged, is_cut):
     graph, path = _graph(), root / "mine.npz"
     store = SimulationStore(root / "simulations", SEED, imported_shapes(path, graph))
     assert sum(store.counts()) >= max(acknowledged, default=0)
@@ -183,7 +183,7 @@ SECTIONS = [
     RESUMED,
     Section("checkpoints, compressed and three kept", lambda root: None, _save_compressed, _newest_is_whole),
     Section("emergency checkpoint", _save_three, _save_emergency, _newest_is_whole),
-    Section("simulations", lambda root: None, _simulate, _simulations_go_on),
-    Section("simulations of a resumed run", _first_simulations, _simulate, _simulations_go_on),
-    Section("import from file", _a_file, _import, _import_goes_on),
+    Section("simulations", lambda root: None, _simulate, _simulations_continue),
+    Section("simulations of a resumed run", _first_simulations, _simulate, _simulations_continue),
+    Section("import from file", _a_file, _import, _import_continues),
 ]

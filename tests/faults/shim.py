@@ -47,8 +47,8 @@ class Acknowledge:
     def __call__(self, value: Any) -> None:
         os.write(self._descriptor, pickle.dumps(("acknowledged", value)))
 
-    def end(self, **facts: Any) -> None:
-        os.write(self._descriptor, pickle.dumps(("ended", facts)))
+    def end(self, **entries: Any) -> None:
+        os.write(self._descriptor, pickle.dumps(("ended", entries)))
 
 
 def run(

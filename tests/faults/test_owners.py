@@ -40,7 +40,7 @@ def first(root, acknowledge):
 
 
 def second(root):
-    """Take the run over, save, and go on to hold it, in another process."""
+    """Take the run over, save, and keep holding it, in another process."""
     child = os.fork()
     if child == 0:
         code = 1

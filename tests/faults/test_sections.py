@@ -36,7 +36,7 @@ def every_point(section, directory, limit, counted):
 
 
 @all_sections
-def test_whatever_ends_it_the_next_start_goes_on(section, memory_path, limit, counted):
+def test_whatever_ends_it_the_next_start_continues(section, memory_path, limit, counted):
     every_point(section, memory_path / "bench", limit, counted)
 
 
@@ -53,5 +53,5 @@ def test_a_save_that_is_killed_before_a_change_leaves_a_whole_checkpoint(memory_
 
 @pytest.mark.campaign
 @all_sections
-def test_whatever_ends_it_at_any_call_the_next_start_goes_on(section, memory_path, limit, counted):
+def test_whatever_ends_it_at_any_call_the_next_start_continues(section, memory_path, limit, counted):
     every_point(section, memory_path / "bench", limit, counted)

@@ -108,13 +108,13 @@ def begin_to_be_traced() -> None:
 
 
 def trace(pid: int) -> None:
-    """Trace a child that has stopped in `begin_to_be_traced`, and let it go on."""
+    """Trace a child that has stopped in `begin_to_be_traced`, and let it continue."""
     _ptrace(_SETOPTIONS, pid, 0, _OPTIONS)
     resume(pid)
 
 
 def resume(tid: int, until_return: bool = False, number: int = 0) -> None:
-    """Let a thread go on to its next call, or until the one under way has returned; with a signal, if any."""
+    """Let a thread continue to its next call, or until the one under way has returned; with a signal, if any."""
     _ptrace(_SYSCALL if until_return else _CONT, tid, 0, number)
 
 

@@ -115,15 +115,15 @@ def date(seconds_from_now, form):
 
 
 @pytest.mark.campaign
-def test_a_job_of_pbs_at_its_walltime_is_followed_by_one_that_goes_on(job, whole):
+def test_a_job_of_pbs_at_its_walltime_is_followed_by_one_that_continues(job, whole):
     spooled = job.directory / "12.head.SC"
     spooled.write_text((ROOT / "scripts/qsub-example").read_text())
-    facts = {
+    entries = {
         "Resource_List": {"select": "1:ncpus=4:mem=8gb", "walltime": "04:00:00"},
         "stime": date(-4 * 3600, "%a %b %d %H:%M:%S %Y"),
         "Variable_List": {"PBS_O_HOME": "/home/me", "OVERRIDES": "as in the environment"},
     }
-    (job.directory / "qstat.json").write_text(json.dumps({"Jobs": {"12.head": facts}}))
+    (job.directory / "qstat.json").write_text(json.dumps({"Jobs": {"12.head": entries}}))
     job.command("qstat", f"cat {job.directory}/qstat.json")
     job.command("qrerun", "echo qrerun: Unauthorized Request 12.head >&2; exit 159")
     job.command("qsub", f"cat > {job.directory}/13.head.SC; echo 13.head")
@@ -148,7 +148,7 @@ def lsf_started(job, seconds_from_now):
 
 
 @pytest.mark.campaign
-def test_a_job_of_lsf_that_is_warned_is_requeued_and_goes_on_in_the_same_job(job, whole):
+def test_a_job_of_lsf_that_is_warned_is_requeued_and_continues_in_the_same_job(job, whole):
     lsf_started(job, -3600)
     kill = "sleep 0.2; kill -INT -$session; sleep 0.2; kill -KILL -$session"
     job.command(

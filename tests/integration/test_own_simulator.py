@@ -109,7 +109,7 @@ def test_relative_paths_are_those_of_where_the_command_was_typed_whatever_chdir_
 # --- Hydra's callbacks ---
 
 
-def test_a_pickled_job_is_run_again_and_goes_on_with_what_is_there(project):
+def test_a_pickled_job_is_run_again_and_continues_with_what_is_there(project):
     (pickle,) = project.glob("outputs/decay/.hydra/config.pickle")
     assert (pickle.parent / "job_return.pickle").exists()
     result = run("framework.train", "--experimental-rerun", pickle.relative_to(project), cwd=project)
@@ -119,7 +119,7 @@ def test_a_pickled_job_is_run_again_and_goes_on_with_what_is_there(project):
     assert result.returncode == 0, result.stderr
 
 
-# --- what a run could go on with ---
+# --- what a run could resume with ---
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_the_difference_is_shown_without_starting_anything(project):
     assert contents(project) == before
 
 
-def test_a_requeued_job_goes_on_whatever_was_edited(edited):
+def test_a_requeued_job_continues_whatever_was_edited(edited):
     result = command(edited, FRAMEWORK_REQUEUED="1")
     assert result.returncode == 0, result.stderr
     assert "outputs/mine from epoch 2/2: requeued, with its previous config" in result.stdout
@@ -120,12 +120,12 @@ def test_more_simulations_train_a_run_on_that_has_stopped_early(project):
     assert "540 simulations to train on instead of 270, 60 held out instead of 30" in second.stdout
     assert "finished already" not in second.stdout
     progress = json.loads((project / "outputs/mine/checkpoints/latest/z/checkpoint.json").read_text())["progress"]
-    (_, last), facts = (
+    (_, last), entries = (
         progress["datasets"],
         json.loads((project / "outputs/mine/report/summary.json").read_text())["facts"],
     )
-    assert last["epoch"] < progress["best_epoch"] and facts["simulations"] == "600 valid, 0 invalid"
-    assert facts["trained on"] == "z 540 simulations (60 held out)"
+    assert last["epoch"] < progress["best_epoch"] and entries["simulations"] == "600 valid, 0 invalid"
+    assert entries["trained on"] == "z 540 simulations (60 held out)"
 
 
 def test_a_run_resumes_with_more_epochs_more_samples_and_a_learning_rate_that_was_consented_to(project):

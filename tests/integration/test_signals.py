@@ -85,7 +85,7 @@ def test_usr1_and_cont_do_not_end_the_run_in_any_phase(whole, project):
     assert same_run(project.run_dir, whole.run_dir)
 
 
-def test_usr1_saves_and_the_run_goes_on(project):
+def test_usr1_saves_and_the_run_continues(project):
     project.hold("training")
     process = project.start("loop.num_epochs=100000")
     project.wait_for("training", process)
@@ -183,7 +183,7 @@ def test_without_a_limit_the_start_line_says_so(project):
     assert "⏱ Wall-clock budget: off (no scheduler here reports when it ends" in result.stdout
 
 
-def test_a_step_that_outlasts_the_grace_time_is_cut_off_and_the_requeued_job_goes_on(whole, project, commands):
+def test_a_step_that_outlasts_the_grace_time_is_cut_off_and_the_requeued_job_resumes(whole, project, commands):
     commands("scontrol", {"show job 7": "JobState=COMPLETING Reason=TimeLimit BatchFlag=1", "requeue 7": ""})
     project.hold("training")
     process = project.start("runtime.grace=1s", SLURM_JOB_ID="7", PATH=os.environ["PATH"])

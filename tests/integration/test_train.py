@@ -136,9 +136,9 @@ def test_a_run_that_was_trained_on_and_stopped_before_its_results_makes_them_on_
     more = ["+resume=true", "loop.num_epochs=4"]
     assert train(*more, cwd=copied).returncode == 0
     path = copied / "outputs/two_moons/attempts/002.json"
-    facts = json.loads(path.read_text())
-    del facts["results_of"]  # as if it had been killed while sampling
-    path.write_text(json.dumps(facts | {"stop_reason": "lost"}))
+    entries = json.loads(path.read_text())
+    del entries["results_of"]  # as if it had been killed while sampling
+    path.write_text(json.dumps(entries | {"stop_reason": "lost"}))
     samples = copied / "outputs/two_moons/samples/posterior/z.npz"
     expected = samples.read_bytes()
     samples.write_bytes(b"of fewer epochs")
@@ -156,7 +156,7 @@ def test_another_network_cannot_resume_a_run(copied):
     assert "(8, 4) → (9, 4)" in result.stdout
 
 
-def test_a_run_goes_on_in_a_new_directory(copied):
+def test_a_run_continues_in_a_new_directory(copied):
     result = train("name=longer", "+resume_from=outputs/two_moons", "loop.num_epochs=3", cwd=copied)
     assert result.returncode == 0, result.stderr
     assert "↻ Resuming z from epoch 2/3" in result.stdout
@@ -195,7 +195,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(numb
     assert (cut / metrics).read_text() == (whole / metrics).read_text()
 
 
-def test_an_interrupted_simulation_phase_goes_on_where_it_stopped(tmp_path):
+def test_an_interrupted_simulation_phase_continues_where_it_stopped(tmp_path):
     assert train(cwd=tmp_path).returncode == 0
     run_dir = tmp_path / "outputs/two_moons"
     expected = load_run(run_dir).simulations("z", "x")
@@ -222,8 +222,8 @@ def test_presimulated_data_train_a_run(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "300 of the 400 simulations in mine.npz (simulation.num_simulations=300)" in result.stdout
     assert "outside priors.z: 1, such as row 17: z[1]=5, expected -1 to 1" in result.stdout
-    facts = json.loads((tmp_path / "outputs/two_moons/report/summary.json").read_text())["facts"]
-    assert facts["simulations"] == "299 valid, 1 invalid"
+    entries = json.loads((tmp_path / "outputs/two_moons/report/summary.json").read_text())["facts"]
+    assert entries["simulations"] == "299 valid, 1 invalid"
     more = ["simulation.from_file=mine.npz", "simulation.num_simulations=350", "+resume=true"]
     assert train(*more, cwd=tmp_path).returncode == 3
     result = train(*more, "resume_allow=[simulation.num_simulations]", "loop.num_epochs=3", cwd=tmp_path)

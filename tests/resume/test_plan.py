@@ -236,7 +236,7 @@ def requeue(monkeypatch, count):
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(count))
 
 
-def test_a_requeued_job_goes_on_though_the_attempt_before_lives_on_elsewhere_and_has_saved_since(run, monkeypatch):
+def test_a_requeued_job_continues_though_the_attempt_before_lives_on_elsewhere_and_has_saved_since(run, monkeypatch):
     requeue(monkeypatch, 0)
     begin(run, RESUME)
     requeue(monkeypatch, 1)
@@ -248,7 +248,7 @@ def test_a_requeued_job_goes_on_though_the_attempt_before_lives_on_elsewhere_and
         open_directory(second, run)
 
 
-def test_a_requeued_job_goes_on_with_its_config_and_says_what_it_ignores(tmp_path, monkeypatch, caplog):
+def test_a_requeued_job_continues_with_its_config_and_says_what_it_ignores(tmp_path, monkeypatch, caplog):
     requeue(monkeypatch, 0)
     run = new_run(tmp_path / "run", "loop.num_epochs=500", "overwrite=true")
     requeue(monkeypatch, 1)
@@ -304,10 +304,10 @@ def test_a_job_that_was_requeued_before_it_had_anything_keeps_its_config(tmp_pat
     requeue(monkeypatch, 0)
     run = RunDirectory(tmp_path / "run")
     begin(run, "seed=5")
-    facts = run.info()
+    entries = run.info()
     requeue(monkeypatch, 1)
     assert begin(run, "seed=6").config.seed == 5
-    assert run.info() == facts
+    assert run.info() == entries
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
@@ -329,14 +329,14 @@ def test_a_lost_config_is_rebuilt_from_the_checkpoint(tmp_path, damage, caplog):
     assert "seed: 5 → 6" in refusal(run, "seed=6")
 
 
-def test_without_config_and_checkpoint_there_is_nothing_to_go_on_with(run):
+def test_without_config_and_checkpoint_there_is_nothing_to_resume(run):
     run.config_path.unlink()
     (run.attempts_dir / "001.json").unlink()
     with pytest.raises(CheckpointError, match="missing, and the config is stored nowhere else"):
         plan(run, RESUME)
 
 
-def test_a_run_that_goes_on_elsewhere_is_compared_with_where_it_comes_from(run, tmp_path):
+def test_a_run_that_continues_elsewhere_is_compared_with_where_it_comes_from(run, tmp_path):
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
     other = RunDirectory(tmp_path / "other")
     from_run = [f"resume_from={run.path}", "name=other"]
@@ -351,7 +351,7 @@ def save(run, **config):
     return save_checkpoint(run, {"z": {"epoch": 48}}, config=run.attempts().last.config | config, keep=9)
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_is_compared_with_what_that_was_trained_with(run, tmp_path):
+def test_a_run_that_continues_from_a_checkpoint_is_compared_with_what_that_was_trained_with(run, tmp_path):
     first = save(run)
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
     save(run)
@@ -442,7 +442,7 @@ def test_a_change_of_the_simulators_code_is_one_of_the_trajectory(user_code, tmp
     assert verdicts(run, SIMULATOR) == {}
 
 
-def test_a_requeued_job_goes_on_with_other_code_and_says_so(user_code, tmp_path, monkeypatch):
+def test_a_requeued_job_continues_with_other_code_and_says_so(user_code, tmp_path, monkeypatch):
     run = new_run(tmp_path / "run", SIMULATOR)
     (user_code / "simulator.py").write_text("C = 4")
     monkeypatch.setenv("FRAMEWORK_REQUEUED", "1")

@@ -29,19 +29,19 @@ def test_an_attempt_records_its_phases_its_end_and_why(tmp_path):
     attempt.begin("simulating")
     attempt.begin("training")
     attempt.end(Outcome.TERMINATED)
-    facts = json.loads((tmp_path / "attempts/001.json").read_text())
-    assert list(facts["phases"]) == ["simulating", "training"]
-    assert facts["start"] <= facts["phases"]["training"] <= facts["end"]
-    assert (facts["job_id"], facts["stop_reason"]) == ("812", "terminated")
+    entries = json.loads((tmp_path / "attempts/001.json").read_text())
+    assert list(entries["phases"]) == ["simulating", "training"]
+    assert entries["start"] <= entries["phases"]["training"] <= entries["end"]
+    assert (entries["job_id"], entries["stop_reason"]) == ("812", "terminated")
 
 
 def test_the_next_attempt_closes_one_that_died(tmp_path):
     directory = make_run(tmp_path)
     start_attempt(directory)
     start_attempt(directory).end(Outcome.FINISHED)
-    facts = [json.loads(path.read_text()) for path in sorted(directory.attempts_dir.iterdir())]
-    assert [f["stop_reason"] for f in facts] == ["lost", "finished"]
-    assert facts[0]["end"] is not None
+    entries = [json.loads(path.read_text()) for path in sorted(directory.attempts_dir.iterdir())]
+    assert [f["stop_reason"] for f in entries] == ["lost", "finished"]
+    assert entries[0]["end"] is not None
 
 
 def test_a_damaged_record_does_not_stop_the_next_attempt(tmp_path):

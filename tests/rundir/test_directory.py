@@ -82,7 +82,7 @@ def test_a_later_attempt_keeps_to_its_own(tmp_path):
     assert step_of(start_from(source.path, target.path)) == 9
 
 
-def test_another_run_that_is_here_is_neither_gone_on_with_nor_overwritten(tmp_path):
+def test_another_run_that_is_here_is_neither_resumed_nor_overwritten(tmp_path):
     source, other = make_run(tmp_path / "a"), make_run(tmp_path / "b", steps=(7,))
     start_attempt(other)
     with pytest.raises(ResumeRefusedError, match=r"b already contains a run that did not start from .*a\."):

@@ -81,10 +81,10 @@ def test_what_cannot_be_read_now_is_not_taken_for_missing(tmp_path, monkeypatch)
     [{"job_id": 7}, {"job_id": "../../etc"}, {"job_id": "--all"}, {"job_id": None}, {"log": 3}, {"launcher": []}],
 )
 def test_a_job_of_wrong_types_was_not_submitted(tmp_path, change):
-    facts = {"launcher": "slurm", "job_id": "7_1", "log": "a.out"}
-    write_record(tmp_path / JOB_FILE, facts)
+    entries = {"launcher": "slurm", "job_id": "7_1", "log": "a.out"}
+    write_record(tmp_path / JOB_FILE, entries)
     assert SubmittedJob.recorded(tmp_path, "slurm") == SubmittedJob(tmp_path, "7_1", "a.out")
-    write_record(tmp_path / JOB_FILE, facts | change)
+    write_record(tmp_path / JOB_FILE, entries | change)
     assert SubmittedJob.recorded(tmp_path, "slurm") is None
 
 

@@ -28,7 +28,7 @@ def test_records_are_read_as_they_were_written(path):
     assert (metrics.records, metrics.problems) == (RECORDS, [])
 
 
-def test_lines_that_are_added_go_on_with_the_check_of_the_last(path):
+def test_lines_that_are_added_continue_with_the_check_of_the_last(path):
     first, check = encode_records(RECORDS[:2])
     assert first + encode_records(RECORDS[2:], check)[0] == path.read_text()
 

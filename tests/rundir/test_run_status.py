@@ -42,8 +42,8 @@ def ago(seconds):
     return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() - seconds))
 
 
-def rewrite(path, **facts):
-    write_record(path, read_record(path) | facts)
+def rewrite(path, **entries):
+    write_record(path, read_record(path) | entries)
 
 
 def log(directory, *losses):

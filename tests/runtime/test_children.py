@@ -166,8 +166,8 @@ ORPHANS = """
 import multiprocessing, os, signal, sys, time
 from framework.runtime import Guard
 
-def stay(is_deaf):
-    if is_deaf:
+def stay(is_blocked):
+    if is_blocked:
         signal.signal(signal.SIGTERM, lambda number, frame: None)
     time.sleep(600)
 
@@ -326,4 +326,4 @@ def test_a_loop_over_a_data_loader_saves_whatever_signal_all_its_processes_get(t
     with start_loader(tmp_path, method, is_persistent, 2) as process:
         out, said = process.communicate(timeout=2 * TIMEOUT_SECONDS)
     assert (process.returncode, without_leak_warnings(said)) == (0, "")
-    assert not out.startswith("step 0\n"), "it goes on where it was"
+    assert not out.startswith("step 0\n"), "it continues where it was"

@@ -48,7 +48,7 @@ finally:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -15), (signal.SIGHUP, -1), (signal.SIGINT, -2)])
-def test_a_script_that_goes_on_after_its_guard_can_be_killed(number, code):
+def test_a_script_that_continues_after_its_guard_can_be_killed(number, code):
     result = run(f"""
 import framework.runtime.late_signals as ending
 ending._HELD_SECONDS = 0.2
@@ -58,7 +58,7 @@ os.kill(os.getpid(), signal.SIGUSR1)  # was the guard's alone
 os.kill(os.getpid(), {number})  # is held back
 print("held", flush=True)
 time.sleep(30)
-print("deaf")
+print("ignored")
 """)
     assert (result.returncode, result.stdout) == (code, "held\n")
 
@@ -73,7 +73,7 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert (result.returncode, result.stdout) == (0, "mine\n")
 
 
-def test_a_forked_child_of_a_script_that_goes_on_can_be_terminated_at_once():
+def test_a_forked_child_of_a_script_that_continues_can_be_terminated_at_once():
     result = run("""
 with Guard():
     pass

@@ -281,7 +281,7 @@ def of_version_02(directory):
         path.write_bytes(data + b"crc32 %08x\n" % zlib.crc32(data))
 
 
-def test_a_store_of_version_02_goes_on(tmp_path):
+def test_a_store_of_version_02_continues(tmp_path):
     build = toy.builder(toy.add_noise)
     expected = content(run(build, tmp_path / "whole", 300))
     run(build, tmp_path / "half", 200)
@@ -390,7 +390,7 @@ def test_an_import_that_was_interrupted_is_completed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [None, "", "[]", '{"num_rows": "many"}'])
-def test_an_import_of_an_earlier_version_goes_on_with_the_file_or_without(tmp_path, damage):
+def test_an_import_of_an_earlier_version_continues_with_the_file_or_without(tmp_path, damage):
     store = import_from(uniform(), tmp_path, 10)
     if damage is None:
         (store.directory / "imported.json").unlink()
@@ -421,7 +421,7 @@ def test_a_damaged_shard_is_imported_again(tmp_path):
     assert content(import_from(uniform(), tmp_path)) == expected
 
 
-def test_an_import_of_version_02_goes_on(tmp_path):
+def test_an_import_of_version_02_continues(tmp_path):
     store = import_from(uniform(), tmp_path, 4)
     of_version_02(store.directory)
     assert import_from(uniform(), tmp_path, 10).counts() == (10, 0)

@@ -102,7 +102,7 @@ def test_dead_worker_is_reported_with_what_is_safe(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_full_disk_is_reported_and_the_phase_goes_on_later(tmp_path, workers):
+def test_full_disk_is_reported_and_the_phase_continues_later(tmp_path, workers):
     with started(tmp_path, toy.first, 3000, workers, max_file_bytes=4096) as process:
         result = process.wait(TIMEOUT_SECONDS)
     message = result.stderr.strip().splitlines()[-1]

@@ -72,11 +72,11 @@ def slow_to_begin(config):
     time.sleep(60)
 
 
-def leave_attempt(run_dir, stop_reason, overrides=None, num_committed=1, **facts):
+def leave_attempt(run_dir, stop_reason, overrides=None, num_committed=1, **entries):
     """Write what an attempt leaves: its record, and a checkpoint whose loss is -1."""
     if overrides is None:
         overrides = list(HydraConfig.get().overrides.task)
-    record = AttemptRecord(host="elsewhere", pid=1, overrides=overrides, num_epochs={"z": 2}, **facts)
+    record = AttemptRecord(host="elsewhere", pid=1, overrides=overrides, num_epochs={"z": 2}, **entries)
     record.end, record.stop_reason = record.start, stop_reason and Outcome(stop_reason)
     (run_dir / "attempts").mkdir(parents=True, exist_ok=True)
     start_attempt(run_dir, record)

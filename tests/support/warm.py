@@ -70,7 +70,7 @@ def _become(arguments, cwd, variables, paths):
         descriptor = os.open(path, flags | os.O_APPEND)
         os.dup2(descriptor, number)
         os.close(descriptor)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background is deaf to Ctrl+C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background does not receive Ctrl+C
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(variables)

@@ -25,7 +25,7 @@ def test_what_is_done_again_replaces_what_was_there(tmp_path):
     assert [event.step for event in events.Scalars("z/val_loss")] == list(range(10, 101, 10))
 
 
-def test_a_resumed_run_goes_on_after_the_nodes_before(tmp_path):
+def test_a_resumed_run_continues_after_the_nodes_before(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tracker = TensorBoardTracker(tmp_path)

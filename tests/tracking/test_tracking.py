@@ -161,7 +161,7 @@ def test_metrics_that_cannot_be_read_now_are_not_written_over(tmp_path, monkeypa
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
 
 
-def test_half_a_line_that_a_full_disk_has_left_is_mended_with_the_next(tmp_path, monkeypatch):
+def test_half_a_line_that_a_full_disk_has_left_is_completed_with_the_next(tmp_path, monkeypatch):
     tracker, write = JsonlTracker(tmp_path), os.write
     tracker.log(record(10))
 

@@ -62,7 +62,7 @@ def test_what_the_schedule_has_made_of_the_learning_rate_is_kept_as_a_factor():
     assert (new.scheduler.factor, new.scheduler.best) == (0.5, 1.0)
 
 
-def test_a_schedule_of_another_length_goes_on_from_where_it_is():
+def test_a_schedule_of_another_length_continues_from_where_it_is():
     old = trained(optimizer(scheduler=None) | {"scheduler": COSINE})
     for _ in range(4):
         old.scheduler.step()

@@ -73,7 +73,7 @@ def test_it_ends_with_its_state_in_the_newest_checkpoint(tmp_path):
     assert newest.load("z/checkpoint.json")["progress"]["step"] == trainer.progress.step == 27
 
 
-def test_it_goes_on_from_the_checkpoint_that_it_is_given_and_returns_the_newest(tmp_path):
+def test_it_continues_from_the_checkpoint_that_it_is_given_and_returns_the_newest(tmp_path):
     store, console = CheckpointStore(tmp_path), Console(Terminal(quiet=True))
     stopped = training(store, AtStep(13, lambda: StopReason.TERMINATED))
     other = store.commit({"y/model.pth": {}}, {"nodes": ["y"]})
