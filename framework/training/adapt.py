@@ -1,4 +1,4 @@
-"""A checkpoint's state under settings that have changed since, as the user has consented to."""
+"""Adaptation of a checkpoint's state to training settings that the user has changed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,15 +13,16 @@ from framework.training.trainer import Trainer
 def adapted(
     states: dict[str, Any], classes: Mapping[str, str], trainer: Trainer, optimizer: Mapping[str, Any], batch_size: int
 ) -> dict[str, Any]:
-    """Return the states of `trainer`'s parts as they are under its own settings.
+    """Return the states of `trainer`'s parts, adapted to its settings.
 
-    `classes`, `optimizer`'s block and `batch_size` are those that the states were saved under. Raises
-    `CheckpointError` where the classes are others than the trainer's, of which nothing is built.
+    `classes`, `optimizer`'s block and `batch_size` are those with which the states were saved. Raises
+    `CheckpointError` if the classes differ from the trainer's; none of them is built.
 
-    Optimizer and schedule store their settings in their state, so that loading it would undo the
-    change: what a new object of the new settings has otherwise than one of the old is put into the
-    state. What the schedule has made of the learning rate so far is kept as a factor, except that a
-    schedule of another class begins anew. Batches of another size have the epoch under way begin again.
+    Optimizer and schedule store their settings in their state, so loading it would undo a change:
+    wherever a new object with the new settings differs from one with the old settings, the new value
+    is used. A changed learning rate applies immediately, scaled by the schedule's factor so far; a
+    schedule of another class starts from its beginning. With another batch size, the current epoch
+    starts again.
     """
     old, new = optimizer, trainer.optimizer_block
     is_same_schedule = old["scheduler"]["_target_"] == new["scheduler"]["_target_"]
@@ -33,7 +34,7 @@ def adapted(
             states = {**states, **_optimizer_states(states, trainer, _named_by_user(old, new), new)}
         except CheckpointError:
             raise
-        except Exception as error:  # of settings that nobody may ever have trained with
+        except Exception as error:  # settings from a damaged or forged checkpoint may raise anything
             raise EntryError("settings", error) from error
         if not is_same_schedule:
             states = with_new_schedule(states, trainer)
@@ -43,23 +44,23 @@ def adapted(
 
 
 def with_new_schedule(states: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
-    """Return the states of `trainer`'s parts with the learning-rate schedule at its start."""
+    """Return the states of `trainer`'s parts with the learning-rate schedule reset to its start."""
     fresh = _fresh(trainer.optimizer_block, trainer)
     optimizer = {**states["optimizer"], "param_groups": fresh["optimizer"]["param_groups"]}
     return {**states, "optimizer": optimizer, "scheduler": fresh["scheduler"]}
 
 
 def _named_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the block that was saved, all of whose classes the new one has too: no checkpoint says what to import.
+    """Return the saved block, checked to name only classes of the new one: a checkpoint must not choose imports.
 
-    A schedule of another class, which begins anew, is the new one.
+    If the schedule's class has changed, the new schedule replaces the saved one.
     """
     block = {**old, "_target_": new["_target_"]}
     if old["scheduler"]["_target_"] != new["scheduler"]["_target_"]:
         block["scheduler"] = new["scheduler"]
     known = targets_of(new)
     if unknown := [target for place, target in targets_of(block).items() if known.get(place) != target]:
-        raise ValueError(f"optimizer names {', '.join(map(repr, unknown))}, which the run's own settings do not")
+        raise ValueError(f"optimizer names {', '.join(map(repr, unknown))}, which the run's settings do not")
     return block
 
 
@@ -81,7 +82,7 @@ def _optimizer_states(
 
 
 def _fresh(block: Mapping[str, Any], trainer: Trainer) -> dict[str, Any]:
-    """Return the states of an optimizer and a schedule that have not taken a step."""
+    """Return the states of an optimizer and a schedule before their first step."""
     arguments = {name: value for name, value in block.items() if name != "scheduler"}
     optimizer = build(arguments, "optimizer", params=trainer.parameters)
     scheduler = build(block["scheduler"], "optimizer.scheduler", optimizer=optimizer)
@@ -89,7 +90,7 @@ def _fresh(block: Mapping[str, Any], trainer: Trainer) -> dict[str, Any]:
 
 
 def _carried(saved: Any, before: Any, after: Any) -> Any:
-    """Return `saved`, with what `after` has otherwise than `before`."""
+    """Return `saved` with the changes from `before` to `after` applied."""
     if isinstance(saved, dict) and isinstance(before, dict) and isinstance(after, dict):
         return {
             name: _carried(saved.get(name, after.get(name)), before.get(name), after.get(name))

@@ -1,4 +1,4 @@
-"""Mistakes in what a node is trained with, found before anything is simulated or written."""
+"""Checks of a node's training settings before anything is simulated or written."""
 
 import math
 import re
@@ -25,7 +25,7 @@ from framework.training.data import num_held_out
 def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig, num_rows: int | None) -> None:
     """Build network, embedding, optimizer and scheduler, try the loss and the schedule; raises `ConfigError`.
 
-    `num_rows` is the number of simulations at most, if that is known.
+    `num_rows` is an upper limit of the number of simulations, if known.
     """
     with _named_after(spec.node, node):
         if num_rows is not None:
@@ -36,7 +36,7 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
         block = {name: value for name, value in settings.optimizer.items() if name != "scheduler"}
         for name, value in block.items():
             if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"optimizer.{name}={value}: expected a number, and a finite one")
+                raise ConfigError(f"optimizer.{name}={value}: expected a finite number")
         import_without_gc(FIRST_OPTIMIZER_IMPORTS)
         optimizer = build_part(torch.optim.Optimizer, block, "optimizer", params=list(estimator.parameters()))
         schedule = settings.optimizer.get("scheduler")
@@ -48,27 +48,27 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
 
 def _try_step(key: str, block: Mapping[str, Any], step: Callable[[], Any]) -> None:
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's, that no optimizer has taken a step before
+        with warnings.catch_warnings(action="ignore"):  # torch warns that no optimizer has taken a step before
             step()
-    except Exception as error:  # an argument that is used only now
+    except Exception as error:  # some arguments are only used in the first step
         what = f"{key}: {block['_target_']} cannot take a step"
         raise ConfigError(f"{what}: {reason_of(error)}{shown(block)}") from error
 
 
 def _try_loss(estimator: Estimator, settings: NodeSettings) -> None:
-    """Compute the loss of two rows, which a density that is set up wrongly does not survive."""
+    """Compute the loss of two rows, which raises if the density is set up incorrectly."""
     u = torch.zeros(2, estimator.prior.latent_dim)
     evidence = {name: torch.zeros(2, *shape) for name, shape in estimator.embedding.shapes.items()}
     try:
         estimator.eval()(u, evidence)
-    except Exception as error:  # a network of the user's own may raise anything
+    except Exception as error:  # a user-defined network may raise any exception
         target, arguments = settings.network["_target_"], shown(settings.network)
         raise ConfigError(f"network: {target} cannot compute its loss: {reason_of(error)}{arguments}") from error
 
 
 @contextmanager
 def _named_after(name: str, node: NodeConfig) -> Iterator[None]:
-    """Have errors name the node's own key where it overrides the group."""
+    """Make errors name the node's own key if it overrides the group."""
     try:
         yield
     except ConfigError as error:

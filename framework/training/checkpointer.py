@@ -1,4 +1,4 @@
-"""Saving one node's training, and going on from what was saved."""
+"""Saving and restoring one node's training."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -28,10 +28,11 @@ Metadata = Callable[[], Mapping[str, Any]]
 
 
 class Checkpointer:
-    """Saves a trainer's state, as the files of its node, and brings it back.
+    """Save a trainer's state as the files of its node, and restore it.
 
-    `metadata` tells of the run and the moment; what it returns is saved with each checkpoint. `newest` is the run's
-    newest checkpoint, whose other nodes are kept. Leaving the context waits until the last save is durable.
+    `metadata` returns a description of the run at the time of the call, which is saved with each checkpoint. `newest`
+    is the run's newest checkpoint, whose other nodes are kept. Leaving the context waits until the last save is
+    durable.
     """
 
     def __init__(
@@ -43,7 +44,11 @@ class Checkpointer:
         metadata: Metadata,
         newest: Generation | None = None,
     ) -> None:
-        self._trainer, self._files, self._store, self._guard, self._metadata = trainer, files, store, guard, metadata
+        self._trainer = trainer
+        self._files = files
+        self._store = store
+        self._guard = guard
+        self._metadata = metadata
         self._nodes = list(dict.fromkeys([*nodes_in(newest), trainer.node]))
         self._writer = CheckpointWriter(store, guard)
 
@@ -55,16 +60,18 @@ class Checkpointer:
         self._writer.__exit__(kind, error, trace)
 
     def restore(self, generation: Generation) -> None:
-        """Bring the trainer to the state in the checkpoint.
+        """Restore the trainer's state from the checkpoint.
 
-        Where the trainer has other simulations than the checkpoint, and epochs left, patience and the learning-rate
-        schedule start again. Raises `CheckpointError` where the checkpoint is of other parts than the trainer's.
+        If the simulations have changed since the checkpoint and epochs are left, early stopping and the learning-rate
+        schedule start again. Raises `CheckpointError` if the checkpoint does not fit the trainer's parts.
         """
         trainer, node = self._trainer, self._trainer.node
         states, about = read_state(generation, trainer.estimator)
         if (num_before := len(states.get("ranks", ())) or 1) != (num_now := trainer.distributed.world_size):
             log.warning(
-                "⚠ %d processes train instead of %d: with the same batches, but not bit for bit", num_now, num_before
+                "⚠ training with %d processes instead of %d: same batches, but not bit-for-bit equal results",
+                num_now,
+                num_before,
             )
         seen = trained_on(generation, node)
         is_other = any(not torch.equal(seen[name], ids) for name, ids in self._files.simulations.items())
@@ -82,41 +89,44 @@ class Checkpointer:
         log.info("↻ Resuming %s from %s (last saved %s)", node, trainer.position, saved_at)
 
     def prepare(self) -> None:
-        """Do now what the first save would: allocate the buffers, and refuse what could not be read again."""
+        """Do the work of the first save in advance: allocate buffers, and reject values that cannot be restored."""
         self._writer.prepare(*self._content(self._trainer.state.state_dict()))
 
     def save(self) -> None:
-        """Save in the background; all ranks gather for it."""
+        """Save in the background; all ranks must call `gather`."""
         self._writer.save(*self._content(self._trainer.state.gather()))
 
     def save_last(self, state: Mapping[str, Any], reason: StopReason | None) -> Generation:
-        """Save, and wait until that is durable; if it fails, say what a resumed run will not have."""
+        """Save and wait until it is durable; if that fails, the error says what a resumed run will lack."""
         try:
             self._writer.save(*self._content(state))
             generation = self._writer.flush()
         except SaveError as error:
             position = self._trainer.position
-            what = f"{reason.word} at {position}, which is not saved" if reason else "The end is not saved"
-            raise SaveError(f"{what} — {error}; then go on with +resume=true") from error
-        assert generation is not None, "it was just saved"
+            what = f"{reason.word} at {position}, which is not saved" if reason else "The final state is not saved"
+            raise SaveError(f"{what} — {error}; then resume with +resume=true") from error
+        assert generation is not None, "a checkpoint was just saved"
         return generation
 
     def save_emergency(self) -> None:
-        """After an unexpected error, keep the last completed step beside the checkpoints, if nothing is half done."""
+        """Save an emergency checkpoint of the last completed step, unless the error interrupted an update."""
         trainer = self._trainer
         if not trainer.is_between_steps:
-            log.error("✗ The error came in the middle of an update; +resume=true goes on from the last checkpoint")
+            log.error(
+                "✗ The error interrupted a parameter update, so it was not saved; "
+                "+resume=true resumes from the last checkpoint"
+            )
             return
         try:
             with self._guard.saving():
                 self._writer.wait()
                 files, metadata = Snapshot().take(self._content(trainer.state.state_dict()))
                 generation = self._store.commit(files, metadata, emergency=True)
-        except Exception as error:  # whatever is wrong here must not hide what was wrong first
+        except Exception as error:  # an error here must not hide the original one
             log.error("✗ No emergency checkpoint: %s", error)
             return
         log.error(
-            "✗ Emergency checkpoint of %s, step %d: %s\n  +resume=true goes on from the checkpoint before it, "
+            "✗ Emergency checkpoint of %s, step %d: %s\n  +resume=true resumes from the checkpoint before it, "
             "name=… resume_from=%s from this one",
             trainer.position,
             trainer.progress.step,
@@ -135,7 +145,7 @@ class Checkpointer:
 
 
 def _dataset_change(trainer: Trainer) -> str:
-    """Return the line that says what the trainer's other simulations change."""
+    """Describe the effects of the changed simulations in one line."""
     progress, rate = trainer.progress, trainer.optimizer.param_groups[0]["lr"]
     before, now = progress.datasets[-2:]
     line = (

@@ -1,4 +1,4 @@
-"""A node's training data as tensors, and the order in which they are seen."""
+"""A node's training data as tensors, and the order of its batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from framework.rng import seed_sequence, torch_generator
 
 Batch = tuple[Tensor, dict[str, Tensor]]
 
-_GATHERED_BYTES = 2**22  # stays in the processor's cache
+_GATHERED_BYTES = 2**22  # fits into the processor's cache
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Prepared rows of one node, split in two: u (num_rows, latent_dim) and evidence {name: (num_rows, ...)}."""
+    """Training and validation rows of one node: u (num_rows, latent_dim) and evidence {name: (num_rows, ...)}."""
 
     u: Tensor
     evidence: dict[str, Tensor]
@@ -26,7 +26,7 @@ class TrainingData:
 
     @classmethod
     def split(cls, u: Tensor, evidence: Mapping[str, Tensor], val_rows: Tensor, device: torch.device) -> "TrainingData":
-        """Hold out `val_rows` and train on the others; the data move to `device` where they fit."""
+        """Hold out `val_rows` and train on the others; the data are moved to `device` if they fit."""
         held_out = torch.zeros(len(u), dtype=torch.bool)
         held_out[val_rows] = True
         train_rows = torch.arange(len(u))[~held_out]
@@ -35,7 +35,7 @@ class TrainingData:
         return cls(u.to(place), moved, train_rows.to(place), val_rows.to(place), device)
 
     def num_batches(self, batch_size: int) -> int:
-        """Return the number of batches in an epoch; the last incomplete one is left out, to keep shapes constant."""
+        """Return the number of batches per epoch; an incomplete last one is dropped, to keep shapes constant."""
         return max(len(self.train_rows) // batch_size, 1)
 
     def batch_rows(self, seed: int, node: str, epoch: int, batch_size: int) -> list[Tensor]:
@@ -45,7 +45,7 @@ class TrainingData:
         return list(self.train_rows[order].split(batch_size)[: self.num_batches(batch_size)])
 
     def batches(self, rows: Sequence[Tensor]) -> Iterator[Batch]:
-        """Yield the data of each batch of rows; to gather many small ones at once costs little more than one."""
+        """Yield the data of each batch of rows; small batches are gathered together, which is faster."""
         row_bytes = sum(value[:1].nbytes for value in (self.u, *self.evidence.values()))
         size = max(map(len, rows), default=1)
         at_once = max(_GATHERED_BYTES // (size * row_bytes), 1)
@@ -69,11 +69,11 @@ class TrainingData:
 def held_out_rows(
     ids: Tensor, fraction: float, seed: int, node: str, before: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """Return the rows that a node does not train on, a `fraction` of them all: a pure function of the arguments.
+    """Return the validation rows of a node, a `fraction` of all rows: a pure function of the arguments.
 
-    `ids` (num_rows,) are those of the simulations. `before` has the ids under "training" and "validation" that weights
-    to train on have seen: what was held out then is held out again, and what they were trained on is taken last, so
-    that weights are measured on simulations that they have never seen.
+    `ids` (num_rows,) are the simulations' ids. `before` has the ids for "training" and "validation" of the weights
+    from which training resumes: rows held out then are held out again, and rows trained on are chosen last, so that
+    the weights are validated on simulations that they have not been trained on.
     """
     preference = torch.ones(len(ids), dtype=torch.uint8)
     if before is not None:
@@ -85,18 +85,18 @@ def held_out_rows(
 
 
 def num_held_out(num_rows: int, fraction: float) -> int:
-    """Return how many rows are held out; raises `ConfigError` where that leaves none to train on."""
+    """Return how many rows are held out; raises `ConfigError` if none are left to train on."""
     num = max(round(fraction * num_rows), 1)
     if num >= num_rows:
         raise ConfigError(
-            f"simulation.num_simulations: {num_rows} valid simulations leave nothing to train on beside "
+            f"simulation.num_simulations: {num_rows} valid simulations leave nothing to train on with "
             f"loop.validation_fraction={fraction}; simulate more"
         )
     return num
 
 
 def _fits(tensors: list[Tensor], device: torch.device) -> bool:
-    """Tell whether the tensors take less than half of what is free on `device`."""
+    """Return whether the tensors take less than half of the free memory on `device`."""
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)

@@ -1,4 +1,4 @@
-"""Data-parallel training: each rank takes a part of every batch."""
+"""Data-parallel training: each rank processes a part of every batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ Loss = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class BatchSlice:
-    """One rank's part of each batch, and what its loss counts."""
+    """One rank's part of each batch, and the weight of its loss."""
 
     distributed: DistributedContext
-    rows: slice  # of a batch
-    weight: float  # of the mean loss of these rows: their number, in units of a fair part
+    rows: slice  # this rank's rows of a batch
+    weight: float  # of these rows' mean loss: their number divided by the average number per rank
 
     @classmethod
     def of_batch(cls, size: int, distributed: DistributedContext) -> Self:
-        """Divide batches of `size` rows; raises `ConfigError` where there are not enough for all."""
+        """Divide batches of `size` rows among the ranks; raises `ConfigError` if there are fewer rows than ranks."""
         if size < distributed.world_size:
             raise ConfigError(
-                f"loop.batch_size: a batch of {size} cannot be shared among {distributed.world_size} processes"
+                f"loop.batch_size: a batch of {size} cannot be divided among {distributed.world_size} processes"
             )
         rows = distributed.local_slice(size)
         return cls(distributed, rows, (rows.stop - rows.start) * distributed.world_size / size)
@@ -39,16 +39,16 @@ class BatchSlice:
         return batches if self.distributed.world_size == 1 else [batch[self.rows] for batch in batches]
 
     def weighted(self, loss: Tensor) -> Tensor:
-        """Return what this rank's mean loss counts in that of the whole batch, in units of its fair part."""
+        """Return this rank's mean loss scaled so that the mean over ranks is the mean loss of the batch."""
         return loss if self.weight == 1.0 else self.weight * loss
 
     def mean(self, loss: float) -> float:
-        """Return the mean over all rows of what each rank has the mean of over its own; called by all ranks."""
+        """Return the mean over all rows from each rank's mean over its own rows; must be called by all ranks."""
         return self.distributed.all_reduce_sum(self.weight * loss) / self.distributed.world_size
 
 
 class _Objective(nn.Module):
-    """The estimator's loss as a module whose parameters are the tensors that are optimised."""
+    """The estimator's loss as a module whose parameters are the optimised tensors."""
 
     def __init__(self, estimator: Estimator, parameters: Sequence[Tensor]) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ class _Objective(nn.Module):
 def distributed_loss(
     estimator: Estimator, parameters: Sequence[Tensor], distributed: DistributedContext, device: torch.device
 ) -> Loss:
-    """Return `estimator.loss`; of several ranks, one that leaves each with the mean of all ranks' gradients.
+    """Return `estimator.loss`, wrapped in DDP to average gradients if there are several ranks.
 
-    Not every weight need have a gradient in every step, so DDP looks for those without. It then also keeps to one
-    layout of its messages: with three ranks or more, another order of addends would change a sum's last bit.
+    Some weights may have no gradient in a step, so DDP must search for unused parameters. That also fixes the layout
+    of its buckets: with three ranks or more, another order of summation would change the last bit of a sum.
     """
     if not isinstance(distributed, ProcessGroupContext):
         return estimator.loss
@@ -77,7 +77,7 @@ def distributed_loss(
 
 
 def broadcast_buffers(estimator: Estimator, distributed: DistributedContext, device: torch.device) -> None:
-    """Give all ranks what rank 0's layers have counted, such as the running mean of a batch normalisation."""
+    """Broadcast the buffers of rank 0's layers, such as the running mean of a batch normalisation."""
     if isinstance(distributed, ProcessGroupContext):
         for buffer in estimator.buffers():
             torch.distributed.broadcast(buffer, 0, distributed.training_group(device))

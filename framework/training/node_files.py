@@ -1,6 +1,6 @@
-"""The files of one node in a checkpoint: what they are made of, and what they say.
+"""Writing and reading the files of one node in a checkpoint.
 
-They may have been written by anybody: what training could not have saved is a `DamagedError` that names the file.
+Files that are read are untrusted: content that training cannot have saved raises a `DamagedError` naming the file.
 """
 
 import reprlib
@@ -41,14 +41,14 @@ _PARTS = ("estimator", *_IN_OPTIMIZER, "progress", "rng")
 
 @dataclass(frozen=True)
 class NodeFiles:
-    """A node's files; these contents stay the same throughout, so that the store links them from save to save."""
+    """The constant files of a node, which the store links from one checkpoint to the next."""
 
-    initial: dict[str, Any]  # what rebuilds the estimator: its spec and first weights
-    simulations: dict[str, Tensor]  # ids of the simulations that are trained on, and of those held out
+    initial: dict[str, Any]  # the estimator's spec and initial weights, from which it can be rebuilt
+    simulations: dict[str, Tensor]  # ids of the training and the validation simulations
 
     @classmethod
     def at_start(cls, estimator: Estimator, ids: np.ndarray, data: TrainingData) -> Self:
-        """Take the constant contents from an estimator that was not trained yet."""
+        """Return the constant files of an estimator that has not been trained yet."""
         rows = {"training": data.train_rows, "validation": data.val_rows}
         ids_by_set = {name: torch.from_numpy(ids)[value.cpu()] for name, value in rows.items()}
         return cls(init_parameters(estimator), ids_by_set)
@@ -56,9 +56,9 @@ class NodeFiles:
     def of(
         self, estimator: Estimator, state: Mapping[str, Any], about: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return {path below the generation: content} of a `TrainState`'s state.
+        """Return {path relative to the checkpoint: content} for a `TrainState`'s state.
 
-        `about` has what `read_state` returns beside it, "classes" and "settings".
+        `about` has the entries "classes" and "settings", which `read_state` returns next to the state.
         """
         states = dict(state)
         files: dict[str, Any] = weight_files(estimator, states.pop("estimator"))
@@ -71,7 +71,7 @@ class NodeFiles:
 
 
 def read_state(generation: Generation, estimator: Estimator) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a node's state, for `TrainState`, and what else is saved with it: "classes", "settings" and "run"."""
+    """Return a node's state, for `TrainState`, and the entries saved with it: "classes", "settings" and "run"."""
     node = estimator.spec.node
     states = _read_json(generation, node)
     about = {name: states.pop(name) for name in ("classes", "settings", _METADATA)}
@@ -86,13 +86,13 @@ def read_state(generation: Generation, estimator: Estimator) -> tuple[dict[str, 
 
 
 def read_initial(generation: Generation, node: str) -> dict[str, Any]:
-    """Return what `NodeFiles.initial` was."""
+    """Return the saved `NodeFiles.initial`."""
     initial: dict[str, Any] = generation.load(f"{node}/{INIT_FILE}")
     return initial
 
 
 def trained_on(generation: Generation, node: str) -> dict[str, Tensor]:
-    """Return the ids of the simulations that the node's state has seen, under "training" and "validation"."""
+    """Return the ids of the simulations used for the node's state, under "training" and "validation"."""
     return _read_torch(
         generation,
         f"{node}/{_SIMULATIONS}",
@@ -102,20 +102,20 @@ def trained_on(generation: Generation, node: str) -> dict[str, Tensor]:
 
 
 def saved_progress(generation: Generation, node: str) -> dict[str, Any]:
-    """Return the state of the node's `Progress`."""
+    """Return the saved state of the node's `Progress`."""
     progress: dict[str, Any] = _read_json(generation, node)["progress"]
     return progress
 
 
 def dataset_of_best(generation: Generation, node: str) -> dict[str, int]:
-    """Return the numbers of simulations, "training" and "validation", that the node's best weights have come from."""
+    """Return the numbers of simulations, "training" and "validation", used for the node's best weights."""
     progress = saved_progress(generation, node)
     datasets: list[dict[str, int]] = progress["datasets"]
     return [dataset for dataset in datasets if dataset["epoch"] < max(progress["best_epoch"], 1)][-1]
 
 
 def nodes_in(generation: Generation | None) -> list[str]:
-    """Return the nodes that a checkpoint holds, none where there is none."""
+    """Return the nodes in a checkpoint, none if there is no checkpoint."""
     if generation is None:
         return []
     nodes: Any = generation.manifest.get("nodes")
@@ -125,14 +125,14 @@ def nodes_in(generation: Generation | None) -> list[str]:
 
 
 def file_of(generation: Generation, node: str, entry: str) -> Path:
-    """Return the file that has an entry of a node's state, for errors."""
+    """Return the file that contains an entry of a node's state, for error messages."""
     return generation.path / node / (_OPTIMIZER if entry in _IN_OPTIMIZER else STATE_FILE)
 
 
 def not_ours(path: Path, reason: object) -> DamagedError:
-    """Return the error for a file that training has not saved, whatever its digest."""
+    """Return the error for a file that training cannot have saved, even if its digest is valid."""
     return DamagedError(
-        f"{path}: {reason}; training has not saved this: go on from another checkpoint, with name=... resume_from=..."
+        f"{path}: {reason}; not saved by training: resume from another checkpoint, with name=... resume_from=..."
     )
 
 
@@ -141,7 +141,7 @@ def _read_json(generation: Generation, node: str) -> dict[str, Any]:
     with _naming(path):
         check_entries(content, _CHECKS, optional={"ranks"})
     progress = content["progress"]
-    if "datasets" not in progress:  # of a checkpoint from before there were any
+    if "datasets" not in progress:  # a checkpoint of an earlier version
         before = {name: len(ids) for name, ids in trained_on(generation, node).items()}
         progress = {**progress, "datasets": [{"epoch": 0, **before}]}
     with _naming(path):
@@ -199,6 +199,6 @@ _CHECKS: dict[str, Check] = {
     "rng": (is_mapping, "the states of random generators"),
     "classes": (_are_classes, f"the names of the classes of {', '.join(_PARTS)}"),
     "settings": (_are_settings, "the optimizer's block, with a scheduler, and the batch_size"),
-    _METADATA: (lambda value: has_entries(value, saved_at=is_word), "what is told of the run, with saved_at"),
-    "ranks": (lambda value: is_list(value, _is_rank), "of each process rng, loss_sum and weight"),
+    _METADATA: (lambda value: has_entries(value, saved_at=is_word), "the run's metadata, with saved_at"),
+    "ranks": (lambda value: is_list(value, _is_rank), "rng, loss_sum and weight of each process"),
 }

@@ -1,4 +1,4 @@
-"""One node's training within a run: what it starts from, where it is saved and what is told of it."""
+"""Training of one node within a run: resuming, saving and reporting."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NodeTraining:
-    """Trains one node's estimator on the simulations, on from its checkpoint if it has one.
+    """Train one node's estimator on the simulations, resuming from its checkpoint if there is one.
 
-    `metadata` tells of the run and the moment; what it returns is saved with each checkpoint.
+    `metadata` returns a description of the run at the time of the call, which is saved with each checkpoint.
     """
 
     spec: EstimatorSpec
@@ -48,9 +48,9 @@ class NodeTraining:
         console: Console,
         newest: Generation | None,
     ) -> tuple[Trainer, StopReason | None, Generation]:
-        """Train, from the run's `newest` checkpoint on if that has the node.
+        """Train, resuming from the run's `newest` checkpoint if it contains the node.
 
-        Return the trainer, why it stopped early, if it did, and the checkpoint that now is the newest.
+        Return the trainer, the reason if it was stopped before the end, and the now newest checkpoint.
         """
         node = self.spec.node
         saved = newest if newest and node in nodes_in(newest) else None
@@ -70,7 +70,7 @@ class NodeTraining:
             try:
                 trainer, files = task.make_trainer(self.device, self.distributed)
             except (ConfigError, RankLostError):
-                self.guard.check()  # the signal that asks for a stop may have ended a compiler as well, or a rank
+                self.guard.check()  # the stop signal may have killed a compiler or a rank
                 raise
             checkpointer = Checkpointer(trainer, files, self.checkpoints, self.guard, self.metadata, newest)
             if saved:
@@ -82,13 +82,13 @@ class NodeTraining:
                 log.info("%s", self._how_to_train_longer(trainer))
                 return trainer, None, saved
             reason, generation = self._fit_and_save(trainer, checkpointer, trackers, console)
-        self._tell_end(trainer, reason)
+        self._log_end(trainer, reason)
         return trainer, reason, generation
 
     def _fit_and_save(
         self, trainer: Trainer, checkpointer: Checkpointer, trackers: Sequence[Tracker], console: Console
     ) -> tuple[StopReason | None, Generation]:
-        """Train; at the end, and when the guard asks, save."""
+        """Train; save at the end and whenever the guard requests it."""
         with checkpointer:
             try:
                 with self.distributed.detect_lost_ranks():
@@ -96,8 +96,8 @@ class NodeTraining:
                     state = trainer.state.gather()
             except RankLostError as error:
                 checkpointer.save_last(trainer.state.state_dict(), None)
-                self.guard.check()  # if all were asked to stop, that is why one is gone
-                raise RankLostError(f"{error}; {trainer.position} is saved: go on with +resume=true") from error
+                self.guard.check()  # if all ranks were asked to stop, report that instead
+                raise RankLostError(f"{error}; {trainer.position} is saved: resume with +resume=true") from error
             except FrameworkError:
                 raise
             except Exception:
@@ -105,7 +105,7 @@ class NodeTraining:
                 raise
             return reason, checkpointer.save_last(state, reason)
 
-    def _tell_end(self, trainer: Trainer, reason: StopReason | None) -> None:
+    def _log_end(self, trainer: Trainer, reason: StopReason | None) -> None:
         node, progress = trainer.node, trainer.progress
         if reason:
             saved = self.checkpoints.root / "latest" / node
@@ -116,7 +116,7 @@ class NodeTraining:
             log.info("%s: %sbest validation loss %s, in %s", node, early, best, format_duration(progress.train_seconds))
 
     def _how_to_train_longer(self, trainer: Trainer) -> str:
-        """Return why training has ended for good, and which key continues it."""
+        """Return why training is complete, and the key with which it can be continued."""
         node, loop = trainer.node, trainer.loop
         if trainer.has_stopped_early():
             key = self.settings.key_of(node, "loop.early_stop_patience")

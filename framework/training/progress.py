@@ -1,4 +1,4 @@
-"""How far a node's training has come."""
+"""The progress of a node's training."""
 
 import time
 from dataclasses import dataclass, field, fields
@@ -26,41 +26,41 @@ def _no_loss() -> Tensor:
 
 @dataclass
 class Progress:
-    """Counters of completed work, early stopping and the history of epochs; a Stateful of plain values."""
+    """Counters of completed work, early stopping and the history of epochs, as a Stateful of plain values."""
 
     epoch: int = 0  # epochs completed
-    batch: int = 0  # batches completed in the epoch under way
+    batch: int = 0  # batches completed in the current epoch
     step: int = 0  # optimizer steps completed
     best_loss: float = float("inf")
     best_epoch: int = 0
     finished: bool = False
-    train_seconds: float = 0.0  # of the attempts before, and of this one until its state was last asked for
-    loss_sum: Tensor = field(default_factory=_no_loss)  # of the epoch under way; to read it is to wait for the device
+    train_seconds: float = 0.0  # of earlier attempts, and of this one up to the last `state_dict()`
+    loss_sum: Tensor = field(default_factory=_no_loss)  # of the current epoch; reading it waits for the device
     history: list[dict[str, float]] = field(default_factory=list)
     datasets: list[dict[str, int]] = field(default_factory=list)
-    """What was trained on: for each change of the simulations the epochs completed before it, "epoch", and the numbers
-    of simulations in "training" and "validation"."""
+    """For each change of the simulations: the number of epochs completed before it, "epoch", and the numbers of
+    simulations for "training" and "validation"."""
 
     def __post_init__(self) -> None:
-        self._since: float | None = None  # up to when time is counted, while it runs
+        self._since: float | None = None  # the time up to which `train_seconds` counts, once the clock is started
 
     def start_clock(self) -> None:
-        """Count the time from now on as that of training."""
+        """Start to count training time."""
         self._since = time.perf_counter()
 
     def begin_dataset(self, num_training: int, num_validation: int) -> None:
-        """Train on other simulations from here on: the epoch under way and early stopping start again."""
+        """Switch to other simulations: the current epoch and early stopping start again."""
         self._begin_epoch()
         self.finished = False
         self.datasets.append({"epoch": self.epoch, "training": num_training, "validation": num_validation})
 
     @property
     def epochs_without_improvement(self) -> int:
-        """The epochs completed since the best one, or since the simulations have changed."""
+        """The number of epochs since the best one, or since the simulations changed."""
         return self.epoch - max(self.best_epoch, self.datasets[-1]["epoch"] if self.datasets else 0)
 
     def record(self, train_loss: float, val_loss: float, lr: float) -> bool:
-        """Close the epoch; return whether its validation loss is the best so far."""
+        """Complete the epoch; return whether its validation loss is the best so far."""
         self.epoch += 1
         self._begin_epoch()
         is_best = val_loss < self.best_loss
@@ -79,14 +79,14 @@ class Progress:
         return is_best
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all fields as they are now."""
+        """Return the current values of all fields."""
         if self._since is not None:
             before, self._since = self._since, time.perf_counter()
             self.train_seconds += self._since - before
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"loss_sum": self.loss_sum.item()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Set all fields; raises `CheckpointError` for what is no state of this class."""
+        """Set all fields; raises `CheckpointError` unless this is a state of this class."""
         check_progress(state_dict)
         values = dict(state_dict)
         self.loss_sum.fill_(values.pop("loss_sum"))
@@ -125,6 +125,6 @@ _CHECKS: dict[str, Check] = {
     "history": (lambda value: is_list(value, _is_epoch), "a list of epochs, each with its numbers"),
     "datasets": (
         lambda value: is_list(value, _is_dataset) and len(value) > 0 and value[0]["epoch"] == 0,
-        "a list of the numbers of simulations, from epoch 0 on",
+        "a list of the numbers of simulations, starting at epoch 0",
     ),
 }

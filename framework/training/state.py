@@ -1,4 +1,4 @@
-"""All of a node's training that must survive."""
+"""The complete state of a node's training, as saved in checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +14,17 @@ from framework.training.progress import Progress
 
 
 class Weights:
-    """A copy of an estimator's weights, in memory that is allocated once; a Stateful."""
+    """A copy of an estimator's weights, as a Stateful whose memory is allocated once."""
 
     def __init__(self, estimator: Estimator) -> None:
         self._values = {name: value.detach().clone() for name, value in estimator.state_dict().items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the weights, not copied."""
+        """Return the weights without copying."""
         return dict(self._values)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Copy these weights."""
+        """Copy the weights from a state dict."""
         if unmatched := state_dict.keys() ^ self._values.keys():
             raise CheckpointError(f"weights do not match the network: {', '.join(sorted(unmatched))}")
         for name, value in state_dict.items():
@@ -32,10 +32,10 @@ class Weights:
 
 
 class TrainState:
-    """The weights, the best ones, optimizer, schedule, progress and random generators, as one Stateful.
+    """Current and best weights, optimizer, schedule, progress and random generators, as one Stateful.
 
-    Of several ranks each has random generators and a loss of its own. `gather` returns those of all under "ranks",
-    which `load_state_dict` takes too; `state_dict` has those of this process alone.
+    Each rank has its own random generators and loss. `gather` returns those of all ranks under "ranks", which
+    `load_state_dict` accepts; `state_dict` returns only those of this process.
     """
 
     def __init__(
@@ -48,23 +48,23 @@ class TrainState:
     ) -> None:
         self.progress = Progress(loss_sum=torch.zeros((), device=device))
         self.best = Weights(estimator)
-        self.parts: dict[str, Stateful] = {  # of classes that a checkpoint names
+        self.parts: dict[str, Stateful] = {  # the checkpoint records their classes
             "estimator": estimator,
             "optimizer": optimizer,
             "scheduler": scheduler,
             "progress": self.progress,
-            "rng": RandomState(),  # last: restoring the others may draw from it
+            "rng": RandomState(),  # last, because restoring the others may draw random numbers
         }
         self._all = {"best": self.best, **self.parts}
         self._batch_slice = batch_slice
-        self._of_ranks: list[dict[str, Any]] = []  # in the state that was loaded
+        self._of_ranks: list[dict[str, Any]] = []  # "ranks" of the loaded state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as it is now; nothing is copied."""
+        """Return the current state without copying."""
         return state_of(self._all)
 
     def gather(self) -> dict[str, Any]:
-        """Return the state as it is now, on rank 0 with what each of several ranks has of its own; all call it."""
+        """Return the current state, on rank 0 with each rank's own part; must be called by all ranks."""
         states, distributed = self.state_dict(), self._batch_slice.distributed
         if distributed.world_size > 1:
             own = {"rng": states["rng"], "loss_sum": states["progress"]["loss_sum"], "weight": self._batch_slice.weight}
@@ -72,9 +72,9 @@ class TrainState:
         return states
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go back to a state; what was a rank's own is taken where as many ranks have saved it as there are now.
+        """Restore a state; each rank's own part is restored only if the number of ranks is unchanged.
 
-        Raises `CheckpointError` for an entry that is missing, unknown, or nothing that its part can load.
+        Raises `CheckpointError` for an entry that is missing, unknown, or cannot be loaded by its part.
         """
         states = dict(state_dict)
         self._of_ranks = states.pop("ranks", [])
@@ -85,14 +85,14 @@ class TrainState:
             mean = sum(r["weight"] * r["loss_sum"] for r in self._of_ranks) / len(self._of_ranks)
             states["progress"] = {**states["progress"], "loss_sum": mean}
         load_all(self._all, states)
-        if not self.progress.batch:  # the epoch under way begins again, with batches of another size
+        if not self.progress.batch:  # the current epoch starts again, with batches of another size
             self.progress.loss_sum.zero_()
 
     def join(self) -> None:
-        """Have all ranks go on from rank 0's state, each with what is its own where the state has that."""
+        """Broadcast rank 0's state to all ranks, with each rank's own part if the loaded state has it."""
         distributed = self._batch_slice.distributed
         if distributed.world_size > 1:
-            mine = RandomState().state_dict()  # a stream of this rank's own, unless the state has one
+            mine = RandomState().state_dict()  # this rank's own stream, unless the state contains one
             states = distributed.broadcast_object(None if distributed.rank else self._in_main_memory())
             if distributed.rank:
                 self.load_state_dict({**states, "rng": mine})

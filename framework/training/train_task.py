@@ -1,4 +1,4 @@
-"""What rank 0 broadcasts so that every process can train one node."""
+"""The task that rank 0 broadcasts so that every process can train one node."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from framework.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class TrainTask:
-    """A node, its settings and its simulations {node: (num_simulations, *event_shape)}, "index" being their ids."""
+    """A node, its settings and its simulations {node: (num_simulations, *event_shape)}, with their ids as "index"."""
 
     spec: EstimatorSpec
     settings: NodeSettings
@@ -25,12 +25,14 @@ class TrainTask:
     device: str
     policy: Policy
     simulations: Mapping[str, np.ndarray]
-    compiled_dir: Path | None = None  # where what is compiled is kept, on nodes that have it
+    compiled_dir: Path | None = None  # cache of compiled code, used on machines where it exists
     trained_on: Mapping[str, torch.Tensor] | None = None  # ids of "training" and "validation" in the checkpoint
 
     def make_trainer(self, device: torch.device, distributed: DistributedContext) -> tuple[Trainer, NodeFiles]:
-        """Build estimator, data and trainer, and the files that it is saved as."""
-        estimator, settings, node = Estimator(self.spec), self.settings, self.spec.node
+        """Build the trainer with its estimator and data, and the constant files of its checkpoints."""
+        estimator = Estimator(self.spec)
+        settings = self.settings
+        node = self.spec.node
         theta = torch.from_numpy(self.simulations[node]).flatten(1)
         evidence = {name: torch.from_numpy(self.simulations[name]) for name in self.spec.evidence_shapes}
         u, prepared = estimator.prepare(theta, evidence)

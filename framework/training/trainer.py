@@ -20,17 +20,17 @@ from framework.training.state import TrainState, Weights
 
 log = logging.getLogger(__name__)
 
-_ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW)  # whatever the shape of a weight, the same for its entries
-_VALIDATION_ROWS = 8192  # at once: forward passes alone are cheap in memory
+_ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW)  # these update each entry of a weight independently of its shape
+_VALIDATION_ROWS = 8192  # per forward pass, which needs little memory without gradients
 
 
 class Trainer:
-    """Minimises the mean negative log-density of theta given its evidence over the training rows.
+    """Minimise the mean negative log-density of theta given its evidence over the training rows.
 
-    An epoch visits the rows in an order fixed by (seed, node, epoch), then measures the held-out
-    rows; the weights of the best epoch are kept, and training ends after `num_epochs` or
-    `early_stop_patience` epochs without a better one. All that must survive is in `state`. Several
-    `distributed` share each batch.
+    An epoch visits the rows in an order fixed by (seed, node, epoch), then evaluates the held-out
+    rows; the weights of the best epoch are kept, and training ends after `num_epochs`, or after
+    `early_stop_patience` epochs without improvement. `state` holds everything that checkpoints
+    save. The processes of `distributed` share each batch.
     """
 
     def __init__(
@@ -42,13 +42,11 @@ class Trainer:
         seed: int,
         distributed: DistributedContext | None = None,
     ) -> None:
-        self.estimator, self.data, self.loop, self.seed, self.distributed = (
-            estimator,
-            data,
-            loop,
-            seed,
-            distributed or DistributedContext(),
-        )
+        self.estimator = estimator
+        self.data = data
+        self.loop = loop
+        self.seed = seed
+        self.distributed = distributed or DistributedContext()
         self.node = estimator.spec.node
         self.optimizer_block = optimizer
         block = {name: value for name, value in optimizer.items() if name != "scheduler"}
@@ -62,10 +60,10 @@ class Trainer:
         self.state = TrainState(estimator, self.optimizer, self.scheduler, self._batch_slice, data.device)
         self.progress = self.state.progress
         self.progress.begin_dataset(len(data.train_rows), len(data.val_rows))
-        self.is_between_steps = True  # or else an update is half done, and nothing of it may be saved
+        self.is_between_steps = True  # False during a parameter update, when the state must not be saved
         self._measure_offsets()
         if loop.compile:
-            log.info("compiling %s's training step; what is compiled is kept for the next attempt", self.node)
+            log.info("compiling %s's training step; compiled code is kept for the next attempt", self.node)
             estimator.compile(*data.take(first_rows))
         self._loss = distributed_loss(estimator, self.parameters, self.distributed, data.device)
 
@@ -76,10 +74,10 @@ class Trainer:
         on_epoch: Callable[[dict[str, float]], None],
         prepare_save: Callable[[], None] | None = None,
     ) -> StopReason | None:
-        """Train until done, then return None; or until the guard says stop, and return why.
+        """Train until done, then return None, or until the guard requests a stop, then return the reason.
 
-        `save` is called when the guard asks for it, always between two steps; `prepare_save` once after
-        the first step, when an optimizer has the state that later saves will find.
+        `save` is called when the guard requests it, always between two steps; `prepare_save` once after
+        the first step, when the optimizer's state is complete.
         """
         self.progress.start_clock()
         while not self.is_done():
@@ -98,22 +96,22 @@ class Trainer:
         return None
 
     def is_done(self) -> bool:
-        """Tell whether the last epoch is reached or the loss has stopped falling."""
+        """Return whether the last epoch is completed or training has stopped early."""
         return self.progress.epoch >= self.loop.num_epochs or self.has_stopped_early()
 
     def has_stopped_early(self) -> bool:
-        """Tell whether the loss has not fallen for `early_stop_patience` epochs, with epochs left."""
+        """Return whether the loss has not improved for `early_stop_patience` epochs, with epochs left."""
         patience, progress = self.loop.early_stop_patience, self.progress
         is_patient = patience is None or progress.epochs_without_improvement < patience
         return not is_patient and progress.epoch < self.loop.num_epochs
 
     @property
     def position(self) -> str:
-        """The epoch under way, or the last one, as people count."""
+        """The current epoch, or the last one if training is done, counted from 1."""
         return f"epoch {self.progress.epoch + (self.progress.batch > 0)}/{self.loop.num_epochs}"
 
     def validate(self, distributed: DistributedContext | None = None) -> float:
-        """Return the mean negative log-density of the held-out rows' theta; `distributed` share the work."""
+        """Return the mean negative log-density of theta over the held-out rows, divided among `distributed`."""
         self.estimator.eval()
         held_out, total = self.data.val_rows, torch.zeros((), device=self.data.device)
         if distributed:
@@ -121,27 +119,27 @@ class Trainer:
             held_out = held_out[distributed.local_slice(len(held_out))]
         with torch.no_grad():
             for rows in held_out.split(_VALIDATION_ROWS):
-                if not len(rows):  # where there are fewer than ranks
+                if not len(rows):  # there are fewer rows than ranks
                     break
                 total -= self.estimator.latent_log_prob(*self.data.take(rows)).sum()
         sum_of_all = distributed.all_reduce_sum(total.item()) if distributed else total.item()
         return sum_of_all / len(self.data.val_rows) + self._val_offset
 
     def load_state(self, states: Mapping[str, Any]) -> None:
-        """Go back to the state of a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.state.load_state_dict(states)
         self._measure_offsets()
 
     def join(self) -> None:
-        """Continue on all ranks from rank 0's state."""
+        """Broadcast rank 0's state to all ranks."""
         self.state.join()
         if self.distributed.rank:
             self._measure_offsets()
 
     def begin_dataset(self) -> None:
-        """Continue with a new dataset: early stopping and the current epoch start again.
+        """Continue with data other than the state's: early stopping and the current epoch start again.
 
-        The best weights so far are evaluated on the new held-out rows, so that later losses compare with them.
+        The best weights so far are evaluated on the new held-out rows, so that later weights can be compared.
         """
         self.progress.begin_dataset(len(self.data.train_rows), len(self.data.val_rows))
         if self.progress.best_epoch:
@@ -151,14 +149,14 @@ class Trainer:
             self.estimator.load_state_dict(now.state_dict())
 
     def _measure_offsets(self) -> None:
-        """Learn what turns the loss, which is measured in z, into that of theta."""
+        """Compute the offsets that convert the loss of z into the loss of theta."""
         scale = self.estimator.log_scale().item()
         log_abs_det = self.estimator.prior.log_abs_det(self.data.u)
         self._train_offset = log_abs_det[self.data.train_rows].mean().item() - scale
         self._val_offset = log_abs_det[self.data.val_rows].mean().item() - scale
 
     def _begin_epoch(self, guard: Guard) -> Iterator[Batch]:
-        """Return the batches that the epoch has left, of each this rank's part."""
+        """Return this rank's part of each remaining batch of the epoch."""
         batches = self.data.batch_rows(self.seed, self.node, self.progress.epoch, self.loop.batch_size)
         rows = self._batch_slice.part_of(batches[self.progress.batch :])
         self.estimator.train()
@@ -166,10 +164,10 @@ class Trainer:
         return self.data.batches(rows)
 
     def _step(self, u: Tensor, evidence: dict[str, Tensor]) -> None:
-        """Take one optimizer step, and count it; its loss is added up without waiting for it."""
+        """Take one optimizer step and count it; its loss is accumulated without waiting for the device."""
         loss = self._loss(u, evidence)
         for parameter in self.parameters:
-            parameter.grad = None  # what zero_grad() does, in a quarter of its time
+            parameter.grad = None  # the same as zero_grad(), but four times faster
         self._batch_slice.weighted(loss).backward()
         if self.loop.clip_grad_norm is not None:
             _clip_gradients(self.parameters, self.loop.clip_grad_norm)
@@ -191,7 +189,7 @@ class Trainer:
         elif not torch.isfinite(torch.tensor([train_loss, val_loss])).all():
             raise TrainingError(
                 f"{self.node}: the loss became {train_loss} (validation {val_loss}) in epoch {self.progress.epoch}; "
-                f"try a smaller optimizer.lr (now {lr:g}) or loop.clip_grad_norm, and look at the simulations"
+                f"try a smaller optimizer.lr (now {lr:g}) or loop.clip_grad_norm, and check the simulations"
             )
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(val_loss)
@@ -201,9 +199,9 @@ class Trainer:
 
 
 def _clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> None:
-    """Do as `torch.nn.utils.clip_grad_norm_` does, in half the time where all parameters are on one device."""
+    """Clip like `torch.nn.utils.clip_grad_norm_`, twice as fast if all parameters are on one device."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = total_norm(gradients)
-    if norm.is_cpu and norm <= max_norm:  # on other devices, to look at the norm is to wait for it
+    if norm.is_cpu and norm <= max_norm:  # on other devices, reading the norm would wait for it
         return
     scale(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))

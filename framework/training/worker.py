@@ -1,4 +1,4 @@
-"""What every rank except rank 0 does: train the same nodes, and end with the same exit code."""
+"""The main loop of every rank except rank 0: train the same nodes and end with the same exit code."""
 
 import logging
 from dataclasses import replace
@@ -22,7 +22,7 @@ def run_worker(distributed: DistributedContext, guard: Guard) -> int:
 
 
 def _train_node(task: TrainTask, distributed: DistributedContext, guard: Guard) -> None:
-    guard.configure(replace(task.policy, periodic_checkpoint_every=None))  # rank 0's clock decides for all
+    guard.configure(replace(task.policy, periodic_checkpoint_every=None))  # rank 0 times the checkpoints for all
     if task.compiled_dir and task.compiled_dir.is_dir():
         keep_compiled_in(task.compiled_dir)
     with seeded(seed_sequence(task.seed, task.spec.node, "fit", distributed.rank)):

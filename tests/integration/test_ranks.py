@@ -48,7 +48,7 @@ def test_all_stop_at_the_step_that_any_is_asked_at_and_one_alone_continues(proje
     before = project.steps(2)
     (resumed,) = project.run(1, "+resume=true")
     assert resumed.returncode == 0, resumed.stderr
-    assert "1 processes train instead of 2: with the same batches, but not bit for bit" in resumed.stdout
+    assert "training with 1 processes instead of 2: same batches, but not bit-for-bit equal results" in resumed.stdout
     assert before + project.steps(1, first=7) == alone.steps(1)
     np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-4)
 
@@ -59,7 +59,7 @@ def test_as_many_as_before_continue_bit_for_bit_each_with_random_numbers_of_its_
     assert codes(project.run(3, DROPOUT="0.3", INTERRUPT="0 at step 8", NUMBER=TERM)) == [99, 99, 99]
     resumed = project.run(3, "+resume=true", DROPOUT="0.3")
     assert codes(resumed) == [0, 0, 0], resumed
-    assert "bit for bit" not in resumed[0].stdout
+    assert "bit-for-bit" not in resumed[0].stdout
     assert project.steps(3) == whole.steps(3)
     assert same_run(project.run_dir, whole.run_dir)
 
@@ -79,7 +79,7 @@ def test_when_one_is_killed_the_others_end_and_the_last_step_is_saved(project, a
     results = project.run(2, INTERRUPT="1 at step 7", NUMBER=KILL)
     assert codes(results) == [1, -signal.SIGKILL], results
     assert "process 0 of 2" in results[0].stderr and no_traceback(results)
-    assert "epoch 2/4 is saved: go on with +resume=true" in results[0].stderr
+    assert "epoch 2/4 is saved: resume with +resume=true" in results[0].stderr
     assert saved_steps(project.run_dir) == 6
     assert codes(project.run(1, "+resume=true")) == [0]
     np.testing.assert_allclose(project.losses()[:, 1], alone.losses()[:, 1], rtol=1e-4)
@@ -152,7 +152,7 @@ def test_processes_with_other_command_lines_are_not_one_run(project):
 def test_a_batch_needs_a_simulation_for_each_process(project):
     results = project.run(2, "loop.batch_size=1")
     assert codes(results) == [2, 2] and no_traceback(results)
-    assert "loop.batch_size: a batch of 1 cannot be shared among 2 processes" in results[0].stderr
+    assert "loop.batch_size: a batch of 1 cannot be divided among 2 processes" in results[0].stderr
 
 
 def test_a_port_that_is_taken_is_a_message(project):

@@ -55,7 +55,7 @@ def test_a_job_on_two_nodes_that_is_preempted_resumes_with_one_task(cluster, pro
 
     job = submit(cluster, project, "one", "--ntasks=1", overrides=["+resume=true"])
     assert cluster.wait(job)["JobState"] == "COMPLETED", log_of(project, "one")
-    assert "1 processes train instead of 2" in log_of(project, "one")
+    assert "training with 1 processes instead of 2" in log_of(project, "one")
     after = project.steps(1, first=len(before))
     assert before + after == alone.steps(1)  # so that none is seen twice in an epoch
     np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-4)
@@ -69,6 +69,6 @@ def test_a_job_on_two_nodes_that_is_warned_requeues_once_and_resumes_bit_for_bit
     assert [result.returncode for result in whole.run(2, DROPOUT="0.3")] == [0, 0]
     shown, log = cluster.wait(job), log_of(project, "pair")
     assert (shown["JobState"], shown["Restarts"]) == ("COMPLETED", "1"), log
-    assert log.count("is requeued; the run resumes automatically") == 1 and "bit for bit" not in log
+    assert log.count("is requeued; the run resumes automatically") == 1 and "bit-for-bit" not in log
     assert project.steps(2) == whole.steps(2)
     assert same_run(project.run_dir, whole.run_dir)

@@ -148,7 +148,7 @@ def test_a_state_that_is_no_mapping_is_refused(genuine, content, tmp_path):
 )
 def test_what_is_no_state_of_an_optimizer_or_no_ids_is_refused(genuine, name, content, tmp_path):
     generation = forged(genuine, tmp_path, f"z/{name}.pth", torch_file(content))
-    with pytest.raises(CheckpointError, match=rf"z/{name}\.pth: .*training has not saved this"):
+    with pytest.raises(CheckpointError, match=rf"z/{name}\.pth: .*not saved by training"):
         restore(make_trainer(), generation)
 
 

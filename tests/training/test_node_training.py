@@ -219,14 +219,14 @@ def test_an_error_within_an_update_leaves_none(tmp_path, caplog):
     optimizer = {**ADAM, "_target_": "tests.support.toy_training.FailingAdam"}
     with pytest.raises(ZeroDivisionError):
         run(CheckpointStore(tmp_path), optimizer=optimizer)
-    assert "in the middle of an update" in caplog.text and not any(tmp_path.iterdir())
+    assert "interrupted a parameter update" in caplog.text and not any(tmp_path.iterdir())
 
 
 def test_an_error_at_an_epochs_end_leaves_no_epoch_that_is_half_closed(tmp_path, caplog):
     schedule = {"_target_": "tests.support.toy_training.FailingSchedule"}
     with pytest.raises(ZeroDivisionError):
         run(CheckpointStore(tmp_path), optimizer={**ADAM, "scheduler": schedule})
-    assert "in the middle of an update" in caplog.text and not any(tmp_path.iterdir())
+    assert "interrupted a parameter update" in caplog.text and not any(tmp_path.iterdir())
 
 
 def test_an_error_while_validating_keeps_all_steps_and_the_end_of_the_epoch_is_done_again(tmp_path, monkeypatch):
