@@ -1,1 +1,1 @@
-"""What follows training: samples, diagnostics and the report."""
+"""Everything after training: samples, diagnostics and the report."""

@@ -1,10 +1,10 @@
-"""Numbers that say whether a posterior can be trusted, from arrays alone.
+"""Diagnostics of a posterior, computed from arrays.
 
-A posterior is calibrated if, over pairs (theta, x) drawn from the prior and the simulator, theta looks like one
-more draw from q(theta | x). SBC checks this per parameter and TARP for all parameters jointly. A posterior that
-ignores x and returns the prior passes both, so read them beside the information gain.
+A posterior is calibrated if, over pairs (theta, x) drawn from the prior and the simulator, theta is distributed like
+another draw from q(theta | x). SBC checks this per parameter and TARP for all parameters jointly. A posterior that
+ignores x and returns the prior passes both, so read them together with the information gain.
 
-Arrays may be NumPy's or CPU tensors. Ties, as of discrete or fixed parameters, are broken at random from the seed.
+Arguments may be NumPy arrays or CPU tensors. Ties, as with discrete or fixed parameters, are broken at random.
 """
 
 import math
@@ -52,14 +52,14 @@ def tarp_coverage(
     reference point per simulation, uniform in the box spanned by theta. The fraction of samples closer to the
     reference than theta is spread over its step of 1 / (num_samples + 1), which makes it exactly uniform for a
     calibrated posterior. The curve of an overconfident posterior is above the diagonal for small alpha and below
-    it for large alpha; that of an underconfident one the other way round; a bias bends it to one side.
+    it for large alpha; for an underconfident one it is the other way round; a bias moves the curve to one side.
     """
     theta, samples = _paired(theta, samples)
     rng = np.random.default_rng(seed_sequence(seed, "diagnostics", "tarp"))
     low, span = theta.min(axis=0), np.ptp(theta, axis=0)
     scale = np.where(span > 0, span, 1.0)
     references = low + scale * rng.random(theta.shape)
-    # Distances of theta and of the samples go through one expression, so that equal points tie exactly.
+    # The distances of theta and of the samples are computed by the same expression, so that equal points tie exactly.
     points = np.concatenate([theta[:, None], samples], axis=1)
     offsets = (points - references[:, None]) / scale
     distances = np.sqrt(np.einsum("lsd,lsd->ls", offsets, offsets))
@@ -77,14 +77,14 @@ def coverage_p_value(alpha: ArrayLike, expected_coverage: ArrayLike, num_simulat
 
 
 def binomial_band(probability: ArrayLike, num_trials: int, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the central interval, as fractions of `num_trials`, of a count with this probability per trial."""
+    """Return the central interval, as fractions of `num_trials`, of a binomial count with this probability."""
     tail = (1 - level) / 2
     lower, upper = (stats.binom.ppf(q, num_trials, probability) / num_trials for q in (tail, 1 - tail))
     return np.maximum(lower, 0.0), upper
 
 
 def fixed_parameters(samples: ArrayLike, theta: ArrayLike | None = None) -> np.ndarray:
-    """Return which of the d parameters, the last axis, have one value only in `samples` and `theta`; NaN is none."""
+    """Return a mask of the d parameters (last axis) with a single value in `samples` and `theta`, ignoring NaN."""
     values = np.asarray(samples)
     values = values.reshape(-1, values.shape[-1])
     if theta is not None:
@@ -93,15 +93,15 @@ def fixed_parameters(samples: ArrayLike, theta: ArrayLike | None = None) -> np.n
 
 
 def posterior_summary(samples: ArrayLike, truth: ArrayLike | None = None) -> dict[str, np.ndarray]:
-    """Return mean, std and quantiles of samples (num_samples, d), and how the true values (d,) compare; each (d,).
+    """Return mean, std and quantiles of samples (num_samples, d), and scores of the true values (d,); each (d,).
 
     `z_score` is (truth - mean) / std, `rank` the fraction of the samples below the truth (ties count half).
-    Rows with NaN or inf are left out; what is undefined is NaN.
+    Rows with NaN or inf are ignored; undefined values are NaN.
     """
     values = finite_rows(samples).astype(np.float64)
     if len(values) == 0:
         values = np.full((1, values.shape[1]), np.nan)
-    std = np.where(np.ptp(values, axis=0) == 0, 0.0, values.std(axis=0))  # rounding gives equal values a spread
+    std = np.where(np.ptp(values, axis=0) == 0, 0.0, values.std(axis=0))  # rounding gives equal values a nonzero std
     quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     names = ["q05", "q25", "median", "q75", "q95"]
     summary = {"mean": values.mean(axis=0), "std": std, **dict(zip(names, quantiles, strict=True))}
@@ -128,9 +128,9 @@ def band_fraction(samples: ArrayLike, observed: ArrayLike, level: float) -> floa
 
 
 def best_loss(history: Sequence[Mapping[str, Any]], best_epoch: int) -> float | None:
-    """Return the validation loss of the best weights, None if there are none.
+    """Return the validation loss of the best weights, or None if there are none.
 
-    The last epoch tells it: on other simulations than in its own epoch, the loss of the best weights is another.
+    It is taken from the last epoch, because it is evaluated again whenever the simulations change.
     """
     rows = [row for row in history if row["epoch"] == best_epoch]
     if not rows:
@@ -140,7 +140,7 @@ def best_loss(history: Sequence[Mapping[str, Any]], best_epoch: int) -> float | 
 
 
 def finite_rows(samples: ArrayLike) -> np.ndarray:
-    """Return the rows of a matrix that have neither NaN nor inf."""
+    """Return the rows of a matrix that contain neither NaN nor inf."""
     samples = np.asarray(samples)
     return samples[np.isfinite(samples).all(axis=1)]
 

@@ -1,4 +1,4 @@
-"""Drawing after training: posterior and predictive samples of all observations, and calibration samples."""
+"""Sampling after training: posterior and predictive samples of all observations, and calibration samples."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -22,7 +22,7 @@ def draw_posterior(
 ) -> Arrays:
     """Return {node: {"samples": (num_observations, num_samples, dim), "log_prob": (num_observations, num_samples)}}.
 
-    Nodes are drawn jointly: row i of one node goes with row i of another.
+    Nodes are sampled jointly: row i of one node belongs to row i of another.
     """
     drawn: dict[str, list[tuple[Tensor, Tensor]]] = {node: [] for node in posterior.estimators}
     for observation in range(posterior.num_observations):
@@ -47,13 +47,12 @@ def draw_predictive(
     seed: int,
     check: Check = lambda: None,
 ) -> dict[str, np.ndarray]:
-    """Simulate the observed nodes forward from the first posterior samples of each observation.
+    """Simulate the observed nodes from the first posterior samples of each observation.
 
-    Returns {observed node: (num_observations, num_predictive, *event_shape)}; simulations that
-    fail are NaN.
+    Returns {observed node: (num_observations, num_predictive, *event_shape)}; failed simulations are NaN.
     """
     observed = [n.name for n in graph.simulation_order if n.name in observed_nodes and n.name in graph.simulable]
-    if not observed:  # presimulated
+    if not observed:  # all are presimulated
         return {}
     num_observations, num_samples = next(iter(samples.values()))["samples"].shape[:2]
     num_predictive = min(num_predictive, num_samples)
@@ -83,7 +82,7 @@ def draw_calibration(
     seed: int,
     check: Check = lambda: None,
 ) -> np.ndarray:
-    """Return (rows, num_samples, dim): posterior samples given each row of simulated evidence."""
+    """Return posterior samples for each row of simulated evidence, (rows, num_samples, dim)."""
     node, num_rows = estimator.spec.node, len(next(iter(evidence.values())))
     rows_at_once = max(batch_size // num_samples, 1)
     parts = []

@@ -1,4 +1,4 @@
-"""After training: samples of every observation, calibration, and the report."""
+"""Evaluation after training: samples for every observation, calibration, and the report."""
 
 import logging
 import sys
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 
 class Evaluation:
-    """Draws and reports with the best weights of a checkpoint, the newest.
+    """Sampling and reporting with the best weights of the newest checkpoint.
 
-    `check` is called between pieces of work and may raise to end it.
+    `check` is called between pieces of work and may raise to stop.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Evaluation:
         self.device, self.check = device, check
 
     def run(self, console: Console) -> None:
-        """Write `samples/` and `report/`, and say where they are."""
+        """Write `samples/` and `report/`, and log their paths."""
         make_own_directory(self.directory.samples_dir)
         samples = self._sample(console) if self.graph.is_observed else {}
         log.info(
@@ -106,14 +106,14 @@ class Evaluation:
         return write_report(
             self.directory.report_dir,
             title=self.config.name,
-            facts=self._facts(),
+            run_info=self._run_info(),
             nodes=nodes,
             predictive=predictive,
             seed=self.config.seed,
         )
 
     def _checks(self, node: str) -> dict[str, Any]:
-        """Return the training history of a node and what its held-out simulations say of it."""
+        """Return a node's training history and the diagnostics from its held-out simulations."""
         estimator, settings = self.estimators[node], self.settings[node]
         progress = self._progress(node)
         checks: dict[str, Any] = {"history": progress["history"], "best_epoch": progress["best_epoch"]}
@@ -147,7 +147,7 @@ class Evaluation:
         write_samples(self.directory.samples_dir / kind, arrays, labels, source)
 
     def _later(self) -> str:
-        """Return what to type once there is an observation."""
+        """Return the command for sampling once there is an observation."""
         files = " ".join(f"graph.{name}.observed=FILE" for name in self.graph.observables)
         return f"sample it later with python -m framework.sample {self.directory.path} posterior {files}"
 
@@ -158,7 +158,7 @@ class Evaluation:
         counts = dataset_of_best(self.generation, node)
         return f"{counts['training']} simulations ({counts['validation']} held out)"
 
-    def _facts(self) -> dict[str, str]:
+    def _run_info(self) -> dict[str, str]:
         num_valid, num_invalid = self.simulations.counts()
         seconds = sum(self._progress(node)["train_seconds"] for node in self.estimators)
         losses = {node: self._progress(node)["best_loss"] for node in self.estimators}

@@ -1,6 +1,6 @@
-"""The figure of training. Arrays in, `Figure` out.
+"""The training figure, made from arrays.
 
-What cannot be drawn gives a figure that says so: a report is worth more than an exception.
+If there is nothing to draw, the figure shows a message instead, so that the report is complete.
 """
 
 import math
@@ -18,7 +18,7 @@ from framework.inference.style import MODEL, MUTED, SECOND, TRUTH, plain, styled
 
 @styled
 def message_figure(title: str, message: str) -> Figure:
-    """Return a small figure that says why there is nothing to see."""
+    """Return a small figure with a message that explains why nothing is drawn."""
     figure = Figure(figsize=(6.5, 1.2))
     figure.text(0.5, 0.75, plain(title), ha="center", va="center", fontsize=10)
     figure.text(0.5, 0.35, plain(message), ha="center", va="center", color=MUTED)
@@ -29,7 +29,7 @@ def message_figure(title: str, message: str) -> Figure:
 def loss_figure(
     history: Sequence[Mapping[str, Any]], best_epoch: int, title: str, changes: Sequence[int] = ()
 ) -> Figure:
-    """Return the training and validation loss over the epochs, the learning rate below; see `NodeReport`."""
+    """Plot training and validation loss over the epochs, with the learning rate below; see `NodeReport`."""
     if not history:
         return message_figure(title, "No epoch was completed.")
     epoch, train, val, rate = (_column(history, key) for key in ("epoch", "train_loss", "val_loss", "lr"))
@@ -60,13 +60,13 @@ def loss_figure(
 
 
 def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """Return one key of the history; what is missing or not finite is NaN, which is not drawn."""
+    """Return one key of the history as an array; missing and infinite values become NaN, which is not drawn."""
     values = np.array([math.nan if row[key] is None else row[key] for row in history], dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _cut_spikes(axes: Axes, losses: np.ndarray) -> None:
-    """Keep a few huge losses, as of the first epochs, from flattening the rest of the curves."""
+    """Limit the axis so that a few very large losses, as in the first epochs, do not flatten the curves."""
     losses = losses[np.isfinite(losses)]
     if len(losses) < 20:
         return
@@ -77,14 +77,14 @@ def _cut_spikes(axes: Axes, losses: np.ndarray) -> None:
 
 
 def _scale_rate(axes: Axes, rate: np.ndarray) -> None:
-    """Label the lowest and the highest learning rate alone: there is little room. One that falls far is logarithmic."""
+    """Label only the lowest and highest learning rate, to save space; use a logarithmic axis for a wide range."""
     positive = rate[rate > 0]
     is_log = positive.size > 0 and positive.max() > 5 * positive.min()
     low, high = _ends(positive if is_log else rate)
     if is_log:
         axes.set(yscale="log", ylim=(low / 1.3, high * 1.3))
     else:
-        margin = max(0.1 * (high - low), 0.1 * abs(high)) or 1.0  # a constant one is a line in the middle
+        margin = max(0.1 * (high - low), 0.1 * abs(high)) or 1.0  # a constant rate is drawn in the middle
         axes.set_ylim(low - margin, high + margin)
     axes.yaxis.set_major_locator(FixedLocator([low, high] if high - low > 0.1 * abs(high) else [high]))
     axes.yaxis.set_minor_locator(LogLocator() if is_log else NullLocator())

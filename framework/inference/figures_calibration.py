@@ -1,4 +1,4 @@
-"""Figures of calibration: SBC ranks, TARP coverage, and how well true parameters are recovered."""
+"""Calibration figures: SBC ranks, TARP coverage, and recovery of the true parameters."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ MAX_RECOVERY_POINTS = 300
 
 @styled
 def sbc_figure(ranks: np.ndarray, num_samples: int, p_values: np.ndarray, names: Sequence[str], title: str) -> Figure:
-    """Return histograms of the ranks (L, d), as fractions of `num_samples`, with the 99 % band of uniform ranks.
+    """Plot histograms of the ranks (L, d), as fractions of `num_samples`, with the 99 % band of uniform ranks.
 
-    A parameter with a p-value of NaN is fixed and left empty.
+    A parameter with a p-value of NaN is fixed, and its panel is left empty.
     """
     figure, panels = _panels(len(names), title)
     num_bins = int(min(np.clip(len(ranks) // 25, 4, 20), num_samples + 1))
@@ -39,7 +39,7 @@ def sbc_figure(ranks: np.ndarray, num_samples: int, p_values: np.ndarray, names:
 def tarp_figure(
     alpha: np.ndarray, expected_coverage: np.ndarray, num_simulations: int, p_value: float, title: str
 ) -> Figure:
-    """Return the expected coverage over the credibility level, with the 99 % band of a calibrated posterior."""
+    """Plot the expected coverage over the credibility level, with the 99 % band of a calibrated posterior."""
     figure = Figure(figsize=(4.8, 4.6), layout="constrained")
     axes = figure.subplots()
     lower, upper = binomial_band(alpha, num_simulations, 0.99)
@@ -55,7 +55,7 @@ def tarp_figure(
 
 @styled
 def recovery_figure(theta: np.ndarray, samples: np.ndarray, names: Sequence[str], title: str) -> Figure:
-    """Return the posterior median and 90 % interval over the true value, for simulations not trained on."""
+    """Plot the posterior median and 90 % interval over the true value, for simulations not trained on."""
     theta, samples = theta[:MAX_RECOVERY_POINTS], samples[:MAX_RECOVERY_POINTS]
     low, median, high = np.quantile(samples, [0.05, 0.5, 0.95], axis=1)
     figure, panels = _panels(len(names), title)
@@ -79,13 +79,13 @@ def _figure_width(num_columns: int) -> float:
 
 
 def _panel_width(num_parameters: int) -> float:
-    """Return how wide the title of a panel may be, in inches."""
+    """Return the maximum width of a panel's title in inches."""
     num_columns = _num_columns(num_parameters)
     return _figure_width(num_columns) / num_columns - 0.4
 
 
 def _panels(num_parameters: int, title: str) -> tuple[Figure, list[Axes]]:
-    """Return one small panel for each of the first `MAX_PARAMETERS` parameters."""
+    """Return a figure with one small panel for each of the first `MAX_PARAMETERS` parameters."""
     shown, num_columns = min(num_parameters, MAX_PARAMETERS), _num_columns(num_parameters)
     num_rows = -(-shown // num_columns)
     figure = Figure(
@@ -100,7 +100,7 @@ def _panels(num_parameters: int, title: str) -> tuple[Figure, list[Axes]]:
 
 
 def _draw_ranks(axes: Axes, ranks: np.ndarray, num_samples: int, num_bins: int) -> None:
-    # Bins may hold one rank more or less than each other, and the band follows.
+    # The number of ranks per bin may differ by one, and the band accounts for that.
     edges = np.ceil(np.arange(num_bins + 1) * (num_samples + 1) / num_bins)
     lower, upper = binomial_band(np.diff(edges) / (num_samples + 1), len(ranks), 0.99)
     counts, _ = np.histogram(ranks, bins=edges)
@@ -108,6 +108,6 @@ def _draw_ranks(axes: Axes, ranks: np.ndarray, num_samples: int, num_bins: int) 
     axes.stairs(upper * len(ranks), position, baseline=lower * len(ranks), fill=True, color="#dddddd")
     axes.stairs(counts, position, fill=True, color="#7fb8d8")
     axes.stairs(counts, position, color=MODEL, linewidth=1)
-    for edge in (lower, upper):  # on top, where the bars hide the band
+    for edge in (lower, upper):  # drawn on top of the bars, which hide the band
         axes.stairs(edge * len(ranks), position, baseline=None, color=MUTED, linewidth=0.9, linestyle="--")
     axes.set_ylim(bottom=0)

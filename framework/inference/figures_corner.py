@@ -16,15 +16,15 @@ from framework.inference.style import MODEL, MUTED, TRUTH, fitted, plain, styled
 
 MAX_PARAMETERS = 10
 MIN_SAMPLES = 20
-MAX_INTERVALS = 5  # more of them have no room above their panels
+MAX_INTERVALS = 5  # there is no room for more of them above the panels
 LABEL_POINTS = 9
 
 
 @styled
 def corner_figure(samples: np.ndarray, truth: np.ndarray | None, names: Sequence[str], title: str) -> Figure:
-    """Return the one- and two-dimensional marginals of samples (num_samples, d), with true values (d,) if known.
+    """Plot the one- and two-dimensional marginals of samples (num_samples, d), with true values (d,) if known.
 
-    Fixed parameters are named instead of drawn; of more than `MAX_PARAMETERS` the first ones are drawn.
+    Fixed parameters are listed instead of drawn; at most the first `MAX_PARAMETERS` others are drawn.
     """
     samples = finite_rows(samples)
     if len(samples) < MIN_SAMPLES:
@@ -38,7 +38,10 @@ def corner_figure(samples: np.ndarray, truth: np.ndarray | None, names: Sequence
     if len(shown) < len(varying):
         notes.append(f"the first {len(shown)} of {len(varying)} parameters")
     true_values = np.full(samples.shape[1], np.nan) if truth is None else np.asarray(truth, dtype=np.float64)
-    columns, values, ranges, labels = [], [], [], []
+    columns: list[np.ndarray] = []
+    values: list[float] = []
+    ranges: list[tuple[float, float]] = []
+    labels: list[str] = []
     for i in shown:
         low, high = _frame(samples[:, i].astype(np.float64), true_values[i])
         if true_values[i] < low or true_values[i] > high:
@@ -57,7 +60,7 @@ def corner_figure(samples: np.ndarray, truth: np.ndarray | None, names: Sequence
 
 
 def _frame(samples: np.ndarray, truth: float) -> tuple[float, float]:
-    """Return the range to draw: nearly all samples, and the true value if it is near them."""
+    """Return the range to draw, which contains nearly all samples, and the true value if it is near them."""
     low, high = np.quantile(samples, [0.001, 0.999])
     if high <= low:
         low, high = samples.min(), samples.max()
@@ -68,7 +71,7 @@ def _frame(samples: np.ndarray, truth: float) -> tuple[float, float]:
 
 
 def _unit(low: float, high: float) -> tuple[float, str]:
-    """Return a power of ten to divide very large or small values by, and what the axis label says about it."""
+    """Return a power of ten by which to divide very large or small values, and its suffix for the axis label."""
     exponent = math.floor(math.log10(max(abs(low), abs(high))))
     return (1.0, "") if -2 <= exponent <= 3 else (10.0**exponent, f" / 1e{exponent}")
 
@@ -122,7 +125,7 @@ def _mark(figure: Figure, columns: Sequence[np.ndarray], truth: Sequence[float])
 
 
 def _arrange(figure: Figure) -> None:
-    """Give margins, tick labels and axis labels their place in inches, whatever the number of panels."""
+    """Place margins, tick labels and axis labels at fixed distances in inches for any number of panels."""
     width, height = figure.get_size_inches()
     panels = _panels(figure)
     figure.subplots_adjust(left=0.85 / width, right=1 - 0.15 / width, bottom=0.8 / height, top=1 - 0.65 / height)
@@ -137,7 +140,7 @@ def _arrange(figure: Figure) -> None:
 
 
 def _explain(figure: Figure, title: str, notes: Sequence[str], has_truth: bool) -> None:
-    """Add the title; the legend and the notes go into the empty upper triangle, if there is one."""
+    """Add the title, and legend and notes in the empty upper triangle, if there is one."""
     figure.suptitle(title, y=1 - 0.12 / figure.get_figheight(), va="top")
     panels = _panels(figure)
     single = len(panels) == 1

@@ -1,4 +1,4 @@
-"""Figures of posterior predictions beside what was observed."""
+"""Figures that compare posterior predictions with the observation."""
 
 import math
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ MAX_TICKS = 20
 def predictive_figure(
     samples: np.ndarray, observed: np.ndarray, name: str, title: str, labels: Sequence[str] = ()
 ) -> Figure:
-    """Return predictions (num_predictive, *event_shape) beside the observation (*event_shape).
+    """Plot predictions (num_predictive, *event_shape) together with the observation (*event_shape).
 
-    One number gives a histogram, two a scatter plot, more of them bands over their index. Series have a panel with
-    bands each, images a row with observation, median and spread; `layout_of` says which is which, and what
-    `labels`, if there are any, are of.
+    A single number is drawn as a histogram, two as a scatter plot, more as bands over their index. Each series has a
+    panel with bands, each image a row with observation, median and spread; `layout_of` determines the layout, and to
+    which parts `labels` belong.
     """
     flat, truth = finite_rows(samples.reshape(len(samples), -1)), observed.reshape(-1)
     if len(flat) == 0:
@@ -56,7 +56,7 @@ def _numbered(name: str, count: int, word: str) -> list[str]:
 
 
 def _bands(samples: np.ndarray, observed: np.ndarray, parts: np.ndarray, names: Sequence[str], index: str) -> Figure:
-    """Draw the series, whose flat indices are `parts` (num_series, length), below each other."""
+    """Draw the series, whose flat indices are `parts` (num_series, length), one below the other."""
     figure = Figure(figsize=(7.5, 1.3 + 2.2 * len(parts)), layout="constrained")
     panels = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
     for axes, columns, name in zip(panels, parts, names, strict=True):
@@ -80,7 +80,7 @@ def _draw_bands(axes: Axes, samples: np.ndarray, observed: np.ndarray) -> None:
 
 
 def _name_ticks(axes: Axes, labels: Sequence[str]) -> None:
-    """Name the numbers along the axis instead of counting them."""
+    """Label the ticks with the numbers' names instead of their indices."""
     fits = len(labels) * max(map(len, labels)) < 80  # the axis is about 6.5 inches long
     angle: dict[str, Any] = {} if fits else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(labels)), [fitted(label, 1.8) for label in labels], **angle)
@@ -88,15 +88,15 @@ def _name_ticks(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def _images(samples: np.ndarray, observed: np.ndarray, parts: np.ndarray, names: Sequence[str]) -> Figure:
-    """Draw the images, whose flat indices are `parts` (channels, height, width), one row of panels for each."""
+    """Draw the images, whose flat indices are `parts` (channels, height, width), one row of panels per image."""
     step = math.ceil(max(parts.shape[1:]) / MAX_PIXELS)
     parts = parts[:, ::step, ::step]
     num_rows, height, width = parts.shape
-    is_long = max(height, width) > 3 * min(height, width)  # a spectrogram, say: stretched to what can be seen
+    is_long = max(height, width) > 3 * min(height, width)  # stretch elongated images, such as spectrograms
     panel_height = 2.4 if is_long else min(max(2.5 * height / width, 1.4), 5.0)
     figure = Figure(figsize=(9.0, 0.5 + (panel_height + 0.4) * num_rows), layout="constrained")
     panels = figure.subplots(num_rows, 3, squeeze=False, sharex=True, sharey=True)
-    extent = (-0.5, step * width - 0.5, step * height - 0.5, -0.5)  # the ticks count all pixels, drawn or not
+    extent = (-0.5, step * width - 0.5, step * height - 0.5, -0.5)  # ticks refer to the original pixels
     for row, (pixels, name) in enumerate(zip(parts, names, strict=True)):
         q05, median, q95 = np.quantile(samples[:, pixels], [0.05, 0.5, 0.95], axis=0)
         truth = observed[pixels]
@@ -112,7 +112,7 @@ def _images(samples: np.ndarray, observed: np.ndarray, parts: np.ndarray, names:
             if norm is None or heading == "median":
                 figure.colorbar(image, cax=panel.inset_axes((1.04, 0.0, 0.05, 1.0)))
         panels[row, 0].set_ylabel(fitted(name, panel_height))
-    for axis in (panels[0, 0].xaxis, panels[0, 0].yaxis):  # shared by all
+    for axis in (panels[0, 0].xaxis, panels[0, 0].yaxis):  # shared by all panels
         axis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
 

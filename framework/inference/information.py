@@ -1,4 +1,4 @@
-"""How much the evidence tells of theta: the estimated posterior's density against the prior's, which is exact."""
+"""The information gain about theta from the evidence: estimated posterior density relative to the prior density."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from framework.priors.improper import ImproperUniform
 class InformationGain:
     """Mean of log q(theta | evidence) - log p(theta) over simulations not trained on, and its standard error, in nats.
 
-    Its expectation is the mutual information of theta and the evidence, less what the estimator falls short of the
-    exact posterior by. `None` where it is not known; `note` says why, or what was left out.
+    Its expectation is the mutual information of theta and the evidence, minus the divergence of the estimator from
+    the exact posterior. `None` if unknown; `note` gives the reason, or lists excluded simulations.
     """
 
     nats: float | None = None
@@ -31,13 +31,13 @@ def information_gain(
     batch_size: int = 10_000,
     check: Callable[[], None] = lambda: None,
 ) -> InformationGain:
-    """Measure the gain at theta (rows, dim), given the evidence of each; theta outside the prior is left out."""
+    """Estimate the gain from theta (rows, dim) and the evidence of each row; theta outside the prior is excluded."""
     if isinstance(estimator.prior, ImproperUniform):
-        return InformationGain(note="no prior is given, so that there is no density to compare with")
+        return InformationGain(note="there is no prior whose density it could be compared with")
     try:
         prior = estimator.prior.log_prob(theta.cpu().double())
     except NotImplementedError:
-        return InformationGain(note="the prior does not tell its density (log_prob)")
+        return InformationGain(note="the prior does not define its density (log_prob)")
     parts = []
     for start in range(0, len(theta), batch_size):
         check()
@@ -48,7 +48,7 @@ def information_gain(
 
 
 def _mean(ratio: Tensor, num_simulations: int) -> InformationGain:
-    """Average the log ratios of those simulations where the prior has a density."""
+    """Average the log ratios of the simulations inside the prior."""
     of_all = f"of {num_simulations} simulations not trained on"
     if not len(ratio):
         return InformationGain(note=f"none {of_all} lies inside the prior")

@@ -1,4 +1,4 @@
-"""A finished or interrupted run, opened for reading: its posterior, samples and simulations."""
+"""Loading a finished or interrupted run: its posterior, samples and simulations."""
 
 import logging
 from dataclasses import asdict
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 class LoadedRun:
-    """What a run directory holds; nothing outside it is read except for the simulator's code.
+    """The content of a run directory; nothing outside it is read except the simulator's code.
 
-    Of the code that the directory names, only what its place expects is called unless `trust` says otherwise.
+    Unless `trust` is set, the directory's config may only name code that is allowed at its place.
     """
 
     def __init__(self, run_dir: str | Path, trust: bool = False) -> None:
@@ -41,7 +41,7 @@ class LoadedRun:
 
     @cached_property
     def joint_posterior(self) -> Posterior:
-        """The posterior of all nodes that have been trained, with the best weights of the newest checkpoint."""
+        """The posterior of all trained nodes, with the best weights of the newest checkpoint."""
         trained = [node for node in inference_order(self.config.graph) if node in self.generation.texts("nodes")]
         known = {node: blocks_of(self.config, node) for node in trained}
         self._check_targets("network", "embedding", "priors")
@@ -50,7 +50,7 @@ class LoadedRun:
 
     @cached_property
     def graph(self) -> Graph:
-        """The graph with its simulators, whose code must be importable; what was observed is in the directory."""
+        """The graph with its simulators, whose code must be importable, and the observations in the directory."""
         self._check_targets("simulator", "priors")
         from_file = self.config.simulation.from_file is not None
         names = SimulationStore.open(self.directory.simulations_dir).event_shapes if from_file else ()
@@ -61,7 +61,7 @@ class LoadedRun:
         return build_graph(nodes, self.config.priors, names)
 
     def _check_targets(self, *groups: str) -> None:
-        """Check what is about to be built of the directory's config; raises `ConfigError`."""
+        """Check the parts of the directory's config that are about to be built; raises `ConfigError`."""
         if not self.trust:
             whole = asdict(self.config)
             of_nodes = {name: {g: node.get(g) for g in groups} for name, node in whole["graph"].items()}
@@ -70,11 +70,11 @@ class LoadedRun:
     def posterior(self, node: str) -> NodePosterior:
         """Return the posterior of one node."""
         if node not in self.joint_posterior.estimators:
-            raise ConfigError(f"{node}: no such node was trained, only {', '.join(self.joint_posterior.estimators)}")
+            raise ConfigError(f"{node}: not a trained node, only {', '.join(self.joint_posterior.estimators)}")
         return NodePosterior(self.joint_posterior, node)
 
     def samples(self, kind: str = "posterior") -> dict[str, dict[str, np.ndarray]]:
-        """Return {node: {"samples": ..., "log_prob": ..., "labels": ...}} as saved in `samples/<kind>/`."""
+        """Return {node: {"samples": ..., "log_prob": ..., "labels": ...}} from `samples/<kind>/`."""
         return read_samples(self.directory.samples_dir / kind)
 
     def simulations(self, *nodes: str) -> dict[str, np.ndarray]:
@@ -86,16 +86,14 @@ class LoadedRun:
         """The newest checkpoint."""
         generation = CheckpointStore(self.directory.checkpoints_dir).latest()
         if generation is None:
-            raise CheckpointError(
-                f"{self.directory.path}: no checkpoint here yet; train first, or go on with +resume=true"
-            )
+            raise CheckpointError(f"{self.directory.path}: no checkpoint yet; train first, or resume with +resume=true")
         return generation
 
 
 def load_run(run_dir: str | Path, trust: bool = False) -> LoadedRun:
-    """Open the run in `run_dir`; raises `CheckpointError` where there is none.
+    """Open the run in `run_dir`; raises `CheckpointError` if there is none.
 
-    With `trust`, whatever code its config names is called: say so only if you know who has written the directory.
+    With `trust`, any code that its config names is called: use it only if you trust whoever wrote the directory.
     """
     register_bundle()
     return LoadedRun(run_dir, trust)

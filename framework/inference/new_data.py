@@ -1,4 +1,4 @@
-"""Data that users give in place of a run's own observations, checked and brought to rows."""
+"""Validation of data that users pass instead of a run's own observations."""
 
 from collections.abc import Mapping
 
@@ -13,11 +13,11 @@ from framework.graph import with_rows
 def evidence_rows(
     x: object, shapes: Mapping[str, tuple[int, ...]], needed: set[str]
 ) -> tuple[dict[str, Tensor], int | None]:
-    """Return {node: (rows, *event_shape)} of `x`, and how many observations it has: None where it is a single one.
+    """Return {node: (rows, *event_shape)} for `x`, and its number of observations, None if there is no such axis.
 
-    `x` is {node: value}, with names out of `shapes`; where only one is `needed`, its value alone will do. A value
-    is one observation, of the node's event shape, or several, with an axis for them in front. All have as many,
-    or one that goes with all of the others. Raises `ConfigError`.
+    `x` is {node: value}, with names from `shapes`; if only one node is `needed`, it may be that node's value. A value
+    is one observation, with the node's event shape, or several, with a leading axis. All values must have the same
+    number of observations, or a single one, which is used with each of the others. Raises `ConfigError`.
     """
     if not isinstance(x, Mapping):
         if len(needed) > 1:
@@ -40,17 +40,17 @@ def evidence_rows(
         if length == 0 or length not in (1, num_observations):
             most = max(lengths, key=lengths.__getitem__)
             raise ConfigError(
-                f"x['{name}']: {length} observations, x['{most}'] has {num_observations}; expected as many"
+                f"x['{name}']: {length} observations, x['{most}'] has {num_observations}; expected the same number"
             )
     return rows, num_observations
 
 
 def numbers(value: object, key: str) -> np.ndarray:
-    """Return a float32 array of what users write as numbers, or raise `ConfigError`."""
+    """Convert numbers in any form to a float32 array; raises `ConfigError`."""
     try:
         array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError) as error:  # rows of different lengths, for example
-        raise ConfigError(f"{key}: cannot be made an array: {error}") from error
+        raise ConfigError(f"{key}: cannot be converted to an array: {error}") from error
     if array.dtype.kind not in "biuf":
         raise ConfigError(f"{key}={value!r:.50}: expected numbers, not {array.dtype}")
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""The posterior of one node, for the run's observations or any other data."""
+"""The posterior of one node, given the run's observations or other data."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from framework.inference.posterior import Posterior, blocks, require_evidence, t
 
 
 class NodePosterior:
-    """The posterior of one node, as `load_run(...).posterior(node)` gives it.
+    """The posterior of one node, as returned by `load_run(...).posterior(node)`.
 
-    It is given one of the run's observations, by its number (the first unless told), or your own data `x`:
-    {evidence node: value}, or the value alone where there is one evidence node. A value is one observation, of the
-    node's event shape, or several, (num_observations, *event_shape); a single one goes with all of the others.
-    Given both, `x` stands in for that part of the observation. `batch_size` is how many samples are dealt with at
-    once. Mistakes raise `ConfigError`, which is a `ValueError`.
+    It is conditioned on one of the run's observations, by number (0 by default), or on your own data `x`:
+    {evidence node: value}, or only the value if there is a single evidence node. A value is one observation, with the
+    node's event shape, or several, (num_observations, *event_shape); a single one is used with each of the others.
+    If both are given, `x` replaces its part of the observation. `batch_size` is the number of samples computed at
+    once. Invalid arguments raise `ConfigError`, which is a `ValueError`.
     """
 
     def __init__(self, joint: Posterior, node: str) -> None:
@@ -25,10 +25,10 @@ class NodePosterior:
     def sample(
         self, num_samples: int, observation: int | None = None, x: object = None, batch_size: int = 10_000
     ) -> Tensor:
-        """Return theta (num_samples, dim), or (num_observations, num_samples, dim) where `x` has several observations.
+        """Return theta (num_samples, dim), or (num_observations, num_samples, dim) if `x` has several observations.
 
-        Inferred nodes among the evidence are drawn along, unless `x` has them. The same arguments give the same
-        samples and leave torch's global generator alone; samples given other data are independent of them.
+        Inferred nodes among the evidence are sampled as well, unless `x` has them. The same arguments give the same
+        samples, without using torch's global generator; samples for other data are independent of them.
         """
         _require_positive(num_samples=num_samples, batch_size=batch_size)
         if x is None:
@@ -40,10 +40,10 @@ class NodePosterior:
     def log_prob(
         self, theta: object, observation: int | None = None, x: object = None, batch_size: int = 10_000
     ) -> Tensor:
-        """Return the log-density of theta (num_samples, dim) given the node's evidence: (num_samples,).
+        """Return the log-density of theta (num_samples, dim) given the node's evidence, (num_samples,).
 
-        Where `x` has several observations it is (num_observations, num_samples): of theta (num_observations,
-        num_samples, dim), as `sample` returns it, each given its own observation; of theta (num_samples, dim), each
+        If `x` has several observations, the result is (num_observations, num_samples): for theta (num_observations,
+        num_samples, dim), as `sample` returns it, each given its own observation; for theta (num_samples, dim), each
         given every observation. Other inferred nodes among the evidence must be in `x`.
         """
         _require_positive(batch_size=batch_size)
@@ -59,7 +59,7 @@ class NodePosterior:
         return result[0] if num_observations is None else result
 
     def _evidence(self, observation: int | None, x: object) -> tuple[dict[str, Tensor], int | None]:
-        """Return rows of evidence on the device, and the number of observations in `x`: None for a single one."""
+        """Return rows of evidence on the device, and the number of observations in `x`, None for a single one."""
         if x is None:
             return self.joint.observation(observation or 0), None
         shapes = {n: shape for e in self.joint.estimators.values() for n, shape in e.spec.evidence_shapes.items()}
@@ -70,7 +70,7 @@ class NodePosterior:
     def _parameters(self, theta: object, num_observations: int | None) -> Tensor:
         """Return theta as (num_observations or 1, num_samples, dim)."""
         dim, array = self.estimator.prior.dim, numbers(theta, "theta")
-        values = array[..., None] if dim == 1 and array.shape[-1:] != (1,) else array  # a number for each sample
+        values = array[..., None] if dim == 1 and array.shape[-1:] != (1,) else array  # one number per sample
         values = values[None] if values.shape == (dim,) else values  # one sample
         if values.ndim == 2 and values.shape[1] == dim:
             return torch.from_numpy(values).expand(num_observations or 1, -1, -1)

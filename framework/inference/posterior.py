@@ -1,4 +1,4 @@
-"""Posterior samples of a graph's inferred nodes, given observations."""
+"""The joint posterior of a graph's inferred nodes, given observations."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ Samples = dict[str, tuple[Tensor, Tensor]]
 class Posterior:
     """The joint posterior of several nodes: the product of their estimators, in inference order.
 
-    A node whose evidence includes another inferred node is sampled after that one, given its
+    A node whose evidence includes another inferred node is sampled after that node, given its
     samples. `observations` are {node: (num_observations, *event_shape)}.
     """
 
@@ -26,7 +26,7 @@ class Posterior:
         self.observations = {name: torch.as_tensor(value) for name, value in observations.items()}
         if len({len(value) for value in observations.values()}) > 1:
             lengths = ", ".join(f"{name} has {len(value)}" for name, value in observations.items())
-            raise ConfigError(f"numbers of observations differ: {lengths}; expected one row for each in all of them")
+            raise ConfigError(f"numbers of observations differ: {lengths}; expected the same number in all of them")
         self.seed = seed
         self.device = next(iter(next(iter(self.estimators.values())).parameters())).device
 
@@ -38,8 +38,8 @@ class Posterior:
     def sample(self, num_samples: int, observation: int = 0, batch_size: int = 10_000) -> Samples:
         """Return {node: (theta (num_samples, dim), log-density of each given its evidence (num_samples,))}.
 
-        The same arguments give the same samples; a larger `num_samples` only adds to them
-        where `batch_size` divides the smaller one.
+        The same arguments give the same samples; a larger `num_samples` only adds samples if
+        `batch_size` divides the smaller one.
         """
         evidence = self.observation(observation)
         batches = []
@@ -52,10 +52,10 @@ class Posterior:
         }
 
     def sample_given(self, evidence: Mapping[str, Tensor], num_samples: int, node: str, batch_size: int) -> Tensor:
-        """Return theta of `node`, (rows, num_samples, dim), given rows of evidence or a single one of it.
+        """Return theta of `node`, (rows, num_samples, dim), given evidence with several rows or a single one.
 
-        What `evidence` lacks is drawn first. The same arguments give the same samples; where anything in the
-        evidence differs they are independent, so that averages over observations are over the noise as well.
+        Inferred nodes that `evidence` lacks are sampled first. The same arguments give the same samples; if anything in
+        the evidence differs they are independent, so that averages over observations also average over the noise.
         """
         unknown = self.depends_on(node, evidence)
         require_evidence(node, unknown - self.estimators.keys())
@@ -69,7 +69,7 @@ class Posterior:
         return theta
 
     def depends_on(self, node: str, known: Collection[str] = ()) -> set[str]:
-        """Return the names of the evidence behind `node`, of inferred nodes among it too, but for the `known` ones."""
+        """Return the evidence nodes of `node`, and of inferred nodes among them, except the `known` ones."""
         names = {node}
         for name in reversed(self.estimators):
             if name in names:
@@ -77,7 +77,7 @@ class Posterior:
         return names - {node}
 
     def observation(self, index: int) -> dict[str, Tensor]:
-        """Return {node: (1, *event_shape)} of one observation, on the device."""
+        """Return one observation as {node: (1, *event_shape)} on the device."""
         if not self.observations:
             raise ConfigError("the run has no observation; give your own, as in posterior.sample(1000, x={'x': ...})")
         if not 0 <= index < self.num_observations:
@@ -85,7 +85,7 @@ class Posterior:
         return {name: value[index : index + 1].to(self.device) for name, value in self.observations.items()}
 
     def _draw(self, evidence: Mapping[str, Tensor], num_samples: int, nodes: Iterable[str]) -> Samples:
-        """Draw `num_samples` for each row of evidence, those of one row together."""
+        """Draw `num_samples` for each row of evidence; samples for the same row are adjacent."""
         num_draws = num_samples * max(len(value) for value in evidence.values())
         values, samples = dict(evidence), {}
         for name in nodes:
@@ -98,21 +98,21 @@ class Posterior:
 
 
 def require_evidence(node: str, missing: Collection[str]) -> None:
-    """Raise `ConfigError` if evidence is missing without which `node` has no posterior."""
+    """Raise `ConfigError` if evidence for `node` is missing."""
     if missing:
         raise ConfigError(
-            f"x: no value for {', '.join(sorted(missing))}, evidence for {node}; give it too, or observation=<number> "
-            "to take what x lacks from the run's own observations"
+            f"x: no value for {', '.join(sorted(missing))}, evidence for {node}; add it, or pass observation=<number> "
+            "to use one of the run's own observations for what x lacks"
         )
 
 
 def take(evidence: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
-    """Return some rows of the evidence; a single row goes with all."""
+    """Return some rows of the evidence; a single row is kept, because it belongs to all."""
     return {name: value if len(value) == 1 else value[rows] for name, value in evidence.items()}
 
 
 def blocks(num_rows: int, num_samples: int, batch_size: int) -> Iterator[tuple[slice, slice]]:
-    """Divide (num_rows, num_samples) into rows and columns of about `batch_size` samples."""
+    """Divide (num_rows, num_samples) into blocks, as slices of rows and columns, of about `batch_size` samples."""
     rows_at_once = max(batch_size // max(num_samples, 1), 1)
     for row in range(0, num_rows, rows_at_once):
         rows = slice(row, min(row + rows_at_once, num_rows))

@@ -1,4 +1,4 @@
-"""The report of a run: figures as PNG files, the numbers as `summary.json`, and all of it in one `report.html`."""
+"""The report of a run: figures as PNG files, numbers as `summary.json`, and both combined in one `report.html`."""
 
 import base64
 import json
@@ -37,14 +37,14 @@ def write_report(
     report_dir: Path,
     *,
     title: str,
-    facts: Mapping[str, str],
+    run_info: Mapping[str, str],
     nodes: Sequence[NodeReport],
     predictive: Sequence[PredictiveReport] = (),
     seed: int = 0,
 ) -> Path:
-    """Write figures, `summary.json` and `report.html` to `report_dir`, each whole and durable; return the HTML's path.
+    """Write figures, `summary.json` and `report.html` to `report_dir` durably; return the path of the HTML.
 
-    The HTML needs no other file and no network. `seed` is that of the calibration tests' random choices.
+    The HTML needs no other files and no network. `seed` seeds the random choices of the calibration tests.
     """
     make_own_directory(report_dir)
     remove_unfinished(report_dir)
@@ -54,16 +54,21 @@ def write_report(
         numbers[node.name] = summarise_node(node, calibration)
         sections.append((node, numbers[node.name], _node_figures(report_dir, node, calibration)))
     predictions = [(entry, summarise_predictive(entry), _predictive_figures(report_dir, entry)) for entry in predictive]
-    summary = {"title": title, "facts": facts, "nodes": numbers, "predictive": {p.name: s for p, s, _ in predictions}}
+    summary = {
+        "title": title,
+        "facts": run_info,  # the key is part of the file format
+        "nodes": numbers,
+        "predictive": {entry.name: rows for entry, rows, _ in predictions},
+    }
     replace_file(report_dir / "summary.json", json.dumps(_without_nan(summary), indent=2, allow_nan=False).encode())
-    page = _template().render(title=title, facts=facts, sections=sections, predictions=predictions)
+    page = _template().render(title=title, run_info=run_info, sections=sections, predictions=predictions)
     replace_file(report_dir / "report.html", page.encode())
     return report_dir / "report.html"
 
 
 @dataclass(frozen=True)
 class _Image:
-    """A figure on disk, and as the HTML embeds it."""
+    """A figure on disk and in the form that the HTML embeds."""
 
     file_name: str
     source: str
@@ -72,7 +77,7 @@ class _Image:
 
 
 def _node_figures(report_dir: Path, node: NodeReport, calibration: Calibration | None) -> dict[str, Any]:
-    """Draw one node's figures: loss, corners (one for each observation) and, if known, sbc, tarp and recovery."""
+    """Draw one node's figures: loss, corners (one per observation) and, if it has been tested, calibration."""
     name, names = node.name, node.parameter_names
     truth = [None] * len(node.samples) if node.truth is None else node.truth
     images: dict[str, Any] = {
@@ -88,8 +93,13 @@ def _node_figures(report_dir: Path, node: NodeReport, calibration: Calibration |
         return images
     assert node.calibration_theta is not None and node.calibration_samples is not None
     sbc = sbc_figure(calibration.ranks, calibration.num_samples, calibration.p_values, names, f"{name}: SBC ranks")
-    curve = (calibration.alpha, calibration.expected_coverage)
-    tarp = tarp_figure(*curve, calibration.num_simulations, calibration.tarp_p_value, f"{name}: TARP coverage")
+    tarp = tarp_figure(
+        calibration.alpha,
+        calibration.expected_coverage,
+        calibration.num_simulations,
+        calibration.tarp_p_value,
+        f"{name}: TARP coverage",
+    )
     recovery = recovery_figure(node.calibration_theta, node.calibration_samples, names, f"{name}: recovery")
     figures = {"sbc": sbc, "tarp": tarp, "recovery": recovery}
     return images | {key: _save(report_dir, f"{name}_{key}", figure) for key, figure in figures.items()}
@@ -106,19 +116,19 @@ def _predictive_figures(report_dir: Path, predictive: PredictiveReport) -> list[
 
 
 def _save(report_dir: Path, name: str, figure: Figure) -> _Image:
-    """Write the figure as PNG; characters that are not safe in a file name become underscores."""
+    """Write the figure as PNG; characters that are unsafe in a file name are replaced by underscores."""
     file_name = re.sub(r"[^\w-]+", "_", name) + ".png"
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=FIGURE_DPI, facecolor="white")
     replace_file(report_dir / file_name, buffer.getvalue())
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    # CSS has 96 pixels per inch, so that text has the same size in all figures.
+    # CSS has 96 pixels per inch; with sizes in inches, text has the same size in all figures.
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     return _Image(file_name, source, width, height)
 
 
 def _without_nan(value: Any) -> Any:
-    """Return the value with None for NaN and inf, which JSON does not have."""
+    """Return the value with NaN and inf replaced by None, because JSON has neither."""
     if isinstance(value, Mapping):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -146,7 +156,7 @@ def _number(value: float | None, digits: int = 4) -> str:
 
 
 def _gain(numbers: Mapping[str, Any]) -> str:
-    """Write the information gain with the two leading digits of its standard error: 7.56 ± 0.15 nats."""
+    """Format the information gain with two significant digits of its standard error: 7.56 ± 0.15 nats."""
     nats, error = numbers["information_gain"], numbers["information_gain_standard_error"]
     if nats is None or not error:
         return "–" if nats is None else f"{nats:.2f} nats".replace("-", "−")

@@ -1,4 +1,4 @@
-"""More samples from a run, drawn after it has ended."""
+"""Drawing more samples from a run after it has ended."""
 
 import logging
 import re
@@ -38,7 +38,7 @@ _ALLOWED = re.compile(r"inference\.(num_samples|batch_size|num_predictive)|seed|
 
 
 def resample(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
-    """Draw samples of `kind` and return the new directory that holds them."""
+    """Draw samples of `kind` and return the new directory in which they are saved."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run = LoadedRun(run_dir)
     config = _override(run, overrides)
@@ -65,7 +65,7 @@ def resample(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
 
 
 def _override(run: LoadedRun, overrides: Sequence[str]) -> Config:
-    container = asdict(run.config) | {"trust": False}  # what the directory says of itself counts for nothing
+    container = asdict(run.config) | {"trust": False}  # the directory must not declare itself trusted
     for override in overrides:
         match = _allowed(override)
         if not match:
@@ -84,7 +84,7 @@ def _override(run: LoadedRun, overrides: Sequence[str]) -> Config:
 
 
 def _merged(base: Any, change: Any) -> Any:
-    """Lay what was typed over what the run has; nothing in the latter is an interpolation."""
+    """Merge an override into the run's config, which contains no interpolations."""
     if not isinstance(base, Mapping) or not isinstance(change, Mapping):
         return change
     return {**base, **{name: _merged(base.get(name), item) for name, item in change.items()}}
@@ -101,7 +101,7 @@ def _draw_prior(run: LoadedRun, config: Config) -> Arrays:
 
 
 def _observations(run: LoadedRun, config: Config, overrides: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return {evidence node: (num_observations, *event_shape)}: the run's own, or from the overrides' files."""
+    """Return {evidence node: (num_observations, *event_shape)}: the run's own, or from files given as overrides."""
     arrays = run.directory.read_arrays("observed")
     estimators = run.joint_posterior.estimators
     shapes = {n: s for e in estimators.values() for n, s in e.spec.evidence_shapes.items() if n not in estimators}
@@ -119,13 +119,13 @@ def _observations(run: LoadedRun, config: Config, overrides: Sequence[str]) -> d
         if len(observed[name]) != len(observed[first]):
             raise ConfigError(
                 f"{key}: {len(observed[name])} observations, but graph.{first}.observed has {len(observed[first])}; "
-                "expected one row for each observation in both: give the files of both"
+                "expected one row per observation in both: give the files of both"
             )
     return observed
 
 
 def _renewed(overrides: Sequence[str]) -> list[str]:
-    """Return the nodes that the overrides give other observations."""
+    """Return the nodes for which the overrides give other observations."""
     return [match.group(2) for match in map(_allowed, overrides) if match and match.group(2)]
 
 
@@ -153,6 +153,6 @@ def _draw_predictive(run: LoadedRun, config: Config, observed: Mapping[str, np.n
     predictive = draw_predictive(run.graph, names, posterior, config.inference.num_samples, config.seed)
     if not predictive:
         raise ConfigError(
-            f"predictive: {', '.join(sorted(names))} came from a file of simulations, and have no simulator"
+            f"predictive: {', '.join(sorted(names))} came from a file of simulations and have no simulator"
         )
     return {node: {"samples": values} for node, values in predictive.items()}

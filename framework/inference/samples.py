@@ -1,4 +1,4 @@
-"""Samples on disk: a directory per draw, with one `.npz` per node and what they are of."""
+"""Samples on disk: a directory per draw, with one `.npz` per node and a record of their source."""
 
 import hashlib
 import itertools
@@ -19,7 +19,7 @@ from framework.rundir.array_file import read_arrays, write_arrays
 from framework.rundir.timestamps import now
 
 SOURCE_FILE = "source.json"
-OWN_KINDS = ("posterior", "predictive")  # written anew whenever the run makes its results
+OWN_KINDS = ("posterior", "predictive")  # directories that the run itself overwrites
 
 
 def write_samples(
@@ -28,10 +28,10 @@ def write_samples(
     labels: Mapping[str, Sequence[str]],
     source: Mapping[str, Any],
 ) -> None:
-    """Write {node: {array name: array}} to `directory/<node>.npz`, each file replaced as a whole, and durable.
+    """Write {node: {array name: array}} to `directory/<node>.npz`, replacing each file atomically and durably.
 
-    The labels of a node, if it has any, are one more array; `source` says which data the samples are of, and is there
-    once all of them are.
+    A node's labels, if any, are stored as another array; `source` records the data behind the samples and is written
+    last.
     """
     make_own_directory(directory)
     remove_unfinished(directory)
@@ -44,7 +44,7 @@ def write_samples(
 
 
 def names_of_parameters(arrays: Mapping[str, Mapping[str, np.ndarray]], config: Config) -> dict[str, list[str]]:
-    """Return what the parameters of each node are called; `arrays` hold samples of (..., dim)."""
+    """Return the names of each node's parameters; `arrays` contain samples (..., dim)."""
     return {
         node: parameter_names(node, content["samples"].shape[-1], config.graph[node].labels)
         for node, content in arrays.items()
@@ -52,15 +52,15 @@ def names_of_parameters(arrays: Mapping[str, Mapping[str, np.ndarray]], config: 
 
 
 def read_samples(directory: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Read what `write_samples` has written; raises `CheckpointError` naming a file that is damaged."""
+    """Read the samples that `write_samples` wrote; raises `CheckpointError` naming a damaged file."""
     if not is_real_directory(directory):
         there = ", ".join(sorted(path.name for path in directory.parent.glob("[!.]*"))) or "nothing"
-        raise ConfigError(f"{directory}: no samples here; there is {there} in {directory.parent}")
+        raise ConfigError(f"{directory}: contains no samples; {directory.parent} contains {there}")
     return {path.stem: read_arrays(path) for path in sorted(directory.glob("[!.]*.npz"))}
 
 
 def next_directory(samples_dir: Path, kind: str) -> Path:
-    """Return the first free of `samples/<kind>`, unless that is for the run itself to write, `<kind>-2`, `-3`, ..."""
+    """Return the first unused directory of `samples/<kind>` (unless only the run writes it), `<kind>-2`, `-3`, ..."""
     numbered = (f"{kind}-{number}" for number in itertools.count(2))
     names = numbered if kind in OWN_KINDS else itertools.chain([kind], numbered)
     return next(directory for name in names if not os.path.lexists(directory := samples_dir / name))
@@ -75,9 +75,9 @@ def source_of_samples(
     num_samples: Mapping[str, int],
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what samples were drawn from: checkpoint, seed, and the file and the values of each observed node.
+    """Return the source of samples: checkpoint, seed, and the file and a digest of the values of each observed node.
 
-    The digest is of the values as they were used, in float32, so that it tells the same data in another file.
+    The digest is computed from the values as used, in float32, so that equal data in another file has the same one.
     """
     return {
         "kind": kind,

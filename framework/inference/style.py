@@ -1,4 +1,4 @@
-"""The style of all figures. Knows nothing of torch.
+"""The style of all figures.
 
 One colour per meaning (Okabe and Ito's palette, safe for colour-blind readers): the model is blue, the truth or
 the observation vermillion. Only `Figure` is used, never pyplot, so nothing is global and no display is needed.
@@ -8,7 +8,10 @@ from typing import Any
 
 from matplotlib import rc_context
 
-MODEL, TRUTH, SECOND, MUTED = "#0072B2", "#D55E00", "#E69F00", "#666666"
+MODEL = "#0072B2"
+TRUTH = "#D55E00"
+SECOND = "#E69F00"
+MUTED = "#666666"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -32,13 +35,13 @@ styled = rc_context(STYLE)
 
 
 def plain(text: str) -> str:
-    """Keep matplotlib from reading the dollar signs of a user's name as mathematics."""
+    """Escape dollar signs in a user's name, which matplotlib would interpret as mathematics."""
     return text.replace("$", r"\$")
 
 
 def fitted(name: str, inches: float, points: float = 10) -> str:
-    """Return a name that is about as wide as there is room, ready to draw; what is too long loses its middle."""
-    room = max(int(72 * inches / (0.6 * points)), 5)  # the usual width of a character
+    """Return a name ready to draw that fits into the width; names that are too long lose their middle."""
+    room = max(int(72 * inches / (0.6 * points)), 5)  # 0.6: the usual ratio of a character's width to its size
     if len(name) > room:
         name = f"{name[: room // 2]}…{name[-(room - room // 2 - 1) :]}"
     return plain(name)

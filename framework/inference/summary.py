@@ -1,4 +1,4 @@
-"""What a report is made from, and its numbers: the content of `summary.json`."""
+"""The input of a report, and its numbers, which are the content of `summary.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,69 +15,69 @@ CALIBRATION_LEVEL = 0.01
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What is known of one inferred node; what is `None` or has no rows is left out of the report."""
+    """The results for one inferred node; fields that are `None` or have no rows are omitted from the report."""
 
     name: str
     history: Sequence[Mapping[str, Any]]
-    """One mapping for each epoch with epoch, step, train_loss, val_loss and lr; a value may be None."""
+    """One mapping per epoch with epoch, step, train_loss, val_loss and lr; a value may be None."""
     best_epoch: int
-    """The `epoch` whose weights the samples come from."""
+    """The epoch of the weights from which the samples are drawn."""
     samples: np.ndarray
-    """Posterior samples, (num_observations, num_samples, dim); rows with NaN are left out."""
+    """Posterior samples, (num_observations, num_samples, dim); rows with NaN are ignored."""
     truth: np.ndarray | None = None
     """True values behind the observations, (num_observations, dim); NaN where unknown."""
     calibration_theta: np.ndarray | None = None
     """Parameters of L simulations not trained on, (L, dim)."""
     calibration_samples: np.ndarray | None = None
-    """Posterior samples given each of these simulations, (L, num_samples, dim)."""
+    """Posterior samples for each of these simulations, (L, num_samples, dim)."""
     information_gain: InformationGain | None = None
     labels: Sequence[str] = ()
-    """What the parameters are called, if they have names of their own."""
+    """The names of the parameters, if the user has given any."""
     changes: Sequence[int] = ()
-    """The epochs completed whenever the simulations were changed."""
+    """The number of completed epochs at each change of the simulations."""
 
     @property
     def parameter_names(self) -> list[str]:
-        """Return what the parameters are called in figures and tables."""
+        """Return the names of the parameters in figures and tables."""
         return parameter_names(self.name, self.samples.shape[2], self.labels)
 
 
 @dataclass(frozen=True)
 class PredictiveReport:
-    """Simulations from posterior samples, and what was observed."""
+    """Simulations from posterior samples, and the observations."""
 
     name: str
     samples: np.ndarray
-    """(num_observations, num_predictive, *event_shape); rows with NaN are left out."""
+    """(num_observations, num_predictive, *event_shape); rows with NaN are ignored."""
     observed: np.ndarray
     """(num_observations, *event_shape)"""
     labels: Sequence[str] = ()
-    """What the numbers, series or channels are called."""
+    """The names of the numbers, series or channels."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """SBC and TARP of one node, computed once for the figures and the numbers."""
+    """The results of SBC and TARP for one node, used by both figures and numbers."""
 
     num_simulations: int
     num_samples: int
     ranks: np.ndarray
     p_values: np.ndarray
-    """One for each parameter; NaN if it is fixed."""
+    """One per parameter; NaN if it is fixed."""
     alpha: np.ndarray
     expected_coverage: np.ndarray
     tarp_p_value: float
 
     @property
     def is_suspicious(self) -> bool:
-        """Return whether a test rejects calibration; SBC's tests together err as rarely as one (Bonferroni)."""
+        """Return whether a test rejects calibration, with a Bonferroni correction for SBC's tests per parameter."""
         tested = self.p_values[~np.isnan(self.p_values)]
         sbc = bool(tested.size) and tested.min() * tested.size < CALIBRATION_LEVEL
         return bool(sbc or self.tarp_p_value < CALIBRATION_LEVEL)
 
 
 def calibrate(node: NodeReport, seed: int) -> Calibration | None:
-    """Run the calibration tests, if the node has simulations for them."""
+    """Run the calibration tests if the node has simulations for them."""
     theta, samples = node.calibration_theta, node.calibration_samples
     if theta is None or samples is None or len(theta) == 0:
         return None
@@ -90,7 +90,7 @@ def calibrate(node: NodeReport, seed: int) -> Calibration | None:
 
 
 def summarise_node(node: NodeReport, calibration: Calibration | None) -> dict[str, Any]:
-    """Return the node's numbers: training, calibration, and a row for each observation and parameter."""
+    """Return the node's numbers: training, calibration, and a row per observation and parameter."""
     gain = node.information_gain or InformationGain()
     return {
         "num_epochs": len(node.history),
@@ -106,7 +106,7 @@ def summarise_node(node: NodeReport, calibration: Calibration | None) -> dict[st
 
 
 def summarise_predictive(predictive: PredictiveReport) -> list[dict[str, Any]]:
-    """Return for each observation how much of it lies in the central bands of its predictions."""
+    """Return the fraction of each observation that lies in the central bands of its predictions."""
     return [
         {
             "num_finite": int(np.isfinite(samples.reshape(len(samples), -1)).all(axis=1).sum()),

@@ -129,7 +129,7 @@ def _samples_are_whole(root, acknowledged, is_cut):
 
 
 def _write_report(root, acknowledge):
-    write_report(root / "report", title="two moons", entries={"seed": "0"}, nodes=())
+    write_report(root / "report", title="two moons", run_info={"seed": "0"}, nodes=())
     acknowledge("written")
 
 

@@ -150,8 +150,8 @@ def broken():
 @pytest.mark.parametrize(
     ("estimator", "note"),
     [
-        (without_prior, "no prior is given, so that there is no density to compare with"),
-        (without_density, "the prior does not tell its density (log_prob)"),
+        (without_prior, "there is no prior whose density it could be compared with"),
+        (without_density, "the prior does not define its density (log_prob)"),
         (broken, "the estimated density is not finite at 20 of 20 simulations not trained on"),
     ],
 )

@@ -205,10 +205,10 @@ def test_no_more_than_a_batch_is_in_memory_at_once(num_rows, num_samples):
         (np.zeros((0, 2)), r"x\['x'\]: 0 observations"),
         ([[1.0, np.nan], [np.inf, 0.0]], r"x\['x'\]: 2 of 4 values are NaN or infinite; expected numbers only"),
         ([1e300, 0.0], r"x\['x'\]: 1 of 2 values are NaN or infinite"),
-        ([[1.0, 2.0], [3.0]], r"x\['x'\]: cannot be made an array"),
+        ([[1.0, 2.0], [3.0]], r"x\['x'\]: cannot be converted to an array"),
         (["a", "b"], r"x\['x'\]=\['a', 'b'\]: expected numbers"),
         ({"y": [1.0, 2.0]}, r"x\['y'\]: no evidence of that name, only x, w"),
-        ({}, r"x: no value for x, evidence for w; give it too, or observation=<number>"),
+        ({}, r"x: no value for x, evidence for w; add it, or pass observation=<number>"),
     ],
 )
 def test_a_mistake_in_x_is_named(w, x, message):
@@ -225,7 +225,7 @@ def test_an_array_is_refused_where_it_could_be_the_value_of_several_nodes(z):
 
 
 def test_numbers_of_rows_that_differ_are_refused(z):
-    with pytest.raises(ConfigError, match=r"x\['w'\]: 2 observations, x\['x'\] has 3; expected as many"):
+    with pytest.raises(ConfigError, match=r"x\['w'\]: 2 observations, x\['x'\] has 3; expected the same number"):
         z.sample(5, x={"x": ROWS, "w": [[0.0], [1.0]]})
 
 
@@ -268,5 +268,5 @@ def test_an_observation_that_is_not_there_is_refused(w, index):
 
 
 def test_observed_nodes_with_different_numbers_of_observations_are_refused(joint):
-    with pytest.raises(ConfigError, match=r"numbers of observations differ: x has 3, y has 10; expected one row"):
+    with pytest.raises(ConfigError, match=r"numbers of observations differ: x has 3, y has 10; expected the same"):
         Posterior(list(joint.estimators.values()), {"x": OBSERVED, "y": np.zeros((10, 1))}, seed=0)

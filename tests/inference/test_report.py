@@ -53,8 +53,8 @@ def predictive_report(*event_shape, name="x", num_observations=1):
     return PredictiveReport(name, samples, np.zeros((num_observations, *event_shape), dtype=np.float32))
 
 
-def report_of(report_dir, *nodes, predictive=(), title="a title", facts=None):
-    return write_report(report_dir, title=title, facts=facts or {"seed": "0"}, nodes=nodes, predictive=predictive)
+def report_of(report_dir, *nodes, predictive=(), title="a title", run_info=None):
+    return write_report(report_dir, title=title, run_info=run_info or {"seed": "0"}, nodes=nodes, predictive=predictive)
 
 
 def summary_of(report_dir):
@@ -103,12 +103,12 @@ def test_page_needs_no_other_file_and_no_network(report_dir):
     assert not re.search(r"https?://|url\(|@import", page.source)
 
 
-def test_page_has_facts_and_escapes_what_users_write(tmp_path):
-    facts = {"command": "train 'name=<script>alert(1)</script>'", "a & b": "$x$ <i>"}
+def test_page_has_the_run_info_and_escapes_what_users_write(tmp_path):
+    run_info = {"command": "train 'name=<script>alert(1)</script>'", "a & b": "$x$ <i>"}
     node = node_report(name="<b>z</b>$_{")
-    page = Page(report_of(tmp_path, node, title="<img src=http://x>", facts=facts))
+    page = Page(report_of(tmp_path, node, title="<img src=http://x>", run_info=run_info))
     assert not {"script", "b", "i"} & set(page.tags)
-    assert all(text in page.text for text in (*facts, *facts.values(), "<img src=http://x>", "<b>z</b>$_{[1]"))
+    assert all(text in page.text for text in (*run_info, *run_info.values(), "<img src=http://x>", "<b>z</b>$_{[1]"))
 
 
 def test_file_names_stay_in_the_report_directory(tmp_path):
@@ -192,7 +192,7 @@ def test_labels_are_the_names_of_the_parameters_everywhere(tmp_path):
 
 def test_without_an_observation_the_report_is_of_training_and_calibration(tmp_path):
     node = node_report(history=history(), num_observations=0, **calibrated())
-    page = Page(report_of(tmp_path, node, facts={"observations": "none"}))
+    page = Page(report_of(tmp_path, node, run_info={"observations": "none"}))
     assert "No observation: nothing was sampled" in page.text and "Corner plot" not in page.source
     assert page.tags.count("img") == len(list(tmp_path.glob("*.png"))) == 4
     assert (tmp_path / "z_sbc.png").exists()

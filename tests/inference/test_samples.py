@@ -42,7 +42,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
 def test_a_directory_of_samples_that_is_a_link_is_renamed(tmp_path, caplog):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "posterior").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigError, match="no samples here"):
+    with pytest.raises(ConfigError, match="contains no samples"):
         read_samples(tmp_path / "posterior")
     write(tmp_path / "posterior")
     assert not names(tmp_path / "elsewhere") and names(tmp_path / "posterior") == ["source.json", "z.npz"]
