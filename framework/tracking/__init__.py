@@ -1,4 +1,4 @@
-"""Where metrics go, and what the terminal shows."""
+"""Trackers, which receive metrics, and the progress display in the terminal."""
 
 from framework.tracking.console import Console
 from framework.tracking.jsonl import JsonlTracker

@@ -1,4 +1,4 @@
-"""What a person watches: a progress bar on a terminal, plain lines at a fixed cadence elsewhere."""
+"""The progress display: a progress bar in a terminal, otherwise log lines at fixed intervals."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ LINE_EVERY_SECONDS = 10.0
 
 
 class Console:
-    """Shows how far a phase has come; `update` is cheap to call often."""
+    """Display of a phase's progress; `update` may be called often."""
 
     def __init__(self, terminal: RichConsole | None = None) -> None:
         self._rich = terminal or RichConsole()
@@ -28,20 +28,26 @@ class Console:
 
     @contextmanager
     def phase(self, name: str, total: int, done: int = 0) -> Iterator[None]:
-        """Show a bar from `done` to `total` for the duration of the block."""
-        self._phase, self._total, self._first = name, total, done
+        """Show a progress bar from `done` to `total` for the duration of the block."""
+        self._phase = name
+        self._total = total
+        self._first = done
         self._started = self._last_line = time.monotonic()
         if not self._rich.is_terminal:
             yield
             return
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[text]}"))
-        with Progress(*columns, console=self._rich) as self._progress:
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[text]}"),
+            console=self._rich,
+        ) as self._progress:
             self._task = self._progress.add_task(name, total=total, completed=done, text="")
             yield
         self._progress = self._task = None
 
     def update(self, done: int, text: str, last: bool = False) -> None:
-        """Tell the number of units done, and what to say about them."""
+        """Show the number of completed units, and a text about them."""
         text = f"{done}/{self._total}  {text}  {self._time_left(done)}".rstrip()
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, text=text)

@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 class JsonlTracker:
-    """Appends each record at once.
+    """Append each record immediately.
 
-    What a killed attempt has left unfinished, or is damaged, is dropped and told of, and what is lost is taken from the
-    newest checkpoint.
+    Lines that are damaged, or that a killed attempt left incomplete, are dropped with a warning, and lost records are
+    recovered from the newest checkpoint.
 
-    Raises `UnreadableError` where the file system does not give the records of earlier attempts.
+    Raises `UnreadableError` if the file system cannot read the records of earlier attempts.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -30,18 +30,18 @@ class JsonlTracker:
         self._descriptor: int | None = None
         found, problems = _read(self.path)
         for problem in problems:
-            log.warning("⚠ %s, which are left out", problem)
+            log.warning("⚠ %s, which are dropped", problem)
         self._records, num_lost = with_lost_records(run_dir, found)
         if num_lost:
-            log.warning("⚠ %s: %d epochs were lost; written again from the newest checkpoint", self.path, num_lost)
+            log.warning("⚠ %s: %d epochs were lost; recovered from the newest checkpoint", self.path, num_lost)
         text, self._check = encode_records(self._records)
-        self._is_behind = True  # the file does not hold the records, and nothing but them
+        self._is_behind = True  # the file does not contain exactly the records
         with suppress(OSError):
             self._is_behind = read_file(self.path) != text.encode()
         self._write("")
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one record; on a full disk it is kept, and written with a later one."""
+        """Append one record; if the disk is full it is kept in memory and written together with a later one."""
         line, self._check = encode_records([record], self._check)
         self._records.append(dict(record))
         self._write(line)
@@ -55,21 +55,21 @@ class JsonlTracker:
             self._write("")
 
     def close(self) -> None:
-        """Bring the records to disk, and close the file."""
-        with self._told():
+        """Flush the records to disk and close the file."""
+        with self._warn_once():
             if self._descriptor is not None:
                 os.fsync(self._descriptor)
         self._close()
 
     def _write(self, line: str) -> None:
-        """Append the line; where the file does not hold what came before it, write all of it anew."""
-        with self._told():
+        """Append the line, or write the whole file again if it lacks earlier records."""
+        with self._warn_once():
             if self._is_behind:
                 self._close()
                 replace_file(self.path, encode_records(self._records)[0])
                 self._is_behind = False
             elif line:
-                self._is_behind = True  # unless the whole line is written
+                self._is_behind = True  # until the whole line is written
                 if self._descriptor is None:
                     self._descriptor = retry(lambda: open_to_append(self.path))
                 write_all(self._descriptor, line.encode())
@@ -82,19 +82,19 @@ class JsonlTracker:
         self._descriptor = None
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Warn of what cannot be written, once: metrics are no reason to end a training."""
+    def _warn_once(self) -> Iterator[None]:
+        """Turn write errors into a single warning, because training must not stop for its metrics."""
         try:
             yield
         except OSError as error:
             if not self._has_warned:
-                log.warning("⚠ %s: metrics are not written (%s); training goes on", self.path, error.strerror)
+                log.warning("⚠ %s: metrics are not written (%s); training continues", self.path, error.strerror)
             self._has_warned = True
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     try:
         metrics = read_metrics(path)
-    except DamagedError as error:  # no file at all
+    except DamagedError as error:  # not a regular file
         return [], [f"{error}: its lines"]
     return metrics.records, metrics.problems

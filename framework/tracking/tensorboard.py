@@ -1,4 +1,4 @@
-"""TensorBoard's event files, in `<run_dir>/tensorboard`."""
+"""Metrics as TensorBoard event files in `<run_dir>/tensorboard`."""
 
 import errno
 import logging
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class TensorBoardTracker:
-    """Writes one event file for each attempt; steps that a resume repeats are purged from the earlier ones.
+    """Write one event file per attempt; steps that a resumed run repeats are purged from earlier files.
 
-    The step is the number of optimizer steps of all nodes together.
+    The step is the total number of optimizer steps of all nodes.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -29,12 +29,12 @@ class TensorBoardTracker:
         self._writer: Any = None
         self._has_failed = False
         self._steps: dict[str, int] = {}
-        with suppress(CheckpointError):  # the tracker that writes the file reports it
+        with suppress(CheckpointError):  # the tracker that writes it has logged a warning
             records = read_metrics(run_dir / METRICS_FILE).records
             self._steps = {record["node"]: record["step"] for record in records}
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Write a record's numbers; once a file cannot be written, no more are."""
+        """Write a record's numbers; after the first write error, write nothing more."""
         before, node = sum(self._steps.values()), record["node"]
         self._steps[node] = record["step"]
         if self._has_failed:
@@ -52,11 +52,11 @@ class TensorBoardTracker:
             log.warning("⚠ %s: cannot be written (%s); training continues", self._log_dir, error.strerror)
 
     def cut_back(self, node: str, step: int) -> None:
-        """Continue from `step`."""
+        """Purge later steps, so that the node continues from `step`."""
         self._steps[node] = step
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write pending records."""
         if self._writer is not None and not self._has_failed:
             with suppress(OSError):
                 self._writer.close()

@@ -1,4 +1,4 @@
-"""The contract of a place that metrics are sent to."""
+"""The interface of trackers, which receive metrics."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -6,16 +6,16 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Receives one record per node and epoch; built from `tracking.*` with `run_dir` passed if it asks."""
+    """A receiver of one record per node and epoch, built from `tracking.*`; `run_dir` is passed if it takes one."""
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Take one record: `node`, `epoch`, `step` and the epoch's numbers."""
+        """Log one record: `node`, `epoch`, `step` and the epoch's numbers."""
         ...
 
     def cut_back(self, node: str, step: int) -> None:
-        """Forget the node's records after `step`: a resumed run will send them again."""
+        """Discard the node's records after `step`, which a resumed run will log again."""
         ...
 
     def close(self) -> None:
-        """Send what is left."""
+        """Flush all pending records and release resources."""
         ...

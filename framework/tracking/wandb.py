@@ -1,4 +1,4 @@
-"""Weights & Biases: `metrics.jsonl`, mirrored by a process of its own."""
+"""Weights & Biases tracking: a separate process mirrors `metrics.jsonl`."""
 
 import logging
 import os
@@ -17,12 +17,12 @@ MODES = ("offline", "online", "disabled")
 
 
 class WandbTracker:
-    """Has a process send the run's metrics to W&B, and everything else that the run directory tells of the run.
+    """Start a process that sends the run's metrics, configuration and report to W&B.
 
-    What W&B gets is read from `metrics.jsonl`, so nothing is lost while a server or that process is down: whatever
-    is missing there is sent later, by this attempt or the next. Training pays for one byte in a pipe per epoch; the
-    SDK's threads, hooks and signals are not in its process. `offline` writes below `<run_dir>/wandb`, for
-    `wandb sync`, and needs neither a login nor a network.
+    That process reads `metrics.jsonl`, so nothing is lost while it or the server is down: missing records are sent
+    later, by this attempt or the next. Training only writes one byte per epoch to a pipe, and its process is free of
+    the SDK's threads, hooks and signal handlers. `offline` writes below `<run_dir>/wandb`, for `wandb sync`, and needs
+    neither a login nor a network.
     """
 
     def __init__(
@@ -41,22 +41,22 @@ class WandbTracker:
             try:
                 self._mirror = _start([str(run_dir), project, entity or "", mode, str(finish_seconds)])
             except OSError as error:
-                self._give_up(f"its process cannot be started ({error.strerror})")
+                self._stop(f"its process cannot be started ({error.strerror})")
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Tell that there is a new record."""
+        """Notify the process of a new record."""
         if self._mirror and self._mirror.stdin:
-            with suppress(BlockingIOError):  # it has been told often enough already
+            with suppress(BlockingIOError):  # the pipe is full, so that notifications are already pending
                 try:
                     os.write(self._mirror.stdin.fileno(), b"\n")
                 except BrokenPipeError:
-                    self._give_up("its process was killed")
+                    self._stop("its process was killed")
 
     def cut_back(self, node: str, step: int) -> None:
-        """Do nothing: what was cut from `metrics.jsonl` shows when the next record is sent."""
+        """Do nothing: the process detects removed records when it sends the next one."""
 
     def close(self) -> None:
-        """Have the rest sent, and wait a little for that."""
+        """Ask the process to send the rest, and wait a limited time for that."""
         mirror = self._mirror
         if not mirror or not mirror.stdin:
             return
@@ -64,11 +64,11 @@ class WandbTracker:
         try:
             mirror.wait(self._finish_seconds + 2)
         except subprocess.TimeoutExpired:
-            self._give_up("it takes too long to finish")
+            self._stop("it takes too long to finish")
         self._mirror = None
 
-    def _give_up(self, why: str) -> None:
-        log.warning("⚠ W&B: %s; metrics.jsonl has everything, and the next attempt sends what is missing", why)
+    def _stop(self, why: str) -> None:
+        log.warning("⚠ W&B: %s; metrics.jsonl is complete, and the next attempt sends the missing records", why)
         if self._mirror:
             self._mirror.kill()
             self._mirror.wait()
@@ -76,7 +76,7 @@ class WandbTracker:
 
 
 def _start(options: list[str]) -> "subprocess.Popen[bytes]":
-    """Start the mirror out of the terminal's reach: Ctrl+C is for the training alone."""
+    """Start the mirror process in its own session, so that Ctrl+C only reaches training."""
     command = [sys.executable, "-m", "framework.tracking.wandb_mirror", *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     mirror = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What W&B has been sent, kept beside it: its history answers only for how many lines it has."""
+"""A record of the lines sent to W&B, whose API only returns their number."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ from framework.records import parse_json, read_bytes, read_record, write_record
 
 
 class Ledger:
-    """The lines of `metrics.jsonl` by their number in W&B's history, in `<run_dir>/wandb/sent.jsonl`.
+    """The lines of `metrics.jsonl` in the order of W&B's history, stored in `<run_dir>/wandb/sent.jsonl`.
 
-    An offline segment counts once it was finished: what a killed one holds nobody knows, so it is deleted
-    and its lines are sent again. `settled.json` names those that were finished. Where these files are damaged, lines
-    are sent again, too.
+    An offline segment only counts if it was finished: the content of a killed one is unknown, so it is deleted and its
+    lines are sent again. `settled.json` lists the finished segments. If these files are damaged, lines are sent again
+    as well.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -30,13 +30,13 @@ class Ledger:
 
     @property
     def num_lines(self) -> int:
-        """The number of lines that W&B has, which is the number of the next one."""
+        """The number of lines at W&B, which is the index of the next one."""
         return len(self._lines)
 
     def start(self, num_lines: int | None, segment: str) -> None:
-        """Keep the lines that W&B has: `num_lines`, or for an offline segment what the ones before it hold.
+        """Keep only the lines that W&B has: `num_lines`, or for an offline segment those of finished segments.
 
-        Raises `OSError` or `UnreadableError`; what cannot be read now is not overwritten.
+        Raises `OSError` or `UnreadableError`; a file that is temporarily unreadable is not overwritten.
         """
         make_directory(self._directory)
         if not is_real_directory(self._directory):
@@ -48,19 +48,19 @@ class Ledger:
             for path in self._directory.glob("offline-run-*"):
                 if path.name not in (*self._segments, segment):
                     shutil.rmtree(path, ignore_errors=True)
-        self._lines = (self._lines + [""] * num_lines)[:num_lines]  # what was sent without a trace is sent again
+        self._lines = (self._lines + [""] * num_lines)[:num_lines]  # lines sent without a record are sent again
         replace_file(self._path, "".join(f"{line}\n" for line in self._lines))
         self._by_step = {}
         for number, line in enumerate(self._lines):
             self._index(line, number)
 
     def has(self, line: str) -> bool:
-        """Tell whether W&B has exactly this."""
+        """Return whether W&B has exactly this line."""
         number = self._by_step.get(_key(line))
         return number is not None and self._lines[number] == line
 
     def stale(self, line: str) -> int | None:
-        """Return the number of what W&B has for the same node and step, if that is something else."""
+        """Return the index of W&B's line for the same node and step if it differs."""
         return None if self.has(line) else self._by_step.get(_key(line))
 
     def add(self, line: str) -> None:
@@ -73,21 +73,23 @@ class Ledger:
         finally:
             os.close(descriptor)
 
-    def settle(self, segment: str) -> None:
-        """Record that all lines have arrived."""
+    def mark_sent(self, segment: str) -> None:
+        """Record that all lines of the segment have arrived."""
         self._segments = [*self._segments, segment]
         self._num_settled = len(self._lines)
         write_record(self._settled_path, {"num_lines": self.num_lines, "segments": self._segments})
 
     def _read(self) -> None:
         try:
-            self._lines = [_known(line) for line in read_bytes(self._path).decode(errors="replace").split("\n")[:-1]]
+            self._lines = [
+                _validated(line) for line in read_bytes(self._path).decode(errors="replace").split("\n")[:-1]
+            ]
             settled = read_record(self._settled_path)
             self._num_settled, self._segments = settled["num_lines"], settled["segments"]
         except FileNotFoundError:
             pass
         except DamagedError as error:
-            print(f"⚠ W&B: {error}; what it tells of is sent again", file=sys.stderr, flush=True)
+            print(f"⚠ W&B: {error}; its lines are sent again", file=sys.stderr, flush=True)
         self._is_read = True
 
     def _index(self, line: str, number: int) -> None:
@@ -95,8 +97,8 @@ class Ledger:
             self._by_step[_key(line)] = number
 
 
-def _known(line: str) -> str:
-    """Return the line, or nothing where it is damaged."""
+def _validated(line: str) -> str:
+    """Return the line, or an empty string if it is damaged."""
     try:
         _key(line)
         return line

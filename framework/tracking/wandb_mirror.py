@@ -1,6 +1,6 @@
-"""The process that brings `metrics.jsonl` to W&B: `python -m framework.tracking.wandb_mirror`.
+"""The process that sends `metrics.jsonl` to W&B: `python -m framework.tracking.wandb_mirror`.
 
-Each line of its standard input says that there is more to send, and its end that the attempt is over.
+Each line on its standard input signals new records, and the end of the input that the attempt is over.
 """
 
 import functools
@@ -27,7 +27,7 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 
 
 class Mirror:
-    """Sends what is in the run directory and not yet at W&B, again and again until the attempt is over."""
+    """Send everything in the run directory that W&B lacks, repeatedly until the attempt is over."""
 
     def __init__(self, run_dir: Path, project: str, entity: str | None, mode: str, finish_seconds: float) -> None:
         self._open = functools.partial(WandbRun, run_dir, project, entity, mode, finish_seconds)
@@ -41,35 +41,35 @@ class Mirror:
         self._has_warned = False
 
     def follow(self) -> None:
-        """Send what there is whenever the training says so, and at its end."""
+        """Send new records whenever training signals them, and at its end."""
         while _more_to_send():
             self._try(self._send)
-        threading.Timer(self._finish_seconds + 1, self._give_up).start()  # no server may keep this process alive
-        for _ in range(2):  # the first may find that the SDK's process was killed by the signal that ended the training
+        threading.Timer(self._finish_seconds + 1, self._time_out).start()  # a hanging server must not block the exit
+        for _ in range(2):  # the first try fails if the SDK's process was killed by the signal that ended training
             self._retry_at = 0.0
             if self._try(self._send_all):
                 break
-        os._exit(0)  # what the SDK would wait for now has had its time
+        os._exit(0)  # without the SDK's exit handlers, which would wait again
 
-    def _give_up(self) -> None:
-        self._warn("not all was sent in time")
+    def _time_out(self) -> None:
+        self._warn("not everything was sent in time")
         os._exit(1)
 
     def _try(self, send: Callable[[], object]) -> bool:
-        """Tell whether `send` did not fail; after a failure it is left alone for a while."""
+        """Call `send` and return whether it succeeded; after a failure, skip calls for a while."""
         if time.monotonic() < self._retry_at:
             return False
         try:
             send()
             return True
-        except Exception as error:  # whatever the SDK meets, the training does not
+        except Exception as error:  # errors of the SDK must not affect training
             self._run, self._retry_at = None, time.monotonic() + _RETRY_SECONDS
             self._warn((str(error) or type(error).__name__).splitlines()[0])
             return False
 
     def _warn(self, reason: str) -> None:
         if not self._has_warned:
-            text = f"⚠ W&B: {reason}; metrics.jsonl has everything, what is missing is sent by the next attempt"
+            text = f"⚠ W&B: {reason}; metrics.jsonl is complete, and the next attempt sends the missing records"
             print(text, file=sys.stderr, flush=True)
         self._has_warned = True
 
@@ -79,14 +79,14 @@ class Mirror:
             run.log_report(self._ledger.num_lines)
             self._ledger.add(line)
         run.finish()
-        self._ledger.settle(run.segment)
+        self._ledger.mark_sent(run.segment)
 
     def _send(self) -> WandbRun:
         run = self._run or self._begin(None)
         while (found := self._rows.next()) is not None:
             if (row := parse_line(found)) is None:
-                continue  # damaged, which the tracker that writes the file tells of
-            line = json.dumps(row)  # without the check that ties it to the lines before it
+                continue  # damaged; the tracker that writes the file reports it
+            line = json.dumps(row)  # without the checksum, which depends on earlier lines
             self._global_steps[row["node"]] = row["step"]
             number = self._ledger.stale(line)
             if number and self._can_rewind:
@@ -97,7 +97,7 @@ class Mirror:
         return run
 
     def _begin(self, rewind_to: int | None) -> WandbRun:
-        """Open the run, and look at all rows again: W&B may have fewer of them than it was sent."""
+        """Open the run and start again with the first row, because W&B may have fewer rows than it was sent."""
         self._run = run = self._open(rewind_to)
         self._ledger.start(run.num_lines if rewind_to is None else rewind_to, run.segment)
         self._rows.restart()
@@ -105,7 +105,7 @@ class Mirror:
         return run
 
     def _rewind(self, run: WandbRun, num_lines: int) -> WandbRun:
-        """Have W&B forget all lines but the first; if it cannot, they are sent again under the same step."""
+        """Delete all but the first `num_lines` lines at W&B; if that fails, send changed lines as additional ones."""
         run.finish()
         try:
             return self._begin(num_lines)
@@ -115,7 +115,7 @@ class Mirror:
 
 
 class _Tail:
-    """The whole lines of a file that grows, and now and then is replaced."""
+    """Reader of the complete lines of a file that grows and is sometimes replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -123,12 +123,12 @@ class _Tail:
         self._lines: deque[str] = deque()
 
     def restart(self) -> None:
-        """Begin with the first line again."""
+        """Start again with the first line."""
         self._inode = self._offset = 0
         self._lines.clear()
 
     def next(self) -> str | None:
-        """Return the next line, or None for now."""
+        """Return the next line, or None if there is none yet."""
         if not self._lines:
             self._read()
         return self._lines.popleft() if self._lines else None
@@ -149,7 +149,7 @@ def _report_line(digest: str) -> str:
 
 
 def _more_to_send() -> bool:
-    """Wait for the training; return False at its end."""
+    """Wait for a notification from training; return False at its end."""
     data = os.read(0, 65536)
     while data and select.select([0], [], [], 0)[0]:
         data = os.read(0, 65536)
@@ -158,7 +158,7 @@ def _more_to_send() -> bool:
 
 def main() -> None:
     """Read the arguments and follow the run."""
-    # A scheduler signals all processes of a job; this one ends soon after the training, and only then is all sent.
+    # A scheduler signals all processes of a job, but this one must outlive training to send the last records.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     quiet_wandb()
     run_dir, project, entity, mode, finish_seconds = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""One segment of a W&B run: what the SDK is told."""
+"""One segment of a W&B run: all calls of the SDK."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ _INIT_SECONDS = 60.0
 
 
 class WandbRun:
-    """Opens the run by the id in `run.json`, on from `rewind_to` lines of its history if that is given.
+    """A W&B run with the id from `run.json`, rewound to `rewind_to` lines of its history if given.
 
-    `num_lines` is how many lines the server has, None offline. Whatever the SDK raises passes through.
+    `num_lines` is the number of lines on the server, None offline. Errors of the SDK are not handled here.
     """
 
     def __init__(
@@ -32,15 +32,15 @@ class WandbRun:
     ) -> None:
         import wandb
 
-        with suppress(Exception):  # of an earlier try, whose process may be dead
+        with suppress(Exception):  # an earlier try may have left a dead process
             wandb.teardown()
         self._wandb, self._run_dir = wandb, run_dir
         info = read_run_info(run_dir)
-        assert info is not None, "the run has begun"
+        assert info is not None, "run.json is written before training starts"
         run_id = info.run_id
-        going_on: dict[str, Any] = {"resume": "allow"} if mode == "online" else {}
+        resume_options: dict[str, Any] = {"resume": "allow"} if mode == "online" else {}
         if rewind_to is not None:
-            going_on = {"resume_from": f"{run_id}?_step={rewind_to - 1}"}
+            resume_options = {"resume_from": f"{run_id}?_step={rewind_to - 1}"}
         settings = wandb.Settings(
             console="off",
             silent=True,
@@ -57,7 +57,7 @@ class WandbRun:
             mode=cast(Literal["online", "offline"], mode),
             dir=run_dir,
             settings=settings,
-            **going_on,
+            **resume_options,
         )
         self._run.config.update(config, allow_val_change=True)
         self._run.define_metric(GLOBAL_STEP)
@@ -66,7 +66,7 @@ class WandbRun:
 
     @property
     def segment(self) -> str:
-        """The name of its directory."""
+        """The name of the segment's directory."""
         return Path(self._run.dir).parent.name
 
     def log(self, row: Mapping[str, Any], global_step: int, number: int) -> None:
@@ -79,12 +79,12 @@ class WandbRun:
         self._run.log({**metrics, GLOBAL_STEP: global_step}, step=number)
 
     def report_digest(self) -> str | None:
-        """Return what tells this report from others, or None if there is none."""
+        """Return a digest of the report, or None if there is no report."""
         path = self._summary_path
         return hashlib.sha256(read_bytes(path)).hexdigest() if path.exists() else None
 
     def log_report(self, number: int) -> None:
-        """Send the figures and the tables of the report."""
+        """Send the report's figures and tables."""
         report = parse_json(self._summary_path, read_bytes(self._summary_path))
         content: dict[str, Any] = {
             f"report/{path.stem}": self._wandb.Image(str(path))
@@ -101,7 +101,7 @@ class WandbRun:
         self._run.log(content, step=number)
 
     def finish(self) -> None:
-        """Wait until all has arrived; raises `TimeoutError`."""
+        """Wait until everything has arrived; raises `TimeoutError`."""
         self._run.finish()
 
     @property
@@ -110,7 +110,7 @@ class WandbRun:
 
 
 def _read_config(run_dir: Path) -> dict[str, Any]:
-    """Return the run's configuration, and what is recorded of its attempts."""
+    """Return the run's configuration and the records of its attempts."""
     config, attempts = read_config(run_dir / "config.yaml"), read_attempts(run_dir)
     whole = [number for number in attempts.numbers if number not in attempts.problems]
     kept: dict[str, Any] = {f"{number:03d}": {} for number in attempts.numbers}

@@ -137,7 +137,7 @@ def test_lost_metrics_are_written_again_from_the_newest_checkpoint(directory, li
     assert found.records == [{"node": node, **entry} for node in ("b", "a") for entry in HISTORY]
     assert not found.problems
     num_lost = 6 - 2 * len(lines)
-    assert f"{num_lost} epochs were lost; written again" in caplog.text if num_lost else not caplog.messages
+    assert f"{num_lost} epochs were lost; recovered" in caplog.text if num_lost else not caplog.messages
 
 
 @pytest.mark.parametrize("history", [None, 5, [5], [{}], [{"step": "1"}], [{"step": 2**70}]], ids=str)

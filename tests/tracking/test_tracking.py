@@ -82,7 +82,7 @@ def test_metrics_that_cannot_be_written_are_written_later(tmp_path, caplog):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert [r.getMessage() for r in caplog.records] == [
-        f"⚠ {tmp_path}/metrics.jsonl: metrics are not written (File too large); training goes on"
+        f"⚠ {tmp_path}/metrics.jsonl: metrics are not written (File too large); training continues"
     ]
     tracker.log(records[2])
     assert stored(tmp_path) == records
@@ -93,7 +93,7 @@ def test_damaged_lines_are_left_out_and_told_of(tmp_path, caplog):
     path.write_bytes(json.dumps(record(10)).encode() + b"\n\0\0\0\xff\n" + json.dumps(record(20)).encode() + b"\n")
     JsonlTracker(tmp_path)
     assert stored(tmp_path) == [record(10), record(20)]
-    assert "damaged in 1 of 3 lines, which are left out" in caplog.text
+    assert "damaged in 1 of 3 lines, which are dropped" in caplog.text
 
 
 def test_on_a_full_disk_a_tracker_begins_all_the_same(tmp_path, caplog):
@@ -127,7 +127,7 @@ def test_a_changed_number_is_told_of(tmp_path, caplog):
     path.write_text(path.read_text().replace('"epoch": 2', '"epoch": 7'))
     JsonlTracker(tmp_path)
     assert stored(tmp_path) == [record(10), record(30)]
-    assert "1 of 3 lines have changed, or lines before them are lost, which are left out" in caplog.text
+    assert "1 of 3 lines have changed, or lines before them are lost, which are dropped" in caplog.text
 
 
 def test_nothing_is_appended_through_a_link(tmp_path, caplog):

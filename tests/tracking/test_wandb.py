@@ -206,7 +206,7 @@ def test_offline_segments_sync_into_one_run_in_order_and_one_that_was_killed_is_
 def test_the_table_of_the_posterior_names_the_parameters(run_dir):
     samples = np.random.default_rng(0).normal(size=(2, 100, 2))
     node = NodeReport("theta", history=[], best_epoch=0, samples=samples, labels=["rate", "half-life"])
-    write_report(run_dir / "report", title="a title", facts={}, nodes=[node])
+    write_report(run_dir / "report", title="a title", run_info={}, nodes=[node])
     attempt(run_dir, range(1, 3), mode="offline")
     (path,) = run_dir.glob("wandb/offline-run-*/files/media/table/report/theta_posterior*.json")
     table = json.loads(path.read_text())
@@ -229,25 +229,25 @@ def test_an_unknown_mode_is_refused(run_dir):
 SENT = [json.dumps({"node": "z", "step": step}) for step in (10, 20)]
 
 
-def settled_ledger(directory):
+def finished_ledger(directory):
     ledger = Ledger(directory)
     ledger.start(None, "offline-run-1")
     (directory / "offline-run-1").mkdir()
     for line in SENT:
         ledger.add(line)
-    ledger.settle("offline-run-1")
+    ledger.mark_sent("offline-run-1")
 
 
-def test_what_was_sent_and_settled_is_known_to_the_next_attempt(tmp_path):
-    settled_ledger(tmp_path / "wandb")
+def test_the_next_attempt_knows_the_finished_segments(tmp_path):
+    finished_ledger(tmp_path / "wandb")
     ledger = Ledger(tmp_path / "wandb")
     ledger.start(None, "offline-run-2")
     assert all(map(ledger.has, SENT)) and (tmp_path / "wandb/offline-run-1").is_dir()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "5", "null", '{"num_lines": 1e999, "segments": 3}', "[" * 100_000])
-def test_where_what_was_settled_is_damaged_all_is_sent_again(tmp_path, content, capsys):
-    settled_ledger(tmp_path / "wandb")
+def test_if_the_list_of_finished_segments_is_damaged_all_is_sent_again(tmp_path, content, capsys):
+    finished_ledger(tmp_path / "wandb")
     (tmp_path / "wandb/settled.json").write_text(content)
     ledger = Ledger(tmp_path / "wandb")
     ledger.start(None, "offline-run-2")
@@ -255,8 +255,8 @@ def test_where_what_was_settled_is_damaged_all_is_sent_again(tmp_path, content, 
 
 
 @pytest.mark.parametrize("line", ["{}", "5", "null", "[1]", '{"node": [], "step": {}}', "[" * 100_000])
-def test_a_damaged_line_of_what_was_sent_is_sent_again(tmp_path, line):
-    settled_ledger(tmp_path / "wandb")
+def test_a_damaged_line_of_the_ledger_is_sent_again(tmp_path, line):
+    finished_ledger(tmp_path / "wandb")
     (tmp_path / "wandb/sent.jsonl").write_text(f"{line}\n{SENT[1]}\n")
     ledger = Ledger(tmp_path / "wandb")
     ledger.start(None, "offline-run-2")
