@@ -35,7 +35,7 @@ _MISSING = object()
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Allowed:
     """The targets that are allowed at one place in the configuration."""
 
     expected: str
@@ -45,24 +45,24 @@ class _Place:
     functions: bool = False  # any function of torch.nn.functional
 
 
-_PLACES = {
-    "network": _Place("a torch.nn.Module class", (_MODULE,)),
-    "embedding": _Place("a torch.nn.Module class", (_MODULE,)),
-    "optimizer": _Place("a torch.optim.Optimizer class", ("torch.optim.optimizer.Optimizer",)),
-    "scheduler": _Place("a class of torch.optim.lr_scheduler", ("torch.optim.lr_scheduler.LRScheduler",)),
-    "priors": _Place("a class of framework.priors or torch.distributions, or your own function", _PRIORS, own=True),
-    "simulator": _Place("a function or class of your own project", own=True),
-    "tracking": _Place("a class of framework.tracking, or your own tracker", methods=("log", "cut_back", "close")),
+_ALLOWED_AT = {
+    "network": _Allowed("a torch.nn.Module class", (_MODULE,)),
+    "embedding": _Allowed("a torch.nn.Module class", (_MODULE,)),
+    "optimizer": _Allowed("a torch.optim.Optimizer class", ("torch.optim.optimizer.Optimizer",)),
+    "scheduler": _Allowed("a class of torch.optim.lr_scheduler", ("torch.optim.lr_scheduler.LRScheduler",)),
+    "priors": _Allowed("a class of framework.priors or torch.distributions, or your own function", _PRIORS, own=True),
+    "simulator": _Allowed("a function or class of your own project", own=True),
+    "tracking": _Allowed("a class of framework.tracking, or your own tracker", methods=("log", "cut_back", "close")),
 }
 _OF_RUN = ("network", "embedding", "optimizer", "priors", "tracking")
 _OF_NODES = ("network", "embedding", "optimizer", "simulator")
-_ARGUMENT = _Place(
+_ARGUMENT = _Allowed(
     "a class of torch.nn, framework.priors or torch.distributions, a function of torch.nn.functional, or your own code",
     (_MODULE, *_PRIORS),
     own=True,
     functions=True,
 )
-_NOWHERE = _Place("no _target_ here")
+_NOTHING = _Allowed("no _target_ here")
 
 
 class _RefusedError(Exception):
@@ -82,14 +82,14 @@ def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | Non
         raise ConfigError(f"{where}: {error}; not a valid config of a run") from error
     for path, target in targets.items():
         if known.get(path, _MISSING) != target:
-            place = _place_of(path, path[:-1] in targets)
+            allowed = _allowed_at(path, path[:-1] in targets)
             key = f"{'.'.join(map(str, path))}._target_"
             try:
                 with gc_frozen():
-                    _judge(target, place, where)
+                    _judge(target, allowed, where)
             except _RefusedError as error:
                 raise ConfigError(
-                    printable(f"{where}: {key}={str(target)[:_MAX_SHOWN]} {error}; expected {place.expected}. ")
+                    printable(f"{where}: {key}={str(target)[:_MAX_SHOWN]} {error}; expected {allowed.expected}. ")
                     + "If you trust whoever wrote the directory, add trust=true"
                 ) from error
             except ImportError as error:
@@ -106,33 +106,33 @@ def check_recorded(container: Mapping[str, Any], composed: DictConfig, where: Pa
         check_targets(container, own, where)
 
 
-def _place_of(path: tuple[str | int, ...], is_argument: bool) -> _Place:
+def _allowed_at(path: tuple[str | int, ...], is_argument: bool) -> _Allowed:
     """Return what is allowed at `path`; `is_argument` means that the enclosing block has a target itself."""
     of_node = path[:1] == ("graph",)
     rest = path[2:] if of_node else path
     group = str(rest[0]) if rest else ""
     if group not in (_OF_NODES if of_node else _OF_RUN):
-        return _NOWHERE
+        return _NOTHING
     if rest == ("optimizer", "scheduler"):
-        return _PLACES["scheduler"]
+        return _ALLOWED_AT["scheduler"]
     is_named = group in ("priors", "tracking")  # the target belongs at priors.z, not at priors
     if len(rest) == 2 and group == "embedding" and not is_argument:  # the embedding of one evidence node
         is_named = True
     if len(rest) == 1 + is_named:
-        return _PLACES[group]
-    return _ARGUMENT if len(rest) > 1 else _NOWHERE
+        return _ALLOWED_AT[group]
+    return _ARGUMENT if len(rest) > 1 else _NOTHING
 
 
-def _judge(target: object, place: _Place, where: Path) -> None:
-    """Raise `_RefusedError` unless the target is allowed at the place."""
-    if place is _NOWHERE:
+def _judge(target: object, allowed: _Allowed, where: Path) -> None:
+    """Raise `_RefusedError` unless the target is allowed."""
+    if allowed is _NOTHING:
         raise _RefusedError("is never built")
-    value = _follow(target, where, only_own=place.own and not place.classes)
-    fits = _is_own(value, where) if place.own else False
+    value = _follow(target, where, only_own=allowed.own and not allowed.classes)
+    fits = _is_own(value, where) if allowed.own else False
     if inspect.isclass(value):
         names = {f"{base.__module__}.{base.__qualname__}" for base in value.__mro__}
-        fits = fits or not names.isdisjoint(place.classes) or _is_tracker(value, place, where)
-    if not fits and not (place.functions and _is_function_of_torch(value, target)):
+        fits = fits or not names.isdisjoint(allowed.classes) or _is_tracker(value, allowed, where)
+    if not fits and not (allowed.functions and _is_function_of_torch(value, target)):
         raise _RefusedError("is not allowed here")
 
 
@@ -197,9 +197,9 @@ def _is_own(value: object, where: Path) -> bool:
     return module is not None and owner_of(module.__spec__, where) in (CodeOwner.USER, CodeOwner.EXPERIMENT)
 
 
-def _is_tracker(value: type, place: _Place, where: Path) -> bool:
+def _is_tracker(value: type, allowed: _Allowed, where: Path) -> bool:
     ours = value.__module__.startswith("framework.tracking.") or _is_own(value, where)
-    return bool(place.methods) and ours and all(callable(getattr(value, name, None)) for name in place.methods)
+    return bool(allowed.methods) and ours and all(callable(getattr(value, name, None)) for name in allowed.methods)
 
 
 def _is_function_of_torch(value: object, target: object) -> bool:
