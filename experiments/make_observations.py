@@ -1,6 +1,6 @@
-"""Make the bundled observations: `python -m experiments.make_observations [experiment ...]`.
+"""Create the bundled observations: `python -m experiments.make_observations [experiment ...]`.
 
-Draws theta from the priors of conf/experiment/<experiment>.yaml, runs the simulators and writes
+Draws theta from the priors in conf/experiment/<experiment>.yaml, runs the simulators and writes
 experiments/<experiment>/observations.npz with the observed nodes and the true parameters.
 """
 
@@ -30,7 +30,7 @@ def simulate(experiment: str, num_simulations: int = NUM_OBSERVATIONS, seed: int
     for name, prior in config["priors"].items():
         with seeded(seed_sequence(seed, experiment, name)):
             values[name] = build_prior(prior, f"priors.{name}").sample(num_simulations).numpy()
-    for name, node in config["graph"].items():  # each node after its parents, as the files list them
+    for name, node in config["graph"].items():  # the files list each node after its parents
         if "simulator" in node:
             parents = [values[parent] for parent in node["parents"]]
             with seeded(seed_sequence(seed, experiment, name)):
@@ -57,7 +57,7 @@ def write(experiment: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Write the observations of the experiments named, or of all."""
+    """Write the observations of the given experiments, by default of all."""
     everything = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", default=everything, metavar="experiment")
