@@ -46,12 +46,16 @@ class Evaluation:
         device: torch.device,
         check: Callable[[], None],
     ) -> None:
-        self.config, self.settings, self.directory = config, settings, directory
-        self.graph, self.simulations = graph, simulations
+        self.config = config
+        self.settings = settings
+        self.directory = directory
+        self.graph = graph
+        self.simulations = simulations
         self.generation = generation
         known = {n.name: blocks_of(config, n.name) for n in graph.inferred}
         self.estimators = {name: load_estimator(generation, name, known[name]).to(device) for name in known}
-        self.device, self.check = device, check
+        self.device = device
+        self.check = check
 
     def run(self, console: Console) -> None:
         """Write `samples/` and `report/`, and log their paths."""
