@@ -15,7 +15,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_run":  # on first use: the command line answers --help without waiting for torch
+    if name == "load_run":  # imported on first use, so that --help does not wait for torch
         from framework.inference.load_run import load_run
 
         return load_run

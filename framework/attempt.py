@@ -1,4 +1,4 @@
-"""One attempt at a run: it owns the run directory, its own record, and how it ends."""
+"""One attempt at a run: it owns the run directory, keeps its record, and determines how the process exits."""
 
 import dataclasses
 import logging
@@ -26,23 +26,26 @@ log = logging.getLogger(__name__)
 
 
 class Attempt:
-    """Takes the run in `directory` as far as it goes: `with Attempt(...) as attempt: loss = attempt.run()`.
+    """A process that works on the run in `directory`: `with Attempt(...) as attempt: loss = attempt.run()`.
 
-    Everything that can be checked is checked first, and nothing written (`ConfigError`). While its context is open the
-    directory is this process's (`ResumeRefusedError` where it is another's) and its record says what happens. Leaving
-    it gives the directory up; where the guard had the run stop early, the job is started again as `runtime.requeue`
-    says, and the process ends with the stop reason's exit code.
+    The constructor checks everything that can be checked, without writing anything (`ConfigError`). While the context
+    is open, this process owns the directory (`ResumeRefusedError` if another one does) and records its progress. On
+    exit it releases the directory; if the guard has stopped the run early, the job is requeued as configured by
+    `runtime.requeue`, and the process exits with the stop reason's exit code.
     """
 
     def __init__(self, plan: Plan, directory: RunDirectory, guard: Guard, distributed: DistributedContext) -> None:
-        self._plan, self._directory, self._guard, self._distributed = plan, directory, guard, distributed
+        self._plan = plan
+        self._directory = directory
+        self._guard = guard
+        self._distributed = distributed
         guard.configure(_policy(plan.config.runtime))
         self._setup = RunSetup(plan.config, plan.source, guard, distributed)
         self._was_empty = directory.is_empty()
         self._stack = ExitStack()
         self._stopped: StopReason | None = None
         self._outcome = Outcome.CRASHED
-        self._file: AttemptFile | None = None  # once it has begun
+        self._file: AttemptFile | None = None  # once it has started
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -61,7 +64,7 @@ class Attempt:
         return self
 
     def run(self) -> float | None:
-        """Go through all phases; return the sum of the nodes' best validation losses, None if it stopped early."""
+        """Run all phases; return the sum of the nodes' best validation losses, or None if the run stopped early."""
         assert self._file is not None, "the context is open"
         about_code = {name: getattr(self._file.record, name) for name in ("versions", "git_commit", "code")}
         run = Run(
@@ -74,7 +77,7 @@ class Attempt:
             check_owner=self._lease.check,
             results_of=self._results_of,
         )
-        self._stopped = run.go()
+        self._stopped = run.execute()
         self._outcome = _outcome(self._stopped) if self._stopped else Outcome.FINISHED
         return None if self._stopped else read_progress(self._directory.path, self._directory.attempts()).best_loss
 
@@ -83,16 +86,17 @@ class Attempt:
         try:
             self._file.end(self._outcome)
             if isinstance(error, ConfigError) and self._was_empty and self._file.record.phase == "starting":
-                self._directory.remove()  # a tracker cannot be built, which only the run itself finds out
+                self._directory.remove()  # a tracker cannot be built, which only the run itself detects
         finally:
-            self._stack.close()  # the next attempt may be another job, on another host
+            self._stack.close()  # before requesting the next attempt, which may run on another host
         if self._stopped:
-            self._ask_for_next(self._stopped)
+            self._request_requeue(self._stopped)
             sys.exit(self._guard.exit_code(self._stopped))
 
     def _start(self) -> AttemptFile:
-        """Record the start, and the end of the attempt before where it could not; warn of another kind of device."""
-        plan, device = self._plan, self._setup.device.type
+        """Record the start, and the end of a previous attempt that died; warn if the device type has changed."""
+        plan = self._plan
+        device = self._setup.device.type
         before = plan.old.attempts[-1].device if plan.old and plan.old.attempts else None
         if before not in (None, device):
             log.warning("⚠ device %s → %s: %s", before, device, INEXACT)
@@ -103,17 +107,17 @@ class Attempt:
         launcher = self._guard.previous_handler(signal.SIGUSR2)
         return Requeuer(runtime.requeue, self._directory.attempts_dir / "stuck", launcher, runtime.exit_code)
 
-    def _ask_for_next(self, reason: StopReason) -> None:
-        """Ask for it, if the stop calls for one; raises `StuckError` if this one and the last brought nothing new."""
+    def _request_requeue(self, reason: StopReason) -> None:
+        """Requeue the job if the stop requires it; raises `StuckError` after two attempts without progress."""
         self._requeuer.after(reason, saved_state(self._directory.path) != self._saved_before)
 
     def _end_stuck(self, reason: StopReason) -> None:
-        """Do what the main thread cannot: it is in a long call, and about to end with the process."""
+        """End the attempt from another thread: the main thread is stuck in a long call, and the process will exit."""
         if self._file:
             self._file.end(_outcome(reason))
         self._lease.release()
         try:
-            self._ask_for_next(reason)
+            self._request_requeue(reason)
         except FrameworkError as error:
             print(f"✗ {error}", file=sys.stderr, flush=True)
             sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""What all commands share: one-line messages for what a user can fix, and the documented exit codes."""
+"""Functions shared by all commands: one-line messages for user errors, and the documented exit codes."""
 
 import errno
 import os
@@ -31,18 +31,18 @@ _new_directories: list[NewDirectories] = []
 
 
 class Preflight(Callback):
-    """Hydra callback that checks the directory of the run or the sweep right before Hydra makes it."""
+    """Hydra callback, called just before it creates the directory of the run or the sweep."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the run's directory; if the run never begins, new directories are removed again."""
+        """Check the run's directory; new directories are removed later if the run leaves nothing in them."""
         self._begin(config, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Do the same for the sweep's directory."""
+        """Check the sweep's directory likewise."""
         self._begin(config, "hydra.sweep.dir")
 
     def _begin(self, config: DictConfig, key: str) -> None:
-        with exit_codes():  # Hydra would only warn of what a callback raises
+        with exit_codes():  # Hydra only warns about errors in callbacks
             path = check_directory(config, key)
             refuse_links(path, config.hydra.job.name, config.hydra.output_subdir)
             _new_directories.append(NewDirectories(path, config.hydra.output_subdir))
@@ -61,28 +61,28 @@ def run_command(main: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("\n⚠ Interrupted", file=sys.stderr)
         sys.exit(130)
-    except Exception as error:  # all that Hydra raises while composing; what a job raises ends in `exit_codes`
+    except Exception as error:  # from Hydra's composition; errors of jobs are handled by `exit_codes`
         if show_traceback:
             traceback.print_exc()
-        if isinstance(error, FrameworkError):  # of a launcher
-            _complain(error)
+        if isinstance(error, FrameworkError):  # from a launcher
+            _print_error(error)
             sys.exit(error.exit_code)
-        _complain(missing_package(error) or explain_composition(error, sys.argv[1:]))
+        _print_error(missing_package(error) or explain_composition(error, sys.argv[1:]))
         sys.exit(ConfigError.exit_code)
     finally:
         for directories in _new_directories:
             directories.remove_if_unused()
 
 
-def _complain(message: object) -> None:
-    """Print an error message; very long values are shortened, and control characters escaped."""
+def _print_error(message: object) -> None:
+    """Print an error message, with very long values shortened and control characters escaped."""
     text = re.sub(r"\S{300,}", lambda match: f"{match[0][:100]}…{match[0][-30:]}", str(message))
     print("✗", "\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def _refuse_option(message: str) -> NoReturn:
-    """Say what is wrong with an option in one line."""
-    _complain(f"{message}; see --help")
+    """Report a wrong option in one line, without argparse's list of all options."""
+    _print_error(f"{message}; see --help")
     sys.exit(ConfigError.exit_code)
 
 
@@ -94,9 +94,9 @@ def options_first(arguments: list[str]) -> list[str]:
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """End the process with the documented exit code for whatever the block raises.
+    """Exit the process with the documented exit code for any error that the block raises.
 
-    What the user can fix is shown as its message alone, anything else with its traceback.
+    Errors that the user can fix are shown as their message only, others with a traceback.
     """
     show_traceback = os.environ.get(SHOW_TRACEBACK) == "1"
     try:
@@ -104,21 +104,21 @@ def exit_codes() -> Iterator[None]:
     except FrameworkError as error:
         if show_traceback:
             traceback.print_exc()
-        _complain(error)
+        _print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("\n⚠ Interrupted; everything committed is kept: resume with +resume=true", file=sys.stderr)
+        print("\n⚠ Interrupted; committed work is kept: resume it with +resume=true", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            _complain(f"{error.filename}: {error.strerror}")
+            _print_error(f"{error.filename}: {error.strerror}")
             sys.exit(ConfigError.exit_code)
-        advice = disk_advice(error) or ("look at the file system" if error.errno in TRANSIENT else None)
+        advice = disk_advice(error) or ("check the file system" if error.errno in TRANSIENT else None)
         if advice is None or show_traceback:
             traceback.print_exc()
         if advice:
             where = f"{error.filename}: " if error.filename else ""
-            hint = "then resume with +resume=true: everything committed is kept"
+            hint = "then resume with +resume=true: committed work is kept"
             print(f"✗ {where}{error.strerror}; {advice}, {hint}", file=sys.stderr)
         sys.exit(FrameworkError.exit_code)
     except Exception as error:
@@ -132,15 +132,15 @@ def exit_codes() -> Iterator[None]:
 
 
 def explain_composition(error: Exception, overrides: list[str]) -> str:
-    """Return Hydra's complaint about the command line in one line, with the nearest valid key or option."""
+    """Return Hydra's error about the command line as one line, with the nearest valid key or option."""
     message = str(error).strip() or type(error).__name__
     typed = [override for override in overrides if not override.startswith("-")]
     parsed = [Override.parse(override) for override in typed]
     first = message.splitlines()[0]
     if isinstance(error, AssertionError) and (verbose := last_of(overrides, "hydra.verbose")):
-        return f"{verbose}: expected true, false, or the names of loggers to show more of"
+        return f"{verbose}: expected true, false, or the names of the loggers to set to debug level"
     if path := compat_hydra.rerun_of(overrides):
-        return f"--experimental-rerun={path}: {first} Expected the config.pickle that PickleJobInfoCallback has written"
+        return f"--experimental-rerun={path}: {first} Expected a config.pickle written by PickleJobInfoCallback"
     if isinstance(error, OSError) and error.filename:
         places = [last_of(overrides, f"hydra.{key}") for key in ("run.dir", "sweep.dir", "sweep.subdir")]
         given = next(filter(None, places), "name")
@@ -150,30 +150,31 @@ def explain_composition(error: Exception, overrides: list[str]) -> str:
         return f"{given}: no such key{suggest(key, _valid_keys(overrides)) or '; see --help'}"
     if unknown := compat_hydra.unknown_option(message):
         group, option, options = unknown
-        own = " (your own: add --config-dir conf)" if group == "experiment" and "--config-dir" not in sys.argv else ""
+        may_be_own = group == "experiment" and "--config-dir" not in sys.argv
+        own = " (for your own, add --config-dir conf)" if may_be_own else ""
         return f"{group}={option}: expected one of {', '.join(options)}{own}{suggest(option, options)}"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read; expected KEY=VALUE (quote lists and spaces: 'KEY=[1,2]')"
     if compat_hydra.is_value_for_group(error):
-        return f"{_culprit(first, typed)}: a group takes the name of one of its options, such as network=maf"
+        return f"{_faulty_override(first, typed)}: expected the name of one of the group's options, such as network=maf"
     text = " ".join(line.strip() for line in message.splitlines() if "hydra.cc" not in line)
     is_named = any(o.text in text or ("." in o.name and o.name in text) for o in parsed)
-    return text if is_named else f"{_culprit(first, typed)}: {text}"
+    return text if is_named else f"{_faulty_override(first, typed)}: {text}"
 
 
-def _culprit(complaint: str, overrides: list[str]) -> str:
-    """Return the override that makes Hydra complain so by itself, or else all of them."""
+def _faulty_override(message: str, overrides: list[str]) -> str:
+    """Return the override that causes this error by itself, or else all of them."""
     for override in overrides:
         try:
             _compose([override])
         except Exception as error:
-            if str(error).strip().startswith(complaint):
+            if str(error).strip().startswith(message):
                 return override
     return " ".join(overrides)
 
 
 def _valid_keys(overrides: list[str]) -> list[str]:
-    """Return every key of the configuration that the overrides' group choices compose to."""
+    """Return every key of the configuration composed from the overrides' group choices."""
     parsed = [Override.parse(override) for override in overrides]
     for choices in ([o.text for o in parsed if o.is_choice], []):
         try:

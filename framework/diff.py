@@ -1,4 +1,4 @@
-"""Command line: what would change if a run went on with another configuration, without starting anything."""
+"""Command line: show what would change if a run were resumed with another configuration, without starting it."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ from framework.paths import CONF_DIR, register_bundle
 from framework.rundir.attempts import AttemptRecord, read_attempts
 
 _MAX_SHOWN = 200
-_NOT_KEPT = INSTRUCTIONS | {"hydra"}  # said to one attempt; a run records nothing of Hydra's own part
+_NOT_KEPT = INSTRUCTIONS | {"hydra"}  # for one attempt only; Hydra's part of the configuration is not recorded
 
 
 def main() -> None:
@@ -35,16 +35,16 @@ def main() -> None:
     parser = ArgumentParser(
         prog="python -m framework.diff",
         formatter_class=RawDescriptionHelpFormatter,
-        description="Tell whether a run could go on with a configuration, and what would change.",
+        description="Show whether a run could be resumed with a configuration, and what would change.",
         epilog="""\
-What is not typed is as the run's last command had it, composed of the configuration files as they are now.
+Other overrides are those of the run's last command; configuration files are read as they are now.
 
 examples:
-  python -m framework.diff outputs/two_moons network.hidden_dim=128     what framework.train +resume=true would say
+  python -m framework.diff outputs/two_moons network.hidden_dim=128     what framework.train +resume=true would report
   python -m framework.diff outputs/two_moons                            have the files changed since?
-  python -m framework.diff outputs/two_moons outputs/other              one run against another
+  python -m framework.diff outputs/two_moons outputs/other              compare two runs
 
-exit code: 0 if the run could go on, 3 if it would be refused""",
+exit code: 0 if the run could be resumed, 3 if that would be refused""",
     )
     parser.add_argument("run_dir", help="the directory of the run, such as outputs/two_moons")
     parser.add_argument(
@@ -60,7 +60,9 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
         typed_dirs = [arguments.config_dir] if arguments.config_dir else []
         last = read_attempts(run_dir).last or AttemptRecord()
         before = kept_beside(others, recorded(last.overrides))
-        dirs = typed_dirs or [path for path in recorded(last.config_dirs) if Path(path).is_dir()]  # those still there
+        dirs = typed_dirs or [
+            path for path in recorded(last.config_dirs) if Path(path).is_dir()
+        ]  # those that still exist
         with _explained(run_dir, before, dirs):
             composed = _compose([*before, *others], dirs)
         own_targets = partial(_composed_alone, others, typed_dirs)
@@ -69,45 +71,48 @@ exit code: 0 if the run could go on, 3 if it would be refused""",
 
 
 def _is_run(argument: str) -> bool:
-    """Tell a run directory from an override: those of a sweep have `=` in their names, too."""
+    """Return whether an argument is a run directory and not an override: a sweep's directories contain `=` too."""
     return os.path.isdir(argument) or not is_override(argument)  # noqa: PTH112
 
 
 def kept_beside(typed: list[str], recorded: list[str]) -> list[str]:
-    """Return the recorded overrides without what was said to one attempt, or would not compose with those typed."""
-    now, before = [Override.parse(o) for o in typed], [Override.parse(o) for o in recorded]
-    set_now, added = {o.path for o in now}, {o.path for o in now if o.prefix == "+"}
+    """Return the recorded overrides, except those for one attempt only or in conflict with the typed ones."""
+    now = [Override.parse(o) for o in typed]
+    before = [Override.parse(o) for o in recorded]
+    set_now = {o.path for o in now}
+    added = {o.path for o in now if o.prefix == "+"}
     kept = (o for o in before if o.path not in added and not {o.top, o.key.partition("/")[0]} & _NOT_KEPT)
     return [o.text for o in kept if o.prefix != "~" or o.path not in set_now]
 
 
 @contextmanager
 def _explained(run_dir: Path, before: list[str], config_dirs: list[str]) -> Iterator[None]:
-    """Say so where it is the overrides of the run's last command that do not compose, whatever was typed now."""
+    """Raise `ConfigError` if composition fails because of the last command's overrides, whatever was typed now."""
     try:
         yield
     except Exception:
         try:
             _compose(before, config_dirs)
         except Exception as error:
-            what, reason = printable(" ".join(before))[:_MAX_SHOWN], printable(reason_of(error))[:_MAX_SHOWN]
+            shown = printable(" ".join(before))[:_MAX_SHOWN]
+            reason = printable(reason_of(error))[:_MAX_SHOWN]
             with exit_codes():
                 raise ConfigError(
-                    f"{run_dir}: what its last command was told ({what}) does not compose: {reason}"
+                    f"{run_dir}: the overrides of its last command ({shown}) do not compose: {reason}"
                 ) from error
         raise
 
 
 def _composed_alone(typed: list[str], config_dirs: list[str]) -> dict[str, Any]:
-    """Return what is composed of the user's own words, nothing where they need those of the run."""
+    """Return the configuration composed from the typed overrides alone, empty if they depend on the run's."""
     try:
         return resolve(_compose(typed, config_dirs))
-    except Exception:  # whatever Hydra raises
+    except Exception:  # Hydra raises many kinds of errors
         return {}
 
 
 def _compose(overrides: list[str], config_dirs: list[str]) -> Any:
-    """Compose as framework.train does, Hydra's own part included."""
+    """Compose the configuration like framework.train, including Hydra's part."""
     places = [quoted(f"file://{Path(path).resolve()}") for path in config_dirs]
     search = [f"hydra.searchpath=[{','.join(places)}]"] if places else []
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
@@ -118,12 +123,13 @@ def _compare(arguments: Namespace, composed: Any, own_targets: Callable[[], dict
     from framework.resume import compare_runs, diff_format, plan_resume
     from framework.rundir.directory import RunDirectory
 
-    directory, refusal = RunDirectory(Path(arguments.run_dir)), None
+    directory = RunDirectory(Path(arguments.run_dir))
+    refusal = None
     directory.refuse_links()
 
     def check(config: Mapping[str, Any]) -> None:
         own = own_targets() if own_targets else {}
-        if own.get("trust") is not True:  # what the run says of itself counts for nothing
+        if own.get("trust") is not True:  # the run's own setting of `trust` is ignored
             check_targets(config, own, directory.path)
 
     if composed is None:
@@ -133,10 +139,11 @@ def _compare(arguments: Namespace, composed: Any, own_targets: Callable[[], dict
         hydra = composed.hydra
         with flag_override(composed, ["struct", "readonly"], False):
             del composed["hydra"]
-        composed.resume, composed.overwrite = True, False
+        composed.resume = True
+        composed.overwrite = False
         plan = plan_resume(directory, composed, hydra, check)
         if plan.source is None:
-            raise ResumeRefusedError(f"{directory.path}: holds no run yet, so that nothing can be compared")
+            raise ResumeRefusedError(f"{directory.path}: contains no run yet, so there is nothing to compare")
         result, refusal = (plan.title, plan.changes, plan.notes), plan.refusal
         is_refused = refusal is not None
     if arguments.format == "text":
@@ -149,7 +156,7 @@ def _compare(arguments: Namespace, composed: Any, own_targets: Callable[[], dict
 
 
 def command() -> None:
-    """Run as `framework-diff`."""
+    """Entry point of `framework-diff`."""
     run_command(main)
 
 

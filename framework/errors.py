@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each has an exit code and a message of one or two lines."""
+"""Errors on which a user can act: each has an exit code and a message of one or two lines."""
 
 import errno
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Self
 _DISK_ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "the quota is used up: delete or move files",
-    errno.EFBIG: "files may not grow that large: raise `ulimit -f`",
+    errno.EFBIG: "the file size limit is reached: raise `ulimit -f`",
     errno.EROFS: "make it writable or save elsewhere",
     errno.EACCES: "make it writable or save elsewhere",
     errno.EPERM: "make it writable or save elsewhere",
@@ -15,17 +15,17 @@ _DISK_ADVICE = {
 
 
 def disk_advice(error: OSError) -> str | None:
-    """Return what to do when a file cannot be written, or None where the disk is not to blame."""
+    """Return advice for an error in writing a file, or None if the disk is not the cause."""
     return _DISK_ADVICE.get(error.errno or 0)
 
 
 def printable(text: str) -> str:
-    """Return the text on one line, with what a terminal would obey spelt out."""
+    """Return the text on one line, with control characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class FrameworkError(Exception):
-    """Shown as its message alone, without a traceback; the process ends with `exit_code`."""
+    """An error that is shown without a traceback; the process exits with `exit_code`."""
 
     exit_code = 1
 
@@ -43,45 +43,45 @@ class SimulationError(FrameworkError, RuntimeError):
 
 
 class TrainingError(FrameworkError, RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class RankLostError(FrameworkError, RuntimeError):
-    """Another of the processes that train together has ended, or cannot be reached."""
+    """Another rank has exited or cannot be reached."""
 
 
 class ResumeRefusedError(FrameworkError):
-    """Going on would overwrite or break an existing run."""
+    """The command would overwrite or break an existing run."""
 
     exit_code = 3
 
 
 class CheckpointError(FrameworkError):
-    """No usable checkpoint where one is needed."""
+    """A checkpoint is needed, and there is no usable one."""
 
     exit_code = 4
 
 
 class DamagedError(CheckpointError):
-    """A file of a run is not what was written."""
+    """A file of a run has been changed since it was written."""
 
 
 class UnreadableError(CheckpointError):
-    """A file of a run is there, but the file system does not give it now: nothing is known of what it holds."""
+    """A file of a run exists, but the file system cannot read it now, so its state is unknown."""
 
     @classmethod
     def of(cls, path: Path, error: OSError) -> Self:
-        """Return the error for what was raised when `path` was read."""
-        advice = "make it readable" if error.errno in (errno.EACCES, errno.EPERM) else "look at the file system"
+        """Return the error for an `OSError` raised while reading `path`."""
+        advice = "make it readable" if error.errno in (errno.EACCES, errno.EPERM) else "check the file system"
         return cls(f"{path}: cannot be read now ({error.strerror or error}); {advice}, then try again")
 
 
 class StuckError(FrameworkError):
-    """Another attempt would end as this one and the one before did."""
+    """Two attempts in a row made no progress, so the job is not requeued."""
 
 
 class SweepError(FrameworkError):
-    """Not all jobs of a sweep have finished; the code is 1 where one failed, 99 where all others can be resumed."""
+    """Not all jobs of a sweep have finished; the exit code is 1 if one failed, 99 if all others can be resumed."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

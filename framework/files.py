@@ -1,7 +1,7 @@
-"""Reading and writing files that somebody else may have prepared, on file systems that may fail.
+"""Reading and writing of untrusted files, on file systems that may fail.
 
-Nothing is opened through a symbolic link, nothing is waited for that is not a regular file, and what is written is
-there as a whole or not at all. Knows nothing of what the files hold.
+Files are never opened through symbolic links, opening anything but a regular file does not block, and files are
+written atomically. Independent of the files' content.
 """
 
 import errno
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN})  # what a network file system may take back
-_WAITS_SECONDS = (0.05, 0.2)  # between the attempts at what fails for one of those reasons
+TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR, errno.EAGAIN})  # may be temporary on a network file system
+_WAITS_SECONDS = (0.05, 0.2)  # between attempts after such an error
 _CHUNK_BYTES = 1 << 20
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def retry(call: Callable[[], T]) -> T:
-    """Return what `call` returns, which is called again a few times where the file system fails for the moment."""
+    """Return the result of `call`, which is retried a few times after temporary file system errors."""
     for seconds in _WAITS_SECONDS:
         try:
             return call()
@@ -41,19 +41,19 @@ def retry(call: Callable[[], T]) -> T:
 
 
 def open_to_read(path: Path) -> int:
-    """Return a descriptor of a regular file; raises `OSError`, for a link too (ELOOP), or for what is no file."""
+    """Return a descriptor of a regular file; raises `OSError`, also for a link (ELOOP) and other kinds of files."""
     return _open_regular(path, os.O_RDONLY)
 
 
 def read_file(path: Path, max_bytes: int | None = None) -> bytes:
-    """Return what a regular file holds; raises `OSError`, EFBIG where that is more than `max_bytes`."""
+    """Return the content of a regular file; raises `OSError`, EFBIG if it is larger than `max_bytes`."""
     return retry(lambda: _read(path, max_bytes))
 
 
 def replace_file(path: Path, data: str | bytes | memoryview, durable: bool = True) -> None:
-    """Write a file so that readers see the old one or the new one, whole; what is at `path` is never written to.
+    """Replace a file atomically, so that readers see either the old or the new content in full.
 
-    When a durable one returns, it would survive a power cut. Raises `OSError`; then the old one is as it was.
+    If `durable`, the file survives a power cut once this returns. Raises `OSError`; the old file is then unchanged.
     """
     content = data.encode() if isinstance(data, str) else data
     retry(lambda: _replace(path, content, durable))
@@ -61,10 +61,10 @@ def replace_file(path: Path, data: str | bytes | memoryview, durable: bool = Tru
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Yield the path of a new empty file beside `path`, which takes its place when the block ends without an error.
+    """Yield the path of a new empty file beside `path`, which replaces it when the block ends without an error.
 
-    For what only libraries can write. It is this process's own: created where nothing was, under a name that nobody
-    could know.
+    For files that are written by libraries. The file is newly created under an unpredictable name, so that no other
+    process can have prepared it.
     """
     temporary = temporary_beside(path)
     os.close(create(temporary))
@@ -78,12 +78,12 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Return a name for an unfinished file in the directory of `path`, which nobody can know before."""
+    """Return an unpredictable name for an unfinished file in the directory of `path`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Delete the files and directories that killed processes had begun in a directory that is this process's own."""
+    """Delete unfinished files and directories of killed processes in a directory that this process owns."""
     for name in list_directory(directory) if is_real_directory(directory) else ():
         if _UNFINISHED.fullmatch(name):
             path = directory / name
@@ -92,7 +92,7 @@ def remove_unfinished(directory: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename what is damaged, so that it is in nobody's way and can still be looked at; return its new path."""
+    """Rename a damaged file, so that it can be replaced and still be examined; return its new path."""
     names = (f"{path.name}.damaged{'' if number == 1 else f'-{number}'}" for number in itertools.count(1))
     aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
     retry(lambda: path.rename(aside))
@@ -101,12 +101,12 @@ def set_aside(path: Path) -> Path:
 
 
 def create(path: Path, mode: int = 0o666) -> int:
-    """Return a descriptor to write to a file that did not exist; raises `FileExistsError` for a link, too."""
+    """Create a file and return a descriptor to write to it; raises `FileExistsError`, also for a link."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def open_to_append(path: Path) -> int:
-    """Return a descriptor that appends to a regular file, which is created if need be; raises `OSError` for a link."""
+    """Return a descriptor to append to a regular file, created if missing; raises `OSError` for a link."""
     return _open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
@@ -118,25 +118,25 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory and those above it, so that they survive a power cut."""
+    """Create a directory and its parents durably, so that they survive a power cut."""
     if not path.is_dir():
         make_directory(path.parent)
         with suppress(FileExistsError):
             path.mkdir()
         if not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "is in the way of a directory", str(path))
+            raise NotADirectoryError(errno.ENOTDIR, "exists and is not a directory", str(path))
         sync_directory(path.parent)
 
 
 def make_own_directory(path: Path) -> None:
-    """Create a directory as `make_directory` does; a file or a link that is in its place is renamed, and told of."""
+    """Create a directory like `make_directory`; a file or link in its place is renamed, with a warning."""
     if os.path.lexists(path) and not is_real_directory(path):
-        log.warning("⚠ %s: is no directory, or a link to one; it is %s now", path, set_aside(path).name)
+        log.warning("⚠ %s: not a directory, or a symbolic link to one; renamed to %s", path, set_aside(path).name)
     make_directory(path)
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in a directory to disk."""
+    """Flush a directory's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -145,12 +145,12 @@ def sync_directory(path: Path) -> None:
 
 
 def list_directory(path: Path) -> list[str]:
-    """Return the names in a directory in their order; raises `OSError`."""
+    """Return the sorted names in a directory; raises `OSError`."""
     return sorted(retry(lambda: os.listdir(path)))  # noqa: PTH208
 
 
 def is_real_directory(path: Path) -> bool:
-    """Tell whether a directory is there, and not a link to one; raises `OSError` where that is not known now."""
+    """Return whether the path is a directory and not a link to one; raises `OSError` if that cannot be determined."""
     try:
         return stat.S_ISDIR(retry(path.lstat).st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -160,7 +160,8 @@ def is_real_directory(path: Path) -> bool:
 def _read(path: Path, max_bytes: int | None) -> bytes:
     descriptor = open_to_read(path)
     try:
-        chunks, size = [], 0
+        chunks = []
+        size = 0
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             chunks.append(chunk)
             size += len(chunk)
@@ -193,8 +194,8 @@ def _commit(temporary: Path, path: Path, durable: bool) -> None:
             os.close(descriptor)
     try:
         temporary.replace(path)
-    except IsADirectoryError:  # nobody but a stranger makes one there
-        log.warning("⚠ %s: is a directory, expected a file; it is %s now", path, set_aside(path).name)
+    except IsADirectoryError:  # not created by this program
+        log.warning("⚠ %s: is a directory, expected a file; renamed to %s", path, set_aside(path).name)
         temporary.replace(path)
     if durable:
         sync_directory(path.parent)

@@ -14,9 +14,9 @@ DEPENDENCIES = (
 
 
 def import_without_gc(module: str) -> None:
-    """Import a module without the garbage collector, which would scan its objects again and again.
+    """Import a module with the garbage collector disabled, which would scan its objects repeatedly.
 
-    It does not scan them later either. For torch that saves half a second at the start, and as much at the exit.
+    They are not scanned later either. For torch this saves half a second at the start, and as much at exit.
     """
     if module not in sys.modules:
         with gc_frozen():

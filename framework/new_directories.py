@@ -1,6 +1,6 @@
-"""Directories that a command makes before it knows whether anything will come of it, and how they go again.
+"""Removal of directories that a command created in vain, before it found a mistake.
 
-And what must not be in one that is there already: files that are links, through which Hydra would write.
+Also refuses existing directories with links in place of files, through which Hydra would write.
 """
 
 from contextlib import suppress
@@ -14,15 +14,15 @@ _SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv", "sweep.html", "study
 
 
 def refuse_links(directory: Path, job_name: str, hydra_subdir: str | None) -> None:
-    """Raise `ConfigError` where a file that Hydra, a run or a sweep writes into `directory` is a link."""
+    """Raise `ConfigError` if a file that Hydra, a run or a sweep writes in `directory` is a link."""
     of_hydra = [hydra_subdir, *(f"{hydra_subdir}/{name}" for name in _HYDRA_FILES)] if hydra_subdir else []
     for name in (f"{job_name}.log", *of_hydra, *_RUN_FILES, *_SWEEP_FILES):
         if (path := directory / name).is_symlink():
-            raise ConfigError(f"{path}: is a link, and would have the run write elsewhere; remove it")
+            raise ConfigError(f"{path}: is a link, so the run would write elsewhere; remove it")
 
 
 class NewDirectories:
-    """The directories on the way to `path`, and `path` itself, that do not exist yet."""
+    """The directories among `path` and its parents that do not exist yet."""
 
     def __init__(self, path: Path, hydra_subdir: str | None = None) -> None:
         path = Path.cwd() / path
@@ -30,15 +30,15 @@ class NewDirectories:
         self._hydra_dir = path / hydra_subdir if hydra_subdir else None
 
     def remove_if_unused(self) -> None:
-        """Remove them, unless they hold anything but logs and what Hydra has written there by now."""
+        """Remove the directories, unless they contain anything except logs and Hydra's files."""
         if not self._missing:
             return
         top = self._missing[-1]
-        inside = sorted(top.rglob("*"), reverse=True)  # what a directory holds comes before it
+        inside = sorted(top.rglob("*"), reverse=True)  # contents before their directory
         files = [path for path in inside if not path.is_dir()]
         if not all(self._is_of_hydra(path) for path in files):
             return
-        with suppress(OSError):  # another process has begun here meanwhile, and the rest is its own
+        with suppress(OSError):  # another process has meanwhile started to write here
             for path in files:
                 path.unlink()
             for path in [*(path for path in inside if path not in files), top]:

@@ -1,4 +1,4 @@
-"""Where code and files are found: the bundled configuration and experiments, and what lies beside the user."""
+"""Locations of code and files: the bundled configuration and experiments, and the user's working directory."""
 
 import os
 import sys
@@ -15,25 +15,25 @@ CONF_DIR = BUNDLE_DIR / "conf"
 
 
 def register_bundle() -> None:
-    """Make `experiments.*` importable and what the bundled configuration refers to resolvable, from anywhere."""
+    """Make `experiments.*` importable, and the bundled configuration's references resolvable, from any directory."""
     if str(BUNDLE_DIR) not in sys.path:
-        sys.path.append(str(BUNDLE_DIR))  # last, so that the user's own modules come first
+        sys.path.append(str(BUNDLE_DIR))  # last, so that the user's modules take precedence
     OmegaConf.register_new_resolver("experiments", lambda path: str(BUNDLE_DIR / "experiments" / path), replace=True)
     OmegaConf.register_new_resolver("for_callbacks", _hydra_subdir, replace=True)
 
 
 def _hydra_subdir(callbacks: Mapping[str, object]) -> str | None:
-    """Return where Hydra writes for callbacks; without any but the framework's own there is no need to."""
+    """Return Hydra's output subdirectory, needed only if there are callbacks other than the framework's."""
     return ".hydra" if {*callbacks} - {"preflight"} else None
 
 
 def work_in(directory: str | Path) -> None:
-    """Make `directory`, where the command was typed, the one that relative paths and imports start from.
+    """Resolve relative paths and imports from `directory`, in which the command was typed.
 
-    Imports look in the standard library first, so that a file beside the user cannot replace a part of it, and in
-    installed packages last. As with `python -m`, PYTHONSAFEPATH=1 keeps the directory out of the imports.
+    The standard library is searched first, so that a file in the directory cannot replace a part of it, and installed
+    packages last. As with `python -m`, PYTHONSAFEPATH=1 excludes the directory from imports.
     """
-    with suppress(OSError):  # not there on this machine; what is missing is named where it is used
+    with suppress(OSError):  # missing on this machine; missing files are reported when they are used
         os.chdir(directory)
     if not sys.flags.safe_path:
         standard = [path for path in sys.path if Path(path) in (_STDLIB, _STDLIB / "lib-dynload")]

@@ -1,6 +1,6 @@
-"""Small JSON files that carry a digest of themselves, so that damage is never taken for what was written.
+"""Small JSON files that contain their own digest, so that damage is detected.
 
-The digest is XXH3: it finds damage, and is not meant to stop a forger.
+The digest is XXH3: it detects damage, and is not meant to prevent forgery.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from framework.files import open_to_read, read_file, replace_file, retry
 T = TypeVar("T")
 
 DIGEST = "xxh3_128"  # the last entry of every record
-_MAX_BYTES = 64 << 20  # no record comes near it
+_MAX_BYTES = 64 << 20  # far larger than any record
 _LARGE = 2**63
-_DAMAGE = {  # what is wrong with a path; anything else is wrong with the file system
+_DAMAGE = {  # problems with the path; all other errors are problems with the file system
     errno.ELOOP: "is a link, expected a file",
     errno.EISDIR: "is a directory, expected a file",
     errno.EINVAL: "is not a regular file",
@@ -39,27 +39,27 @@ _DAMAGE = {  # what is wrong with a path; anything else is wrong with the file s
 
 
 def write_record(path: Path, content: Mapping[str, Any], durable: bool = True) -> None:
-    """Write a record so that readers see the old one or the new one, whole; see `framework.files.replace_file`."""
+    """Write a record atomically; see `framework.files.replace_file`."""
     replace_file(path, encode(content), durable)
 
 
 def read_record(path: Path, of_version_02: Collection[Collection[str]] = ()) -> dict[str, Any]:
-    """Return a record without its digest; version 0.2 wrote none, and a file of just such keys is of it.
+    """Return a record without its digest, which version 0.2 did not write: `of_version_02` lists its sets of keys.
 
-    Raises `FileNotFoundError`; `DamagedError` where it is not what was written; `UnreadableError` where the file
-    system does not give it now.
+    Raises `FileNotFoundError`, `DamagedError` if the content has changed, and `UnreadableError` if the file system
+    cannot read it now.
     """
     return decode(path, read_bytes(path), of_version_02)
 
 
 def read_bytes(path: Path, max_bytes: int | None = _MAX_BYTES) -> bytes:
-    """Return what a file of a run holds; raises as `read_record` does."""
+    """Return the content of a run's file; raises like `read_record`."""
     with _explained(path):
         return read_file(path, max_bytes)
 
 
 def read_error(path: Path, error: OSError) -> CheckpointError:
-    """Return what it means that a file of a run was not read: `DamagedError`, or `UnreadableError`."""
+    """Return the `DamagedError` or `UnreadableError` for a failure to read a run's file."""
     if error.errno in _DAMAGE:
         return DamagedError(f"{path}: {_DAMAGE[error.errno]}")
     return UnreadableError.of(path, error)
@@ -67,31 +67,31 @@ def read_error(path: Path, error: OSError) -> CheckpointError:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file of a run for libraries that read it; raises as `read_record` does, also in the block."""
+    """Open a run's file to be read by a library; raises like `read_record`, also for errors in the block."""
     with _explained(path), os.fdopen(retry(lambda: open_to_read(path)), "rb") as file:
         yield file
 
 
 def encode(content: Mapping[str, Any]) -> bytes:
-    """Return a record as JSON, one entry to a line for people and `grep`, with a digest of it all."""
+    """Return a record as JSON with one entry per line, readable by people and `grep`, and with its digest."""
     entries = {**content, DIGEST: _digest(content)}
     return ("{\n" + ",\n".join(json.dumps({key: value})[1:-1] for key, value in entries.items()) + "\n}\n").encode()
 
 
 def decode(path: Path, data: bytes, of_version_02: Collection[Collection[str]] = ()) -> dict[str, Any]:
-    """Return what `encode` has encoded; raises `DamagedError`, which names the `path` that it was read from."""
+    """Return the content encoded by `encode`; raises `DamagedError`, which names `path`."""
     content = parse_json(path, data)
     if not isinstance(content, dict):
         raise DamagedError(f"{path}: damaged (not a mapping)")
     if any(content.keys() == set(keys) for keys in of_version_02):
         return content
     if content.pop(DIGEST, None) != _digest(content):
-        raise DamagedError(f"{path}: damaged (its digest is not its own)")
+        raise DamagedError(f"{path}: damaged (its digest does not match)")
     return content
 
 
 def parse_json(path: Path, data: bytes) -> Any:
-    """Return what JSON from a file of a run holds, whoever has written it; raises `DamagedError`."""
+    """Parse untrusted JSON from a run's file; raises `DamagedError`."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -114,27 +114,29 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def build(cls: type[T], content: Mapping[str, Any], path: Path) -> T:
-    """Return the dataclass that a record holds; entries that it does not know are left out.
+    """Return a record's content as a dataclass; unknown entries are ignored.
 
-    Raises `DamagedError` where one is missing or not of its field's type, which may be made of str, bool, int, float
-    (finite), None, an Enum, Any, list[...] and dict[str, ...].
+    Raises `DamagedError` if an entry is missing or not of its field's type, which may be composed of str, bool, int,
+    float (finite), None, an Enum, Any, list[...] and dict[str, ...].
     """
-    hints, values = typing.get_type_hints(cls), {}
+    hints = typing.get_type_hints(cls)
+    values = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name in content:
             try:
                 values[field.name] = _typed(content[field.name], hints[field.name])
             except (TypeError, ValueError):
                 shown = reprlib.repr(content[field.name])
-                raise DamagedError(f"{path}: damaged ({field.name}={shown}: not what belongs there)") from None
+                raise DamagedError(f"{path}: damaged ({field.name}={shown} is not valid)") from None
         elif field.default is field.default_factory is dataclasses.MISSING and field.init:
             raise DamagedError(f"{path}: damaged (no {field.name})")
     return cls(**values)
 
 
 def _typed(value: Any, hint: Any) -> Any:
-    """Return the value as one of the type; raises `TypeError` or `ValueError`."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    """Return the value as an instance of the type; raises `TypeError` or `ValueError`."""
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
     if hint is Any:
         return value
     if origin is types.UnionType:

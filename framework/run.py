@@ -32,10 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """The phases of a run; each goes on from what the run directory already holds.
+    """The phases of a run; each resumes from what the run directory already contains.
 
-    `attempt` records what happens, `metadata` are saved with each checkpoint, `check_owner` ends the process if the
-    directory is another's by now, and `results_of` is the checkpoint that samples and report of these settings are of.
+    `attempt` records the progress, `metadata` is saved with each checkpoint, `check_owner` exits the process if
+    another one has taken the directory over, and `results_of` is the checkpoint from which samples and report have
+    been made with these settings.
     """
 
     def __init__(
@@ -49,35 +50,46 @@ class Run:
         check_owner: Callable[[], None],
         results_of: str | None,
     ) -> None:
-        self.setup, self.config, self.graph, runtime = setup, setup.config, setup.graph, setup.config.runtime
-        self.directory, self.guard, self.distributed, self.attempt = directory, guard, distributed, attempt
-        self._metadata, self._results_of = metadata, results_of
-        keep, compress, constant = runtime.keep, runtime.compress, {CONFIG_FILE: dataclasses.asdict(self.config)}
-        self.checkpoints = CheckpointStore(directory.checkpoints_dir, keep, compress, constant, check_owner)
+        self.setup = setup
+        self.config = setup.config
+        self.graph = setup.graph
+        self.directory = directory
+        self.guard = guard
+        self.distributed = distributed
+        self.attempt = attempt
+        self._metadata = metadata
+        self._results_of = results_of
+        self.checkpoints = CheckpointStore(
+            directory.checkpoints_dir,
+            keep=self.config.runtime.keep,
+            compress=self.config.runtime.compress,
+            constant={CONFIG_FILE: dataclasses.asdict(self.config)},
+            check_owner=check_owner,
+        )
         self.console = Console()
         self._compiled_dir = directory.path.resolve() / "compile_cache"
-        self._elapsed_before = 0.0  # in earlier attempts
-        self._simulations_before: Path | None = None  # those of before the graph got another node
+        self._elapsed_before = 0.0  # duration of earlier attempts in seconds
+        self._simulations_before: Path | None = None  # directory of the simulations before the graph got another node
 
-    def go(self) -> StopReason | None:
-        """Go through all phases and record them; return why the attempt ended early, or None if the run is complete."""
+    def execute(self) -> StopReason | None:
+        """Run and record all phases; return why the attempt stopped early, or None if the run is complete."""
         log.info("Run %s on %s\n\n%s\n", self.directory.path, self.setup.device, self.graph.describe())
         if not self.graph.is_observed:
-            log.info("No observation: the posterior is trained and checked, and sampled later")
+            log.info("No observation: the posterior is trained and checked, but not sampled yet")
         log.info(self.setup.budget)
         if problem := check_signal_delivery():
             log.warning("⚠ %s", problem)
         try:
-            return self._go()
+            return self._execute()
         except Stopped as stop:
-            phase, where = self.attempt.record.phase, self.directory.path
-            log.warning("⚠ %s while %s — what is done is kept in %s", stop.reason.word, phase, where)
+            phase = self.attempt.record.phase
+            log.warning("⚠ %s while %s — completed work is kept in %s", stop.reason.word, phase, self.directory.path)
             return stop.reason
 
-    def _go(self) -> StopReason | None:
+    def _execute(self) -> StopReason | None:
         self._begin("starting")
         self.prepare()
-        with ExitStack() as stack:  # trackers are told of the report too
+        with ExitStack() as stack:  # trackers stay open until the report is written
             trackers = [stack.enter_context(closing(tracker)) for tracker in self._trackers()]
             self._begin("simulating")
             self.simulate()
@@ -90,11 +102,20 @@ class Run:
                 return reason
             assert newest is not None, "training ends with a checkpoint"
             if before and before.path == newest.path and self._results_of == newest.path.name:
-                log.info("%s has finished already", self.directory.path)
+                log.info("%s has already finished", self.directory.path)
                 return None
             self._begin("sampling and reporting")
-            parts = (self.directory, newest, self.graph, self.simulations, self.setup.device, self.guard.check)
-            Evaluation(self.config, self.setup.settings, *parts).run(self.console)
+            evaluation = Evaluation(
+                config=self.config,
+                settings=self.setup.settings,
+                directory=self.directory,
+                generation=newest,
+                graph=self.graph,
+                simulations=self.simulations,
+                device=self.setup.device,
+                check=self.guard.check,
+            )
+            evaluation.run(self.console)
             self.attempt.made_results_of(newest.path.name)
         return None
 
@@ -103,8 +124,9 @@ class Run:
         self.attempt.begin(phase)
 
     def prepare(self) -> None:
-        """Open the store, and keep with the run what it was given; `check` comes first."""
-        stored_in, needed = self.directory.simulations_dir, self.graph.training_nodes
+        """Open the simulation store, and save the observations and true values with the run."""
+        stored_in = self.directory.simulations_dir
+        needed = self.graph.training_nodes
         before = self._simulations_before = set_aside_store(stored_in, needed, self.setup.num_simulations)
         if any(settings.loop.compile for settings in self.setup.settings.values()):
             keep_compiled_in(self._compiled_dir)
@@ -114,18 +136,22 @@ class Run:
             truth={n.name: n.truth for n in nodes if n.truth is not None},
         )
         seed = self.config.seed
-        if begun := next((d for d in (stored_in, before) if d and SimulationStore.exists(d)), None):
-            seed = SimulationStore.open(begun).seed  # what was begun goes on with its own, if the run's has changed
+        if existing := next((d for d in (stored_in, before) if d and SimulationStore.exists(d)), None):
+            seed = SimulationStore.open(
+                existing
+            ).seed  # existing simulations keep their seed, even if the run's has changed
         self.simulations = SimulationStore(stored_in, seed, self.setup.shapes)
 
     def simulate(self) -> None:
         """Fill the simulation store, from the simulator or from a file."""
-        config, store = self.config.simulation, self.simulations
+        config = self.config.simulation
+        store = self.simulations
         if config.from_file is not None:
-            path, limit = Path(config.from_file), config.max_invalid_fraction
-            import_simulations(path, self.graph, store, config.num_simulations, limit)
+            import_simulations(
+                Path(config.from_file), self.graph, store, config.num_simulations, config.max_invalid_fraction
+            )
         else:
-            total, seed, limit = config.num_simulations, store.seed, config.max_invalid_fraction
+            total = config.num_simulations
             done = total - sum(stop - start for start, stop in store.missing(total))
 
             def show(done: int, invalid: int) -> None:
@@ -134,38 +160,39 @@ class Run:
 
             with self.console.phase("simulating", total, done):
                 run_simulations(
-                    self.setup.build_graph,
-                    store,
-                    total,
-                    seed,
-                    config.workers,
-                    limit,
-                    show,
-                    lambda: self.guard.num_signals,
+                    build=self.setup.build_graph,
+                    store=store,
+                    num_simulations=total,
+                    seed=store.seed,
+                    workers=config.workers,
+                    max_invalid_fraction=config.max_invalid_fraction,
+                    on_progress=show,
+                    num_signals=lambda: self.guard.num_signals,
                 )
         if self._simulations_before and (names := changed_nodes(self._simulations_before, store)):
-            log.warning("⚠ %s came out differently this time: what was trained on them goes on with others", names)
+            log.warning("⚠ the simulations of %s differ from before: training continues on the new ones", names)
         valid, invalid = store.counts()
-        log.info("%d simulations%s", valid, f", {invalid} more were invalid and are left out" if invalid else "")
+        log.info("%d simulations%s", valid, f", {invalid} more were invalid and dropped" if invalid else "")
 
     def train(
         self, trackers: Sequence[Tracker], newest: Generation | None
     ) -> tuple[StopReason | None, Generation | None]:
-        """Train every node's estimator on from the newest checkpoint, in inference order.
+        """Train every node's estimator, from the newest checkpoint, in inference order.
 
-        Return why training stopped early, if it did, and the checkpoint that is the newest then.
+        Return why training stopped early, or None, and the checkpoint that is then the newest.
         """
         for node, spec in self.setup.specs.items():
-            settings, seed = self.setup.settings[node], self.config.seed
-            parts = (
-                self.setup.device,
-                self.checkpoints,
-                self.guard,
-                self.metadata,
-                self.distributed,
-                self._compiled_dir,
+            training = NodeTraining(
+                spec=spec,
+                settings=self.setup.settings[node],
+                seed=self.config.seed,
+                device=self.setup.device,
+                checkpoints=self.checkpoints,
+                guard=self.guard,
+                metadata=self.metadata,
+                distributed=self.distributed,
+                compiled_dir=self._compiled_dir,
             )
-            training = NodeTraining(spec, settings, seed, *parts)
             simulations = self.simulations.load([node, *spec.evidence_shapes])
             _, reason, newest = training.run(simulations, trackers, self.console, newest)
             if reason:
@@ -173,7 +200,7 @@ class Run:
         return None, newest
 
     def metadata(self) -> dict[str, Any]:
-        """Return what every checkpoint tells of the run and the moment; the wall time is that of all attempts."""
+        """Return each checkpoint's metadata on the run and the time; `elapsed_seconds` includes all attempts."""
         elapsed = self._elapsed_before + time.time() - process_start()
         return {**self._metadata, "saved_at": now(), "elapsed_seconds": elapsed}
 

@@ -1,4 +1,4 @@
-"""All that a run is built of: made and checked before anything is simulated or written."""
+"""The objects of a run, built and checked before anything is simulated or written."""
 
 import functools
 from pathlib import Path
@@ -16,10 +16,10 @@ from framework.training.check import check_training
 
 
 class RunSetup:
-    """Graph, settings, estimators and device of a run; raises `ConfigError` for every mistake that can be found so far.
+    """Graph, settings, estimators and device of a run; raises `ConfigError` for mistakes that can be found early.
 
-    `source` is the run that it resumes, another one's directory until that is copied; None for a new run. The guard's
-    time runs from here on: shapes may have to be learned from a trial simulation.
+    `source` is the run to resume, which may be in another directory until it is copied; None for a new run. The
+    guard's budget is set here, since a trial simulation may be needed to infer the shapes.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class RunSetup:
         self.build_graph = functools.partial(build_graph, graph_container(config), config.priors, self._presimulated())
         self.graph = self.build_graph()
         self.settings = {node.name: node_settings(config, node.name) for node in self.graph.inferred}
-        self.budget = guard.limit(BudgetReader(config.runtime.wall_clock_budget))  # in words
+        self.budget = guard.limit(BudgetReader(config.runtime.wall_clock_budget))  # the line to log
         self.shapes = self._event_shapes()
         self.graph = check_shapes(self.graph, self.shapes)
         self.specs = {node.name: spec_of(config, node.name, self.shapes) for node in self.graph.inferred}
@@ -42,7 +42,7 @@ class RunSetup:
 
     @property
     def num_simulations(self) -> int | None:
-        """The number of simulations to draw; None where they come from a file."""
+        """The number of simulations to draw; None if they come from a file."""
         return None if self.config.simulation.from_file else self.config.simulation.num_simulations
 
     @property
@@ -51,7 +51,7 @@ class RunSetup:
         return {name: settings.loop.num_epochs for name, settings in self.settings.items()}
 
     def _presimulated(self) -> list[str]:
-        """Return the nodes whose simulations come from a file, or came from it in an earlier attempt."""
+        """Return the nodes whose simulations come from a file, in this or an earlier attempt."""
         from_file = self.config.simulation.from_file
         if from_file is None:
             return []
@@ -63,7 +63,7 @@ class RunSetup:
         return imported_names(Path(from_file))
 
     def _event_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of training's nodes: of what is stored, of the file, or of a trial simulation."""
+        """Return the event shapes of the nodes to train on, from the store, the file, or a trial simulation."""
         if self._stored and not nodes_added_or_removed(self._stored, self.graph.training_nodes, self.num_simulations):
             return SimulationStore.open(self._stored).event_shapes
         if self.config.simulation.from_file is not None:

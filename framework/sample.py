@@ -11,7 +11,7 @@ KINDS = ("prior", "posterior", "predictive")
 
 
 def main() -> None:
-    """Parse the arguments and draw."""
+    """Parse the arguments and draw samples."""
     register_bundle()
     work_in(Path.cwd())
     parser = ArgumentParser(
@@ -25,20 +25,17 @@ examples:
   python -m framework.sample outputs/two_moons predictive seed=1
 
 keys: inference.num_samples, inference.batch_size, inference.num_predictive, seed, device, graph.<node>.observed
-trust=true calls whatever code the directory names; say so only if you know who has written it.
-Samples are written to <run_dir>/samples/posterior-2/, -3/, ..., one .npz for each node, with the data, checkpoint and
-seed that they are of in source.json; nothing there is overwritten.""",
+trust=true runs any code that the directory names; use it only if you trust its author.
+Samples are written to <run_dir>/samples/posterior-2/, -3/, ..., one .npz for each node; source.json records their
+data, checkpoint and seed. Existing samples are never overwritten.""",
     )
     parser.add_argument("run_dir", help="the directory of the run, such as outputs/two_moons")
     parser.add_argument("kind", nargs="?", default="posterior", choices=KINDS, help="default: posterior")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="what differs from the run's own configuration"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to the run's configuration")
     arguments = parser.parse_args()
     with exit_codes():
-        import_without_gc(
-            "framework.inference.resample"
-        )  # torch, too; only now, so that --help and typing mistakes answer at once
+        # imports torch: only now, so that --help and typing mistakes respond quickly
+        import_without_gc("framework.inference.resample")
         from framework.inference.resample import resample
 
         print(f"samples: {resample(arguments.run_dir, arguments.kind, arguments.overrides)}")

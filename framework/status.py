@@ -1,4 +1,4 @@
-"""Command line: where all runs below some directories stand."""
+"""Command line: show the status of all runs below some directories."""
 
 import json
 import math
@@ -29,24 +29,24 @@ _STYLES = {
     "failed": "red",
     "lost": "bold red",
 }
-_BY_NODE = "by node"  # left out where no run has several nodes
+_BY_NODE = "by node"  # omitted if no run has several nodes
 _TEXTS = {"state", "node", _BY_NODE, "job"}
-_LESS_NEEDED = {"node", _BY_NODE, "tries"}  # left out of a terminal narrower than this
+_LESS_NEEDED = {"node", _BY_NODE, "tries"}  # omitted if the terminal is narrower than this
 _NARROW = 100
 _PIPE_WIDTH = 200
 
 
 def main() -> None:
-    """Parse the arguments and show."""
+    """Parse the arguments and show the status."""
     parser = ArgumentParser(
         prog="python -m framework.status",
         formatter_class=RawDescriptionHelpFormatter,
-        description="Show every run below the directories: what it is doing, how far it is, what it has lost.",
+        description="Show every run below the directories: its state, progress and lost time.",
         epilog="""\
 states:
-  waiting     not started yet             stopped     saved early; go on with +resume=true
+  waiting     not started yet             stopped     saved and stopped early; resume with +resume=true
   simulating, training, sampling          finished    done, with samples and report
-  failed      ended with an error         lost        its process died without a word; +resume=true goes on
+  failed      ended with an error         lost        its process died; resume with +resume=true
 
 examples:
   python -m framework.status
@@ -54,7 +54,7 @@ examples:
   python -m framework.status --json | jq -r '.[] | select(.state == "lost") | .run_dir'""",
     )
     parser.add_argument("dirs", nargs="*", type=Path, help="default: outputs and multirun")
-    parser.add_argument("--watch", nargs="?", type=float, const=5.0, metavar="SECONDS", help="again every 5 seconds")
+    parser.add_argument("--watch", nargs="?", type=float, const=5.0, metavar="SECONDS", help="refresh every 5 seconds")
     parser.add_argument("--json", action="store_true", help="print a list of objects")
     arguments = parser.parse_args()
     with exit_codes():
@@ -78,14 +78,14 @@ def _show(directories: list[Path], watch_seconds: float | None, as_json: bool) -
             while True:
                 time.sleep(max(watch_seconds, 0.1))
                 live.update(_picture(directories, console.width), refresh=True)
-    except KeyboardInterrupt:  # how one stops watching
+    except KeyboardInterrupt:  # the usual way to stop watching
         pass
 
 
 def _directories(given: list[Path]) -> list[Path]:
     for path in given:
         if not path.is_dir():
-            raise ConfigError(f"{path}: no such directory; expected run directories, or directories that hold some")
+            raise ConfigError(f"{path}: no such directory; expected run directories, or directories that contain some")
     return given or [Path(name) for name in _DEFAULT_DIRS if Path(name).is_dir()]
 
 
@@ -137,7 +137,7 @@ def _row(run: RunStatus) -> dict[str, Text]:
 
 
 def _duration(seconds: float | None) -> str | None:
-    """Return whole seconds: tenths would only flicker."""
+    """Return the duration in whole seconds, since tenths would only flicker."""
     return format_duration(math.floor(seconds)) if seconds is not None else None
 
 

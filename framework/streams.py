@@ -1,4 +1,4 @@
-"""Standard streams and a log file whose failure does not end a run."""
+"""Standard output, standard error and a log file whose loss does not end a run."""
 
 import errno
 import logging
@@ -14,43 +14,44 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class BrokenPipeSafeStream:
-    """Passes on what is written, and never fails.
+    """Wrapper of a stream whose writes never fail.
 
-    If the terminal or the pipe is gone, output is discarded from then on; if the disk is full, until there is space.
+    Once the terminal or pipe is closed, output is discarded; on a full disk, it is discarded until there
+    is space again.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write `text` where that is possible."""
+        """Write `text` if possible."""
         try:
             return self._stream.write(text)
         except OSError as error:
-            self._let_go(error)
+            self._discard_output(error)
             return len(text)
 
     def flush(self) -> None:
-        """Flush where that is possible."""
+        """Flush if possible."""
         try:
             self._stream.flush()
         except OSError as error:
-            self._let_go(error)
+            self._discard_output(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def _let_go(self, error: OSError) -> None:
+    def _discard_output(self, error: OSError) -> None:
         if error.errno not in _FULL:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self._stream.fileno())
+            os.close(devnull)
 
 
 class LogFile(logging.FileHandler):
-    """Appends to a regular file only: a link could lead to somebody else's file.
+    """Handler that appends to a regular file only, since a link could lead to any other file.
 
-    If the file cannot be opened, it says so once on standard error, and logging continues without it.
+    If the file cannot be opened, this is reported once on standard error, and logging continues without it.
     """
 
     _has_failed = False
@@ -65,7 +66,10 @@ class LogFile(logging.FileHandler):
                 self.stream = self._opened()
             except OSError as error:
                 self._has_failed = True
-                print(f"⚠ {self.baseFilename}: nothing is logged there ({error.strerror})", file=sys.stderr)
+                print(
+                    f"⚠ {self.baseFilename}: cannot be opened, so nothing is logged there ({error.strerror})",
+                    file=sys.stderr,
+                )
         if not self._has_failed:
             super().emit(record)
 
@@ -75,7 +79,7 @@ class LogFile(logging.FileHandler):
 
 
 def outlive_terminal() -> None:
-    """Make writing to both standard streams never fail, and logging silent about what it cannot write."""
+    """Make both standard streams safe from closed terminals and pipes, and silence errors of logging."""
     logging.raiseExceptions = False
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

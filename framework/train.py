@@ -25,14 +25,14 @@ register_folder_names()
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
 def main(cfg: DictConfig) -> float | None:
-    """Train one run; the returned validation loss is what sweepers minimise."""
-    work_in(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true has left it
+    """Train one run; return the validation loss, which sweepers minimise."""
+    work_in(HydraConfig.get().runtime.cwd)  # hydra.job.chdir=true changes it
     command = HydraConfig.get().overrides.task
     with (
         exit_codes(),
         Guard() as guard,
         connect_processes(command, guard) as distributed,
-    ):  # so early that no signal is ever missed
+    ):  # opened early so that no signal is missed
         if distributed.rank:
             import_without_gc("framework.training.worker")
             from framework.training.worker import run_worker
@@ -41,23 +41,23 @@ def main(cfg: DictConfig) -> float | None:
                 sys.exit(code)
             return None
         directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
-        if rerun_of(sys.argv[1:]):  # nobody could add +resume=true
+        if rerun_of(sys.argv[1:]):  # such a command takes no +resume=true
             directory.path.mkdir(parents=True, exist_ok=True)
             cfg.resume = directory.holds_work()
         refresh_listings(directory.path)
         directory.refuse_links()
         plan = plan_attempt(directory, cfg, HydraConfig.get())
-        # torch, too; only now, so that --help, mistakes in the config and refusals come at once
+        # imports torch: only now, so that --help, config mistakes and refusals respond quickly
         import_without_gc("framework.attempt")
         from framework.attempt import Attempt
 
         with Attempt(plan, directory, guard, distributed) as attempt:
             return attempt.run()
-    return None  # the attempt has ended the process
+    return None  # never reached: the attempt exits the process
 
 
 def command() -> None:
-    """Run as `framework-train`, the same with shell completion."""
+    """Entry point of `framework-train`, which also has shell completion."""
     run_command(main)
 
 

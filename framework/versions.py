@@ -1,4 +1,4 @@
-"""Which code is running: versions, and the commit of the working directory."""
+"""The running code's versions, and the commit of the working directory."""
 
 import platform
 import subprocess
@@ -8,12 +8,12 @@ from framework import __version__
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
+    """Return the versions on which results depend."""
     return {"framework": __version__, "torch": version("torch"), "python": platform.python_version()}
 
 
 def git_commit() -> str | None:
-    """Return the commit of the working directory, with `+` appended where files differ from it."""
+    """Return the commit of the working directory, with `+` appended if files differ from it."""
     try:
         git = ["git", "describe", "--always", "--abbrev=40", "--dirty=+"]
         return subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()

@@ -104,7 +104,7 @@ def test_a_mistake_that_only_the_run_can_find_leaves_no_directory(tmp_path):
 
 def test_a_stop_ends_the_process_with_its_exit_code_and_asks_for_the_next_attempt(commands, tmp_path, monkeypatch):
     directory = RunDirectory(tmp_path / "run")
-    monkeypatch.setattr("framework.attempt.Run.go", lambda run: StopReason.OUT_OF_TIME)
+    monkeypatch.setattr("framework.attempt.Run.execute", lambda run: StopReason.OUT_OF_TIME)
     with (
         Guard() as guard,
         pytest.raises(SystemExit) as ended,

@@ -143,7 +143,7 @@ def test_what_the_file_system_does_not_give_is_not_called_damaged(tmp_path, monk
         (errno.ELOOP, DamagedError, "is a link"),
         (errno.ENAMETOOLONG, DamagedError, "damaged .its name is too long"),
         (errno.EACCES, UnreadableError, "cannot be read now .*make it readable"),
-        (errno.EIO, UnreadableError, "cannot be read now .*look at the file system"),
+        (errno.EIO, UnreadableError, "cannot be read now .*check the file system"),
     ],
 )
 def test_an_error_is_damage_only_where_the_file_is_to_blame(number, kind, reason):
@@ -159,7 +159,7 @@ def test_a_directory_in_place_of_a_file_is_renamed_and_told_of(tmp_path, caplog)
         (path / "precious").touch()
         replace_file(path, "mine")
         assert path.read_text() == "mine" and (tmp_path / f"a.json.damaged{number}/precious").exists()
-        assert f"is a directory, expected a file; it is a.json.damaged{number} now" in caplog.text
+        assert f"is a directory, expected a file; renamed to a.json.damaged{number}" in caplog.text
         path.unlink()
 
 

@@ -66,4 +66,4 @@ def test_a_log_that_is_no_file_costs_one_warning_and_nothing_else(tmp_path, make
     make(tmp_path / "train.log")
     logged_to(tmp_path / "train.log")
     assert precious.read_text() == "precious"
-    assert capsys.readouterr().err.count("train.log: nothing is logged there") == 1
+    assert capsys.readouterr().err.count("train.log: cannot be opened") == 1

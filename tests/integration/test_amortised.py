@@ -59,7 +59,7 @@ def test_a_run_without_an_observation_trains_and_reports_and_says_how_to_sample(
 
 def test_it_has_finished_like_any_other(copied):
     result = train("--config-dir=conf", "experiment=pair", "inference.report=true", "+resume=true", cwd=copied)
-    assert result.returncode == 0 and "has finished already" in result.stdout, result.stdout + result.stderr
+    assert result.returncode == 0 and "has already finished" in result.stdout, result.stdout + result.stderr
 
 
 def test_it_is_sampled_later_by_command_and_by_hand(copied):

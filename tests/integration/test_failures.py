@@ -77,7 +77,7 @@ def test_a_users_own_simulator_needs_no_change_of_the_framework(project):
 def test_failed_simulations_are_counted_reported_and_left_out(project):
     result = project("sometimes_raises")
     assert result.returncode == 0, result.stderr
-    assert "more were invalid and are left out" in result.stdout
+    assert "more were invalid and dropped" in result.stdout
 
 
 def test_too_many_invalid_simulations_end_the_run(project):
@@ -112,7 +112,7 @@ def test_a_worker_that_is_killed_is_named_and_what_is_finished_is_kept(project):
         (["priors.z.low=[2,2]"], "low"),
         (["simulation.num_simulations=2", "loop.validation_fraction=0.9"], "leave nothing to train on"),
         (["+resume_from=outputs/nothing"], "resume_from=outputs/nothing"),
-        (["loop=4"], "a group takes the name of one of its options"),
+        (["loop=4"], "expected the name of one of the group's options"),
     ],
 )
 def test_a_mistake_in_the_command_line_is_one_line_that_names_the_key(overrides, message, tmp_path):

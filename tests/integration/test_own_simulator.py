@@ -113,7 +113,7 @@ def test_a_pickled_job_is_run_again_and_continues_with_what_is_there(project):
     (pickle,) = project.glob("outputs/decay/.hydra/config.pickle")
     assert (pickle.parent / "job_return.pickle").exists()
     result = run("framework.train", "--experimental-rerun", pickle.relative_to(project), cwd=project)
-    assert result.returncode == 0 and "has finished already" in result.stdout, result.stderr
+    assert result.returncode == 0 and "has already finished" in result.stdout, result.stderr
     (project / "outputs/decay").rename(project / "outputs/earlier")
     result = run("framework.train", "--experimental-rerun", "outputs/earlier/.hydra/config.pickle", cwd=project)
     assert result.returncode == 0, result.stderr

@@ -72,7 +72,7 @@ def test_a_checkpoint_of_one_process_continues_with_several(project, alone):
     assert project.steps(2) == alone.steps(1)[12:]
     np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-4)
     again = project.run(2, "+resume=true")
-    assert codes(again) == [0, 0] and "has finished already" in again[0].stdout
+    assert codes(again) == [0, 0] and "has already finished" in again[0].stdout
 
 
 def test_when_one_is_killed_the_others_end_and_the_last_step_is_saved(project, alone):

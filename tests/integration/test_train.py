@@ -143,9 +143,9 @@ def test_a_run_that_was_trained_on_and_stopped_before_its_results_makes_them_on_
     expected = samples.read_bytes()
     samples.write_bytes(b"of fewer epochs")
     result = train(*more, cwd=copied)
-    assert result.returncode == 0 and "has finished already" not in result.stdout
+    assert result.returncode == 0 and "has already finished" not in result.stdout
     assert samples.read_bytes() == expected
-    assert "has finished already" in train(*more, cwd=copied).stdout
+    assert "has already finished" in train(*more, cwd=copied).stdout
 
 
 def test_another_network_cannot_resume_a_run(copied):
