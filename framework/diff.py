@@ -133,8 +133,8 @@ def _compare(arguments: Namespace, composed: Any, own_targets: Callable[[], dict
             check_targets(config, own, directory.path)
 
     if composed is None:
-        result = compare_runs(directory, RunDirectory(Path(arguments.others[0])))
-        is_refused = any(change.verdict == "refused" for change in result[1])
+        title, changes, notes = compare_runs(directory, RunDirectory(Path(arguments.others[0])))
+        is_refused = any(change.verdict == "refused" for change in changes)
     else:
         hydra = composed.hydra
         with flag_override(composed, ["struct", "readonly"], False):
@@ -144,12 +144,16 @@ def _compare(arguments: Namespace, composed: Any, own_targets: Callable[[], dict
         plan = plan_resume(directory, composed, hydra, check)
         if plan.source is None:
             raise ResumeRefusedError(f"{directory.path}: contains no run yet, so there is nothing to compare")
-        result, refusal = (plan.title, plan.changes, plan.notes), plan.refusal
+        title = plan.title
+        changes = plan.changes
+        notes = plan.notes
+        refusal = plan.refusal
         is_refused = refusal is not None
     if arguments.format == "text":
-        print(diff_format.text(*result, width=shutil.get_terminal_size((120, 24)).columns))
+        print(diff_format.text(title, changes, notes, width=shutil.get_terminal_size((120, 24)).columns))
     else:
-        print({"json": diff_format.as_json, "markdown": diff_format.markdown}[arguments.format](*result))
+        formatter = diff_format.as_json if arguments.format == "json" else diff_format.markdown
+        print(formatter(title, changes, notes))
     if refusal and arguments.format == "text":
         raise refusal
     sys.exit(ResumeRefusedError.exit_code if is_refused else 0)

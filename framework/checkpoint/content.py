@@ -127,7 +127,8 @@ class TorchCopier(JsonCopier):
     def __init__(
         self, copy_tensor: Callable[[Tensor], Tensor | None], copy_array: Callable[[np.ndarray], np.ndarray] = np.copy
     ) -> None:
-        self._copy_tensor, self._copy_array = copy_tensor, copy_array
+        self._copy_tensor = copy_tensor
+        self._copy_array = copy_array
 
     def _copy(self, value: Any, depth: int) -> Any:
         if type(value) is Tensor and (copied := self._copy_tensor(value)) is not None:  # the most frequent case

@@ -1,4 +1,4 @@
-"""Whether a run can be resumed with a changed configuration: the differences, their effects and the permissions."""
+"""Resuming a run, also with a changed configuration: the differences, their effects, and which are allowed."""
 
 from framework.resume.compare import compare_runs
 from framework.resume.differences import Change, differences

@@ -63,6 +63,7 @@ def parsed(directory: RunDirectory, container: Mapping[str, Any]) -> dict[str, A
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> tuple[str, list[Change], list[str]]:
     """Return title, changes and notes of two runs, as if the first were resumed with the second's config."""
-    old, new = first.record(), second.record()
+    old = first.record()
+    new = second.record()
     changes = run_changes(first, old, dataclasses.replace(new, config=parsed(second, new.config)), [])
     return f"{first.path} → {second.path}", changes, torch_note(old, new)

@@ -26,7 +26,7 @@ _NAME = re.compile(r"(?!000)\d{3}|[1-9]\d{3,8}", re.ASCII)
 
 
 class Outcome(StrEnum):
-    """How an attempt ended."""
+    """The ways in which an attempt can end."""
 
     FINISHED = "finished"
     CRASHED = "crashed"

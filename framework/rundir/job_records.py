@@ -39,7 +39,7 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class ExitRecord:
-    """How a job's process ended, and the number of the run's attempts at that time."""
+    """The exit of a job's process, and the number of the run's attempts at that time."""
 
     code: int
     is_failure: bool

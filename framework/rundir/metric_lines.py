@@ -74,7 +74,8 @@ def _linked(lines: Sequence[str]) -> tuple[list[str], int]:
     num_unlinked = 0
     before: str | None = ""
     for line, match in zip(lines, found, strict=True):
-        text, check = _without_check(line), match[1] if match else None
+        text = _without_check(line)
+        check = match[1] if match else None
         if check and before is not None and check != _check(before, text):
             num_unlinked += 1
         elif check:  # without one, the line is damaged, and the next line cannot be checked

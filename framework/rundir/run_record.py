@@ -113,7 +113,8 @@ class _Saved:
 
 def _saved(generation: Generation) -> _Saved:
     """Return a checkpoint's information about its run; raises `CheckpointError`."""
-    info, config = CheckpointInfo.of(generation), generation.load(CONFIG_FILE)
+    info = CheckpointInfo.of(generation)
+    config = generation.load(CONFIG_FILE)
     path = generation.path / CONFIG_FILE
     if not isinstance(config, dict):
         raise DamagedError(f"{path}: damaged (not a mapping)")
@@ -133,7 +134,8 @@ def _all_saved(run_dir: Path) -> Iterator[_Saved]:
 
 def _recovered(run_dir: Path, attempts: Attempts, notes: list[str]) -> RunRecord:
     """Return the record from the newest checkpoint or other files, for a last attempt that cannot be read."""
-    info, last = read_run_info(run_dir), attempts.last
+    info = read_run_info(run_dir)
+    last = attempts.last
     saved = next(_all_saved(run_dir), None)
     is_own = saved and info and saved.info.run_id == info.run_id  # if not, it was copied from another run
     if saved and is_own and saved.info.attempt >= max(attempts.numbers, default=0):

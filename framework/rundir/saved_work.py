@@ -1,4 +1,4 @@
-"""What a run has saved so far, by the names and times of its files."""
+"""The work that a run has saved so far, by the names and times of its files."""
 
 import os
 from contextlib import suppress

@@ -48,7 +48,8 @@ class BudgetReader:
         if wall_clock_budget is not None and wall_clock_budget != "auto":
             wall_clock_budget = parse_duration(wall_clock_budget)
         self.wall_clock_budget = wall_clock_budget
-        self._environment, self._setting = environment, setting
+        self._environment = environment
+        self._setting = setting
         self._warned: set[str] = set()
 
     def read(self, fresh: bool = False) -> Budget | None:

@@ -54,8 +54,10 @@ class Guard:
         self._end = _NEVER  # the end of the allocation on the guard's clock
         self._budget_seconds = _NEVER
         self._end_read = clock()
-        self._steps, self._epoch_ends = Recent(1000), Recent(8)
-        self._stalls, self._writes = Recent(50), Recent(50)
+        self._steps = Recent(1000)
+        self._epoch_ends = Recent(8)
+        self._stalls = Recent(50)
+        self._writes = Recent(50)
         self._num_polls = self._last_poll_of_epoch = 0
         self._drain_seconds = 0.0  # how much earlier the stop is decided if only complete epochs are started
         self._out_of_time = self._is_saving = False

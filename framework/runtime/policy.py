@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 class StopReason(enum.Enum):
-    """Why an attempt stopped before its work was done; the value is shown to users."""
+    """The reasons for stopping an attempt before its work is done; the values are shown to users."""
 
     INTERRUPTED = "Interrupted"  # SIGINT
     TERMINATED = "Terminated"  # SIGTERM
