@@ -126,7 +126,7 @@ def exit_codes() -> Iterator[None]:
         if missing is None or show_traceback:
             traceback.print_exc()
         if missing:
-            _complain(missing)
+            _print_error(missing)
             sys.exit(ConfigError.exit_code)
         sys.exit(FrameworkError.exit_code)
 

@@ -67,7 +67,7 @@ def test_two_stuck_attempts_in_a_row_that_saved_nothing_end_the_job_as_failed(co
     assert "✗" in (said := capsys.readouterr().err) and "2 attempts in a row ended without a newer checkpoint" in said
 
 
-def test_stuck_attempts_that_have_saved_something_continue(commands, attempt):
+def test_stuck_attempts_that_have_saved_something_are_requeued(commands, attempt):
     for _ in range(3):
         attempt(stuck)
     assert num_requeues(commands) == 3

@@ -26,7 +26,7 @@ def names(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_a_file_is_replaced_as_a_whole(tmp_path):
+def test_a_file_is_replaced_atomically(tmp_path):
     path = tmp_path / "a.json"
     replace_file(path, "first")
     replace_file(path, b"second")
@@ -152,7 +152,7 @@ def test_an_error_is_damage_only_where_the_file_is_to_blame(number, kind, reason
     assert re.match(rf"a\.pth: {reason}", str(error))
 
 
-def test_a_directory_in_place_of_a_file_is_renamed_and_told_of(tmp_path, caplog):
+def test_a_directory_in_place_of_a_file_is_renamed_and_reported(tmp_path, caplog):
     path = tmp_path / "a.json"
     for number in ("", "-2"):
         path.mkdir()

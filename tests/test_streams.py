@@ -21,14 +21,14 @@ sys.exit(7)
 """
 
 
-def test_a_program_continues_when_its_pipe_is_gone():
+def test_a_program_continues_when_its_pipe_is_closed():
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdout.close()
     process.communicate(b"\n", timeout=60)
     assert process.returncode == 7
 
 
-def test_a_program_continues_when_its_terminal_is_gone():
+def test_a_program_continues_when_its_terminal_is_closed():
     terminal, end = os.openpty()
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=end, stderr=end)
     os.close(end), os.close(terminal)

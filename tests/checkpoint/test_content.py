@@ -561,7 +561,7 @@ def test_whatever_is_saved_comes_back_as_it_was(tmp_path_factory, quick_disk, co
 
 @examples(max_examples=30)
 @given(data=st.data())
-def test_one_thing_that_cannot_be_saved_anywhere_refuses_the_whole(tmp_path_factory, quick_disk, data):
+def test_one_value_that_cannot_be_saved_anywhere_refuses_everything(tmp_path_factory, quick_disk, data):
     root = tmp_path_factory.mktemp("any")
     store = CheckpointStore(root)
     store.commit({"state.pth": {"w": torch.ones(2)}}, {"step": 1})

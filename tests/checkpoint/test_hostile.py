@@ -1,4 +1,4 @@
-"""Checkpoints that somebody else has prepared: nothing outside is read, written, linked or deleted."""
+"""Untrusted checkpoints: nothing outside is read, written, linked or deleted."""
 
 import os
 

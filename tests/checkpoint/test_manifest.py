@@ -1,4 +1,4 @@
-"""What manifests and JSON tell about checkpoints without importing torch."""
+"""Reading manifests and JSON of checkpoints without importing torch."""
 
 import os
 import subprocess
@@ -69,7 +69,7 @@ def test_generations_are_real_directories_oldest_first(tmp_path):
     assert generation_paths(tmp_path / "absent") == []
 
 
-def test_the_newest_is_the_last_whose_manifest_is_whole(tmp_path):
+def test_the_newest_is_the_last_whose_manifest_is_intact(tmp_path):
     assert newest_generation(tmp_path) is None
     first, second = commit(tmp_path, 1), commit(tmp_path, 2)
     assert newest_generation(tmp_path) == second

@@ -79,7 +79,7 @@ def test_a_damaged_file_is_taken_from_the_other_checkpoint_and_said_so_once(tmp_
 
 @pytest.mark.parametrize("name", CARRIED)
 @pytest.mark.parametrize("index", [0, 1], ids=["older", "newer"])
-def test_saving_continues_from_where_a_file_is_whole(tmp_path, name, index):
+def test_saving_continues_with_an_intact_copy_of_a_file(tmp_path, name, index):
     expected = content(two_nodes(tmp_path).latest())
     damage(generation_paths(tmp_path)[index] / name)
     store = CheckpointStore(tmp_path)
@@ -96,7 +96,7 @@ def test_saving_continues_from_where_a_file_is_whole(tmp_path, name, index):
     assert str(CheckpointStore(tmp_path).latest().load(name)) == str(expected[name])
 
 
-def test_the_one_that_helped_out_stays_until_two_others_are_whole(tmp_path):
+def test_the_one_with_the_intact_copy_is_kept_until_two_others_are_intact(tmp_path):
     two_nodes(tmp_path)
     first, second = generation_paths(tmp_path)
     damage(second / "z/model_best.pth")

@@ -109,7 +109,7 @@ def names(root):
     return sorted(path.name for path in root.iterdir() if path.name != "latest")
 
 
-def test_when_none_is_whole_starting_afresh_is_not_an_option(tmp_path):
+def test_when_none_is_intact_a_run_does_not_start_from_scratch(tmp_path):
     path = CheckpointStore(tmp_path).commit(files(1), {}).path
     (path / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match="no checkpoint is intact"):
@@ -234,7 +234,7 @@ def test_a_missing_or_unknown_entry_is_an_error(states):
         load_all(parts, states)
 
 
-def test_what_a_part_cannot_load_is_told_of_by_the_name_of_the_entry():
+def test_an_error_in_loading_a_part_names_the_entry():
     parts = {"model": torch.nn.Linear(1, 1), "rng": RandomState()}
     states = {"model": parts["model"].state_dict(), "rng": {"python": [3, [1, 2], None]}}
     with pytest.raises(CheckpointError, match=r"checkpoint entry rng: cannot be loaded \(ValueError: state vector is"):

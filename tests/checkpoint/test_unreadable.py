@@ -49,24 +49,24 @@ def test_the_one_before_is_taken_and_the_newest_is_not_called_damaged(tmp_path, 
     with pytest.raises(UnreadableError, match=f"00000002/{name}: cannot be read now"):
         store.named("00000002")
     broken.clear()
-    assert store.latest() == first, "an attempt continues with what it began with"
+    assert store.latest() == first, "an attempt continues from the checkpoint with which it started"
     assert CheckpointStore(tmp_path).latest() == second
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_where_none_can_be_read_nobody_is_told_to_start_afresh(tmp_path, broken, number):
+def test_if_none_can_be_read_users_are_not_advised_to_start_from_scratch(tmp_path, broken, number):
     CheckpointStore(tmp_path).commit(files(1), {})
     broken[tmp_path / "0"] = number
     store = CheckpointStore(tmp_path)
     for call in (store.latest, store.generations, lambda: store.commit(files(2), {})):
         with pytest.raises(UnreadableError, match=r"no checkpoint can be read now.*try again") as raised:
             call()
-        assert "afresh" not in str(raised.value) and "move" not in str(raised.value)
+        assert "scratch" not in str(raised.value) and "move" not in str(raised.value)
     broken.clear()
     assert store.latest().path.name == "00000001", "once it can be read all is well"
 
 
-def test_one_that_is_damaged_beside_one_that_cannot_be_read_is_no_reason_to_start_afresh(tmp_path, broken):
+def test_one_that_is_damaged_beside_an_unreadable_one_is_no_reason_to_start_from_scratch(tmp_path, broken):
     store = CheckpointStore(tmp_path)
     first, second = store.commit(files(1), {}), store.commit(files(2), {})
     (second.path / "manifest.json").write_text("{}")

@@ -32,7 +32,7 @@ def tensors(content):
     return [tensor for item in items for tensor in tensors(item)]
 
 
-def test_what_is_saved_is_the_state_at_the_call_while_training_continues_changing_it(tmp_path):
+def test_what_is_saved_is_the_state_at_the_call_while_training_continues_to_change_it(tmp_path):
     live = state(0)
     weights, values = live["z/model.pth"]["w"], live["z/state.json"]["value"]
     store = CheckpointStore(tmp_path, keep=20)
@@ -175,7 +175,7 @@ def test_the_first_error_of_a_loop_is_the_one_that_is_seen(tmp_path):
         raise KeyError
 
 
-def test_flush_waits_for_the_last_save_and_tells_what_it_cost(tmp_path):
+def test_flush_waits_for_the_last_save_and_records_its_cost(tmp_path):
     with CheckpointWriter(CheckpointStore(tmp_path)) as writer:
         assert writer.flush() is None
         writer.prepare(state(0))
@@ -184,7 +184,7 @@ def test_flush_waits_for_the_last_save_and_tells_what_it_cost(tmp_path):
         assert 0 < writer.blocked_seconds <= writer.save_seconds
 
 
-def test_a_guard_is_told_of_what_holds_up_the_training_and_how_long_writes_take(tmp_path):
+def test_a_guard_learns_what_blocks_the_training_and_how_long_writes_take(tmp_path):
     class Guard:
         holdups, writes = 0, ()
 
@@ -204,7 +204,7 @@ def test_a_guard_is_told_of_what_holds_up_the_training_and_how_long_writes_take(
     assert guard.writes == (writer.save_seconds,)
 
 
-def test_the_loop_of_the_documentation_continues_bit_for_bit(tmp_path):
+def test_the_loop_of_the_documentation_resumes_bit_for_bit(tmp_path):
     def train(num_steps, root):
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))

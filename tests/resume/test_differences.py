@@ -118,7 +118,7 @@ def test_a_single_change_has_the_outcome_of_its_class(change):
 
 
 @given(CHANGE, st.sampled_from(["key", "group", "pattern", "class"]))
-def test_consent_allows_a_change_of_the_trajectory_and_nothing_else(change, how):
+def test_resume_allow_permits_a_change_of_the_trajectory_and_nothing_else(change, how):
     path, value = change
     words = {"key": key(path), "group": str(path[0]), "pattern": f"{path[0]}*", "class": "trajectory"}
     for found in judged(CONFIG, changed(CONFIG, (path, value)), [words[how]]):
@@ -126,7 +126,7 @@ def test_consent_allows_a_change_of_the_trajectory_and_nothing_else(change, how)
 
 
 @pytest.mark.parametrize(
-    ("item", "key", "consents"),
+    ("item", "key", "allows"),
     [
         ("optimizer", "optimizer.lr", True),
         ("optimizer", "optimizer.scheduler.factor", True),
@@ -148,10 +148,10 @@ def test_consent_allows_a_change_of_the_trajectory_and_nothing_else(change, how)
         ("*", "version", False),
     ],
 )
-def test_consent_is_to_a_key_or_the_group_around_it_and_never_to_what_merely_begins_alike(item, key, consents):
+def test_resume_allow_matches_a_key_or_its_group_and_never_a_mere_prefix(item, key, allows):
     change = Change(tuple(key.split(".")), "trajectory", 1, 2)
     judge([change], [item])
-    assert change.verdict == ("allowed" if consents else "refused")
+    assert change.verdict == ("allowed" if allows else "refused")
 
 
 @given(st.sampled_from(SHAPE_LEAVES), st.lists(CHANGE, max_size=8), st.lists(st.sampled_from([*map(key, LEAVES), "*"])))

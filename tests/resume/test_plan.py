@@ -1,4 +1,4 @@
-"""How an attempt starts: refused, consented to, requeued or rebuilt, without building a model."""
+"""How an attempt starts: refused, allowed, requeued or rebuilt, without building a model."""
 
 import json
 import shlex
@@ -169,12 +169,12 @@ def test_every_resume_says_what_changes(run, caplog):
 
 
 @pytest.mark.parametrize("allow", ["optimizer.lr", "optimizer", "optimizer.*", "trajectory"])
-def test_consent_is_for_a_key_a_group_or_the_class(run, allow):
+def test_a_change_is_allowed_by_key_group_or_class(run, allow):
     assert verdicts(run, "optimizer.lr=1", f"resume_allow=[{allow}]") == {"optimizer.lr": "allowed"}
     assert "network.hidden_dim: 50 → 9" in refusal(run, "network.hidden_dim=9", f"resume_allow=[{allow},network]")
 
 
-def test_what_was_consented_to_is_recorded_and_is_the_run_from_then_on(run):
+def test_an_allowed_change_is_recorded_and_is_part_of_the_run_from_then_on(run):
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
     (change,) = run.attempts().records[1].resume_diff
     assert (change["key"], change["old"], change["new"], change["verdict"]) == ("optimizer.lr", 0.0005, 1, "allowed")
@@ -223,7 +223,7 @@ def test_a_plan_is_void_when_another_process_has_been_at_work_meanwhile(tmp_path
         open_directory(second, first)
 
 
-def test_another_version_of_the_framework_needs_consent(run, monkeypatch):
+def test_another_version_of_the_framework_must_be_allowed(run, monkeypatch):
     monkeypatch.setattr("framework.resume.plan.versions", lambda: {"framework": "9.1.0", "torch": "1"})
     assert f"version: {framework.__version__} → 9.1.0" in refusal(run, "resume_allow=[trajectory]")
     allowed = plan(run, RESUME, "resume_allow=[version]")
@@ -236,7 +236,7 @@ def requeue(monkeypatch, count):
     monkeypatch.setenv("SLURM_RESTART_COUNT", str(count))
 
 
-def test_a_requeued_job_continues_though_the_attempt_before_lives_on_elsewhere_and_has_saved_since(run, monkeypatch):
+def test_a_requeued_job_continues_though_the_previous_attempt_runs_elsewhere_and_has_saved_since(run, monkeypatch):
     requeue(monkeypatch, 0)
     begin(run, RESUME)
     requeue(monkeypatch, 1)
@@ -248,7 +248,7 @@ def test_a_requeued_job_continues_though_the_attempt_before_lives_on_elsewhere_a
         open_directory(second, run)
 
 
-def test_a_requeued_job_continues_with_its_config_and_says_what_it_ignores(tmp_path, monkeypatch, caplog):
+def test_a_requeued_job_continues_with_its_config_and_lists_what_it_ignores(tmp_path, monkeypatch, caplog):
     requeue(monkeypatch, 0)
     run = new_run(tmp_path / "run", "loop.num_epochs=500", "overwrite=true")
     requeue(monkeypatch, 1)
@@ -336,7 +336,7 @@ def test_without_config_and_checkpoint_there_is_nothing_to_resume(run):
         plan(run, RESUME)
 
 
-def test_a_run_that_continues_elsewhere_is_compared_with_where_it_comes_from(run, tmp_path):
+def test_a_run_resumed_elsewhere_is_compared_with_its_source(run, tmp_path):
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
     other = RunDirectory(tmp_path / "other")
     from_run = [f"resume_from={run.path}", "name=other"]
@@ -351,7 +351,7 @@ def save(run, **config):
     return save_checkpoint(run, {"z": {"epoch": 48}}, config=run.attempts().last.config | config, keep=9)
 
 
-def test_a_run_that_continues_from_a_checkpoint_is_compared_with_what_that_was_trained_with(run, tmp_path):
+def test_a_run_resumed_from_a_checkpoint_is_compared_with_the_config_of_that(run, tmp_path):
     first = save(run)
     begin(run, RESUME, "optimizer.lr=1", "resume_allow=[optimizer]")
     save(run)
@@ -442,7 +442,7 @@ def test_a_change_of_the_simulators_code_is_one_of_the_trajectory(user_code, tmp
     assert verdicts(run, SIMULATOR) == {}
 
 
-def test_a_requeued_job_continues_with_other_code_and_says_so(user_code, tmp_path, monkeypatch):
+def test_a_requeued_job_continues_with_other_code_and_reports_it(user_code, tmp_path, monkeypatch):
     run = new_run(tmp_path / "run", SIMULATOR)
     (user_code / "simulator.py").write_text("C = 4")
     monkeypatch.setenv("FRAMEWORK_REQUEUED", "1")

@@ -66,7 +66,7 @@ def test_results_are_those_of_a_checkpoint_and_of_settings(tmp_path):
     assert directory.results_of(config) is None
     attempt.made_results_of("00000003")
     attempt.end(Outcome.FINISHED)
-    start_attempt(directory, **{"config": config}).end(Outcome.TERMINATED)  # before it came to its results
+    start_attempt(directory, **{"config": config}).end(Outcome.TERMINATED)  # before it has results
     assert directory.results_of(config) == "00000003"
     assert directory.results_of({**config, "inference": {}}) is None
 

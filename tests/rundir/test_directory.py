@@ -113,7 +113,7 @@ def test_a_run_cannot_begin_with_itself_or_with_nothing(tmp_path, named, target,
         plan(RunDirectory(tmp_path / target), f"resume_from={tmp_path / named}")
 
 
-def test_an_attempt_that_cannot_be_recorded_is_told_of(tmp_path, caplog):
+def test_an_attempt_that_cannot_be_recorded_is_reported(tmp_path, caplog):
     attempt = start_attempt(make_run(tmp_path / "a"))
     attempt.path.parent.rename(tmp_path / "elsewhere")
     attempt.end(Outcome.FINISHED)

@@ -37,7 +37,7 @@ def test_a_record_is_read_as_it_was_written_and_is_durable(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", [JOB_FILE, EXIT_FILE, SWEEP_FILE])
 @pytest.mark.parametrize("text", NONSENSE)
-def test_a_damaged_record_is_told_of_and_left_out(tmp_path, name, text, caplog):
+def test_a_damaged_record_is_reported_and_ignored(tmp_path, name, text, caplog):
     (tmp_path / name).write_text(text)
     _warn_once.cache_clear()
     assert SubmittedJob.recorded(tmp_path, "slurm") is None and known_jobs(tmp_path) == []

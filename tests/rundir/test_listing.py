@@ -45,7 +45,7 @@ def test_where_nothing_is_missing_nothing_is_waited_for_or_left_behind(tmp_path,
     assert not caplog.messages
 
 
-def test_each_directory_is_changed_which_has_a_client_of_nfs_list_it_afresh(tmp_path):
+def test_each_directory_is_changed_which_makes_an_nfs_client_list_it_again(tmp_path):
     run = new_run(tmp_path / "run")
     os.utime(run.checkpoints_dir, (1, 1))
     refresh_listings(run.path)

@@ -28,7 +28,7 @@ def test_records_are_read_as_they_were_written(path):
     assert (metrics.records, metrics.problems) == (RECORDS, [])
 
 
-def test_lines_that_are_added_continue_with_the_check_of_the_last(path):
+def test_added_lines_continue_from_the_checksum_of_the_last(path):
     first, check = encode_records(RECORDS[:2])
     assert first + encode_records(RECORDS[2:], check)[0] == path.read_text()
 
@@ -40,7 +40,7 @@ def test_one_changed_digit_is_found_and_the_lines_after_it_hold(path):
     assert metrics.problems == [f"{path}: 1 of 5 lines have changed, or lines before them are lost"]
 
 
-def test_every_flipped_byte_is_told_of_or_changes_nothing(path):
+def test_every_flipped_byte_is_reported_or_changes_nothing(path):
     whole = path.read_bytes()
     for position in range(len(whole) - 1):  # the last one ends the last line: that would be half a line
         data = bytearray(whole)
@@ -52,12 +52,12 @@ def test_every_flipped_byte_is_told_of_or_changes_nothing(path):
 
 
 @pytest.mark.parametrize("lost", [slice(0, 1), slice(1, 2), slice(1, 4)])
-def test_lost_lines_are_told_of(path, lost):
+def test_lost_lines_are_reported(path, lost):
     edit(path, lambda lines: lines.__delitem__(lost))
     assert "lines before them are lost" in read_metrics(path).problems[0]
 
 
-def test_a_line_put_in_or_moved_is_told_of(path):
+def test_an_inserted_or_moved_line_is_reported(path):
     edit(path, lambda lines: lines.insert(3, lines[1]))
     metrics = read_metrics(path)
     assert metrics.problems and [r["step"] for r in metrics.records] in ([1, 2, 3, 5], [1, 2, 3, 4, 5])
@@ -70,7 +70,7 @@ def test_a_line_put_in_or_moved_is_told_of(path):
      '{"node": "z", "step": 1e999}', '{"node": "z", "step": true}', '{"node": "z", "step": ' + "9" * 30 + "}",
      '{"node": "z", "step": -1}', "\ud800"],
 )  # fmt: skip
-def test_what_is_no_record_is_left_out_and_told_of(path, line):
+def test_what_is_not_a_record_is_skipped_and_reported(path, line):
     with path.open("ab") as file:
         file.write(line.encode(errors="surrogatepass") + b"\n")
     metrics = read_metrics(path)

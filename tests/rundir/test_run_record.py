@@ -64,7 +64,7 @@ def test_a_later_attempt_that_nothing_else_knows_is_not_resumed_by_itself(run, m
     assert "unknown: compared with the config before it" in plan(run, RESUME, "optimizer.lr=0.1").notes[-1]
 
 
-def test_a_copied_checkpoint_does_not_tell_what_the_copy_resumes_with(run, tmp_path, monkeypatch):
+def test_a_copied_checkpoint_does_not_have_the_config_of_the_copy(run, tmp_path, monkeypatch):
     other = RunDirectory(tmp_path / "other")
     begin(other, f"resume_from={run.path}", "name=other", "optimizer.lr=0.3", "resume_allow=[optimizer]")
     attempt_path(other.path, 1).write_text("")

@@ -87,7 +87,7 @@ def test_a_run_that_has_ended_shows_how(directory, reason, state):
     assert status(directory).state == state
 
 
-def test_a_run_whose_owner_died_without_a_word_is_lost(directory):
+def test_a_run_whose_owner_died_without_recording_it_is_lost(directory):
     with Lease(directory.lease_dir):
         start_attempt(directory, **FACTS).begin("training")
     assert status(directory).state == "lost"

@@ -37,14 +37,14 @@ def near(seconds, tolerance=5):
 # Slurm
 
 
-def test_slurm_tells_the_end_in_the_environment_without_a_command(commands):
+def test_slurm_gives_the_end_in_the_environment_without_a_command(commands):
     commands("squeue", {})
     found = budget({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": unix(HOUR), "SLURM_JOB_START_TIME": unix(-HOUR)})
     assert (found.source, left(found), found.seconds) == ("SLURM_JOB_END_TIME", near(HOUR), near(2 * HOUR))
     assert not commands.calls()
 
 
-def test_before_slurm_23_02_squeue_tells_the_end_in_local_time(commands):
+def test_before_slurm_23_02_squeue_gives_the_end_in_local_time(commands):
     commands("squeue", {"-h -j 7 -O EndTime": local(HOUR) + " "})
     found = budget({"SLURM_JOB_ID": "7"})
     assert (found.source, left(found)) == ("squeue", near(HOUR))
@@ -126,7 +126,7 @@ def torque(lines):
 DATE = "%a %b %d %H:%M:%S %Y"
 
 
-def test_torque_tells_the_walltime_and_qstat_the_start(commands):
+def test_torque_gives_the_walltime_and_qstat_the_start(commands):
     text = torque(
         [f"start_time = {local(-600, DATE)}", "Resource_List.walltime = 02:00:00", "Walltime.Remaining = 6600"]
     )
@@ -135,16 +135,16 @@ def test_torque_tells_the_walltime_and_qstat_the_start(commands):
     assert (found.source, left(found)) == ("PBS_WALLTIME", near(6600))
 
 
-def test_openpbs_tells_the_limit_and_the_use(commands):
-    answer = openpbs(Resource_List={"ncpus": 2, "walltime": "02:00:00"}, resources_used={"walltime": "00:30:00"})
-    commands("qstat", {"-f -F json 12.head": answer})
+def test_openpbs_gives_the_limit_and_the_use(commands):
+    facts = openpbs(Resource_List={"ncpus": 2, "walltime": "02:00:00"}, resources_used={"walltime": "00:30:00"})
+    commands("qstat", {"-f -F json 12.head": facts})
     found = budget({"PBS_JOBID": "12.head"})
     assert (found.source, left(found)) == ("qstat", near(5400))
 
 
-def test_openpbs_at_the_start_tells_the_limit_and_the_start(commands):
-    answer = openpbs(Resource_List={"walltime": "30:00:00"}, stime=local(-60, DATE))
-    commands("qstat", {"-f -F json 12.head": answer})
+def test_openpbs_at_the_start_gives_the_limit_and_the_start(commands):
+    facts = openpbs(Resource_List={"walltime": "30:00:00"}, stime=local(-60, DATE))
+    commands("qstat", {"-f -F json 12.head": facts})
     assert left(budget({"PBS_JOBID": "12.head"})) == near(30 * HOUR - 60)
 
 
@@ -182,7 +182,7 @@ def test_strange_answers_of_qstat_are_no_budget(commands, answer):
 WL = "12 user RUN normal host1 4*host2 train {submitted} {left}"
 
 
-def test_lsf_tells_the_run_limit(commands):
+def test_lsf_gives_the_run_limit(commands):
     commands("bjobs", {"-noheader -WL 12": WL.format(submitted="Nov 20 08:35", left="1:58 L")})
     found = budget({"LSB_JOBID": "12", "LSB_JOBINDEX": "0"})
     assert (found.source, left(found)) == ("bjobs", near(118 * 60))
@@ -220,7 +220,7 @@ def test_the_run_limit_goes_before_the_pend_time(commands):
 # Flux, and no scheduler
 
 
-def test_flux_tells_the_time_left(commands):
+def test_flux_gives_the_time_left(commands):
     commands("flux", {"job timeleft": "1799"})
     found = budget({"FLUX_JOB_ID": "f7"})
     assert (found.source, left(found)) == ("flux job timeleft", near(1799))
@@ -292,7 +292,7 @@ def test_the_start_line_says_when_there_is_no_budget(value, words):
     assert words in reader.describe(reader.read(), 0)
 
 
-def test_the_start_line_names_the_setting_of_whoever_asks():
+def test_the_start_line_names_the_configured_setting():
     assert "(--budget=auto asks the scheduler" in BudgetReader(None, setting="--budget").describe(None, 0)
 
 

@@ -131,7 +131,7 @@ def work_beside_the_thread(guard, clock, num_epochs, num_steps):
     return None
 
 
-def test_a_limit_that_was_raised_is_kept_to_though_nobody_tells():
+def test_a_raised_limit_is_applied_without_notification():
     guard, clock, limit = limited(300, checkpoint_before_end=30.0)
     limit.end += 300
     assert work_beside_the_thread(guard, clock, 1, 1000) == pytest.approx(570, abs=1)

@@ -73,7 +73,7 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert (result.returncode, result.stdout) == (0, "mine\n")
 
 
-def test_a_forked_child_of_a_script_that_continues_can_be_terminated_at_once():
+def test_a_forked_child_of_a_script_that_continues_can_be_terminated_immediately():
     result = run("""
 with Guard():
     pass

@@ -56,7 +56,7 @@ def test_the_refusal_names_the_owner_with_exit_code_3(tmp_path):
     assert error.value.exit_code == 3
 
 
-def test_an_owner_elsewhere_is_let_go_when_its_heartbeat_has_expired(tmp_path):
+def test_an_owner_elsewhere_is_replaced_when_its_heartbeat_has_expired(tmp_path):
     held_by(tmp_path, FAR, silent_seconds=EXPIRY_SECONDS - 30)
     assert not can_be_taken(tmp_path)
     held_by(tmp_path, FAR, silent_seconds=EXPIRY_SECONDS + 1)
@@ -74,7 +74,7 @@ def test_a_job_that_its_scheduler_has_restarted_takes_over(tmp_path, monkeypatch
         assert time.monotonic() - began >= 0.3  # one that lives on, where Slurm has lost its node, has noticed
 
 
-def test_a_process_here_that_has_ended_is_let_go_at_once(tmp_path):
+def test_a_process_here_that_has_ended_is_replaced_immediately(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     held_by(tmp_path, LeaseOwner(pid=ended.pid, birth="1"))
@@ -97,7 +97,7 @@ def test_a_lease_of_version_02_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", '{"host": "fa', "[" * 100_000, "5", "null", "\ud800"])
-def test_a_file_that_names_nobody_is_held_until_it_has_expired(tmp_path, text):
+def test_a_file_without_an_owner_is_held_until_it_has_expired(tmp_path, text):
     held_by(tmp_path, FAR)
     path = tmp_path / "000001.json"
     path.write_bytes(text.encode(errors="surrogatepass"))
@@ -108,7 +108,7 @@ def test_a_file_that_names_nobody_is_held_until_it_has_expired(tmp_path, text):
     assert can_be_taken(tmp_path)
 
 
-def test_a_file_that_names_nobody_and_is_of_the_future_blocks_nobody(tmp_path):
+def test_a_file_without_an_owner_and_from_the_future_blocks_no_process(tmp_path):
     held_by(tmp_path, FAR, silent_seconds=-2 * EXPIRY_SECONDS)
     (tmp_path / "000001.json").write_text("")
     os.utime(tmp_path / "000001.json", (time.time() + 1000, time.time() + 1000))
@@ -138,8 +138,8 @@ def test_no_flipped_byte_hides_an_owner(tmp_path, owner):
      {"released": "no"}, {"start_number": "2"}, {"job_id": []}, {"more": 1}, {"machine": {}}],
     ids=str,
 )  # fmt: skip
-def test_an_owner_of_wrong_types_is_nobody(tmp_path, entries):
-    content = {**asdict(LeaseOwner()), **entries}
+def test_an_owner_of_wrong_types_is_ignored(tmp_path, facts):
+    content = {**asdict(LeaseOwner()), **facts}
     (tmp_path / "000001.json").write_bytes(encode(content))
     (tmp_path / "000002.json").write_text(json.dumps(content))
     assert read_lease(tmp_path).owner is None
@@ -242,7 +242,7 @@ def test_a_failed_look_never_ends_the_owner(tmp_path, monkeypatch, name):
         assert lease.successor() is None
 
 
-def test_drafts_have_names_that_nobody_knows_and_follow_no_link(tmp_path, monkeypatch):
+def test_drafts_have_unpredictable_names_and_follow_no_link(tmp_path, monkeypatch):
     names = []
     link = os.link
     monkeypatch.setattr(os, "link", lambda source, target: (names.append(source.name), link(source, target)))
@@ -276,7 +276,7 @@ def test_a_process_that_comes_late_with_an_old_view_withdraws(tmp_path, monkeypa
     held_by(tmp_path, FAR, silent_seconds=EXPIRY_SECONDS + 1, number=1)
     old_view = read_lease(tmp_path)
     (tmp_path / "000001.json").unlink()
-    held_by(tmp_path, FAR, number=5)  # meanwhile four others came and went, and the fifth holds it
+    held_by(tmp_path, FAR, number=5)  # meanwhile there were four other owners, and the fifth is the current one
     views = iter([old_view])
     monkeypatch.setattr("framework.runtime.lease.read_lease", lambda path: next(views, None) or read_lease(path))
     assert not can_be_taken(tmp_path)
