@@ -118,7 +118,7 @@ def test_more_simulations_train_a_run_on_that_has_stopped_early(project):
     second = command(project, *again, *more)
     assert second.returncode == 0, second.stderr
     assert "540 simulations to train on instead of 270, 60 held out instead of 30" in second.stdout
-    assert "finished already" not in second.stdout
+    assert "already finished" not in second.stdout
     progress = json.loads((project / "outputs/mine/checkpoints/latest/z/checkpoint.json").read_text())["progress"]
     (_, last), entries = (
         progress["datasets"],
