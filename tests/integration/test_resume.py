@@ -106,7 +106,7 @@ def test_a_requeued_job_continues_whatever_was_edited(edited):
     assert result.returncode == 0, result.stderr
     assert "outputs/mine from epoch 2/2: requeued, with its previous config" in result.stdout
     assert "graph.x.simulator.noise  0.1 → 0.2      ignored" in result.stdout
-    assert "finished already" in result.stdout
+    assert "already finished" in result.stdout
 
 
 def test_more_simulations_train_a_run_on_that_has_stopped_early(project):

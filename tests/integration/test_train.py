@@ -111,7 +111,7 @@ def test_a_run_is_not_started_over_by_accident(copied):
 def test_a_finished_run_resumed_says_so(copied):
     result = train("+resume=true", "inference.report=true", cwd=copied)
     assert result.returncode == 0, result.stderr
-    assert "finished already" in result.stdout
+    assert "already finished" in result.stdout
 
 
 def test_overwrite_moves_the_old_run_aside(copied):
