@@ -63,7 +63,7 @@ class CheckpointError(FrameworkError):
 
 
 class DamagedError(CheckpointError):
-    """A file of a run has been changed since it was written."""
+    """A file of a run is missing, or is not as it was written."""
 
 
 class UnreadableError(CheckpointError):

@@ -92,7 +92,7 @@ class BudgetReader:
         return process_start(), "the start of this process"
 
     def _is_plausible(self, end: TimeEstimate, fresh: bool = False) -> bool:
-        """Return whether the end is plausible; if not, warn, unless it is absent or has just been reached."""
+        """Return whether the end is plausible; if not, warn, unless there is none or it has just been reached."""
         now = time.time()
         is_plausible = end.time is not None and now < end.time < now + _MAX_SECONDS
         is_reached = fresh and end.time is not None and end.time <= now  # read because of the SIGTERM sent at the end

@@ -136,15 +136,15 @@ def test_torque_gives_the_walltime_and_qstat_the_start(commands):
 
 
 def test_openpbs_gives_the_limit_and_the_use(commands):
-    facts = openpbs(Resource_List={"ncpus": 2, "walltime": "02:00:00"}, resources_used={"walltime": "00:30:00"})
-    commands("qstat", {"-f -F json 12.head": facts})
+    answer = openpbs(Resource_List={"ncpus": 2, "walltime": "02:00:00"}, resources_used={"walltime": "00:30:00"})
+    commands("qstat", {"-f -F json 12.head": answer})
     found = budget({"PBS_JOBID": "12.head"})
     assert (found.source, left(found)) == ("qstat", near(5400))
 
 
 def test_openpbs_at_the_start_gives_the_limit_and_the_start(commands):
-    facts = openpbs(Resource_List={"walltime": "30:00:00"}, stime=local(-60, DATE))
-    commands("qstat", {"-f -F json 12.head": facts})
+    answer = openpbs(Resource_List={"walltime": "30:00:00"}, stime=local(-60, DATE))
+    commands("qstat", {"-f -F json 12.head": answer})
     assert left(budget({"PBS_JOBID": "12.head"})) == near(30 * HOUR - 60)
 
 

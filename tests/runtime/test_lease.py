@@ -138,8 +138,8 @@ def test_no_flipped_byte_hides_an_owner(tmp_path, owner):
      {"released": "no"}, {"start_number": "2"}, {"job_id": []}, {"more": 1}, {"machine": {}}],
     ids=str,
 )  # fmt: skip
-def test_an_owner_of_wrong_types_is_ignored(tmp_path, facts):
-    content = {**asdict(LeaseOwner()), **facts}
+def test_an_owner_of_wrong_types_is_ignored(tmp_path, entries):
+    content = {**asdict(LeaseOwner()), **entries}
     (tmp_path / "000001.json").write_bytes(encode(content))
     (tmp_path / "000002.json").write_text(json.dumps(content))
     assert read_lease(tmp_path).owner is None
