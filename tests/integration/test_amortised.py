@@ -82,7 +82,7 @@ def test_it_is_sampled_later_by_command_and_by_hand(copied):
         loaded.samples()
 
 
-def test_an_observation_that_comes_later_needs_no_consent_and_is_sampled(copied):
+def test_an_observation_added_later_is_allowed_and_sampled(copied):
     assert sample(copied, "posterior", "graph.x.observed=one.npy", "graph.y.observed=one.npy").returncode == 0
     result = train("--config-dir=conf", "experiment=pair", "+resume=true", *BOTH, cwd=copied)
     assert result.returncode == 0, result.stderr

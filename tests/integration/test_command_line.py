@@ -20,7 +20,7 @@ def test_help_lists_the_groups_and_examples(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_cfg_job_shows_the_whole_composed_configuration(tmp_path):
+def test_cfg_job_shows_the_complete_composed_configuration(tmp_path):
     out = cold_start("framework.train", "--cfg", "job", "experiment=slcp", "seed=3", cwd=tmp_path).wait().stdout
     config = yaml.safe_load(out)
     assert (config["name"], config["seed"]) == ("slcp", 3)

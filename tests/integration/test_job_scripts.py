@@ -115,7 +115,7 @@ def date(seconds_from_now, form):
 
 
 @pytest.mark.campaign
-def test_a_job_of_pbs_at_its_walltime_is_followed_by_one_that_continues(job, whole):
+def test_a_job_of_pbs_at_its_walltime_is_followed_by_one_that_resumes(job, whole):
     spooled = job.directory / "12.head.SC"
     spooled.write_text((ROOT / "scripts/qsub-example").read_text())
     entries = {
@@ -148,7 +148,7 @@ def lsf_started(job, seconds_from_now):
 
 
 @pytest.mark.campaign
-def test_a_job_of_lsf_that_is_warned_is_requeued_and_continues_in_the_same_job(job, whole):
+def test_a_job_of_lsf_that_is_warned_is_requeued_and_resumes_in_the_same_job(job, whole):
     lsf_started(job, -3600)
     kill = "sleep 0.2; kill -INT -$session; sleep 0.2; kill -KILL -$session"
     job.command(

@@ -109,7 +109,7 @@ def test_relative_paths_are_those_of_where_the_command_was_typed_whatever_chdir_
 # --- Hydra's callbacks ---
 
 
-def test_a_pickled_job_is_run_again_and_continues_with_what_is_there(project):
+def test_a_pickled_job_is_run_again_and_resumes_the_existing_run(project):
     (pickle,) = project.glob("outputs/decay/.hydra/config.pickle")
     assert (pickle.parent / "job_return.pickle").exists()
     result = run("framework.train", "--experimental-rerun", pickle.relative_to(project), cwd=project)
@@ -140,7 +140,7 @@ def test_what_is_not_typed_is_the_runs_own(finished, tmp_path, typed, changes):
     assert {change["key"]: change["verdict"] for change in json.loads(result.stdout)["changes"]} == changes
 
 
-def test_what_one_attempt_added_or_consented_to_may_be_typed_again(project):
+def test_what_one_attempt_added_or_allowed_may_be_typed_again(project):
     added = ["+graph.theta.loop.batch_size=7", "loop.batch_size=100", "resume_allow=[loop,graph]", "+resume=true"]
     assert run("framework.train", *OVERRIDES, *added, cwd=project).returncode == 0
     typed = ["+graph.theta.loop.batch_size=9", "loop.batch_size=50", "--format", "json"]

@@ -40,7 +40,7 @@ def test_processes_that_train_together_share_each_batch_of_a_process_alone(proje
     assert [result.stdout for result in results[1:]] == ["", ""]
 
 
-def test_all_stop_at_the_step_that_any_is_asked_at_and_one_alone_continues(project, alone):
+def test_all_stop_at_the_step_at_which_any_is_signalled_and_one_process_resumes(project, alone):
     stopped = project.run(2, INTERRUPT="1 at step 7", NUMBER=USR2)
     assert codes(stopped) == [99, 99], stopped
     assert "Stopped for requeue at epoch 2/4" in stopped[0].stdout
@@ -53,7 +53,7 @@ def test_all_stop_at_the_step_that_any_is_asked_at_and_one_alone_continues(proje
     np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-4)
 
 
-def test_as_many_as_before_continue_bit_for_bit_each_with_random_numbers_of_its_own(project, tmp_path):
+def test_the_same_number_of_ranks_resumes_bit_for_bit_each_with_its_own_random_numbers(project, tmp_path):
     whole = RecordingProject(tmp_path / "whole")
     assert codes(whole.run(3, DROPOUT="0.3")) == [0, 0, 0]
     assert codes(project.run(3, DROPOUT="0.3", INTERRUPT="0 at step 8", NUMBER=TERM)) == [99, 99, 99]
@@ -64,7 +64,7 @@ def test_as_many_as_before_continue_bit_for_bit_each_with_random_numbers_of_its_
     assert same_run(project.run_dir, whole.run_dir)
 
 
-def test_a_checkpoint_of_one_process_continues_with_several(project, alone):
+def test_a_checkpoint_of_one_process_is_resumed_by_several(project, alone):
     assert codes(project.run(1, INTERRUPT="0 at step 12", NUMBER=TERM)) == [99]
     (project.directory / "steps-0").unlink()
     resumed = project.run(2, "+resume=true")

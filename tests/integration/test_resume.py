@@ -101,7 +101,7 @@ def test_the_difference_is_shown_without_starting_anything(project):
     assert contents(project) == before
 
 
-def test_a_requeued_job_continues_whatever_was_edited(edited):
+def test_a_requeued_job_resumes_regardless_of_edits(edited):
     result = command(edited, FRAMEWORK_REQUEUED="1")
     assert result.returncode == 0, result.stderr
     assert "outputs/mine from epoch 2/2: requeued, with its previous config" in result.stdout
@@ -128,7 +128,7 @@ def test_more_simulations_train_a_run_on_that_has_stopped_early(project):
     assert entries["trained on"] == "z 540 simulations (60 held out)"
 
 
-def test_a_run_resumes_with_more_epochs_more_samples_and_a_learning_rate_that_was_consented_to(project):
+def test_a_run_resumes_with_more_epochs_more_samples_and_an_allowed_learning_rate(project):
     changes = ["loop.num_epochs=3", "inference.num_samples=60", "optimizer.lr=0.01", "resume_allow=[optimizer.lr]"]
     result = command(project, "+resume=true", *changes)
     assert result.returncode == 0, result.stderr

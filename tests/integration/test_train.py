@@ -156,7 +156,7 @@ def test_another_network_cannot_resume_a_run(copied):
     assert "(8, 4) → (9, 4)" in result.stdout
 
 
-def test_a_run_continues_in_a_new_directory(copied):
+def test_a_run_is_resumed_in_a_new_directory(copied):
     result = train("name=longer", "+resume_from=outputs/two_moons", "loop.num_epochs=3", cwd=copied)
     assert result.returncode == 0, result.stderr
     assert "↻ Resuming z from epoch 2/3" in result.stdout
@@ -195,7 +195,7 @@ def test_a_signal_saves_and_the_resumed_run_ends_as_if_nothing_had_happened(numb
     assert (cut / metrics).read_text() == (whole / metrics).read_text()
 
 
-def test_an_interrupted_simulation_phase_continues_where_it_stopped(tmp_path):
+def test_an_interrupted_simulation_phase_resumes_where_it_stopped(tmp_path):
     assert train(cwd=tmp_path).returncode == 0
     run_dir = tmp_path / "outputs/two_moons"
     expected = load_run(run_dir).simulations("z", "x")
