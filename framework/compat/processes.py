@@ -50,7 +50,7 @@ def after_terminate(process: BaseProcess, do: Callable[[int], None]) -> None:
     popen.terminate = terminate_and_do
 
 
-def call_forks_of_programs(after_fork: Callable[[], object]) -> None:
+def run_in_forks(after_fork: Callable[[], object]) -> None:
     """Call `after_fork` in each fork, also before it becomes a program that `subprocess` or `os.system` starts."""
     start = subprocess.Popen.__init__
 

@@ -8,7 +8,7 @@ import threading
 from multiprocessing import parent_process
 from types import FrameType
 
-from framework.compat.processes import call_forks_of_programs
+from framework.compat.processes import run_in_forks
 
 CAN_LISTEN = hasattr(signal, "sigtimedwait")  # other systems do not say who sent a signal
 # What the parent sends in addition to SIGTERM to end this process. Of two SIGTERMs that are pending while the process
@@ -31,7 +31,7 @@ def leave_signals_to_parent() -> None:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
     threading.Thread(target=_listen, args=(os.getppid(),), daemon=True, name="listens for SIGTERM").start()
-    call_forks_of_programs(_unblock)
+    run_in_forks(_unblock)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SILENT)
 
 

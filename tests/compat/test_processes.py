@@ -95,10 +95,10 @@ def test_a_child_calls_the_run_that_its_process_object_carries(method):
 
 FORKS = """
 import os, subprocess, sys
-from framework.compat.processes import call_forks_of_programs
+from framework.compat.processes import run_in_forks
 
 marks = open(sys.argv[1], "a", buffering=1)
-call_forks_of_programs(lambda: print("fork", file=marks, flush=True))
+run_in_forks(lambda: print("fork", file=marks, flush=True))
 assert subprocess.run(["true"]).returncode == 0
 assert subprocess.call("exit 3", shell=True) == 3
 assert (os.waitstatus_to_exitcode(os.system("exit 4")), os.system("kill -9 $$")) == (4, 9)
