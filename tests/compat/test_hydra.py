@@ -4,11 +4,15 @@ import os
 import sys
 from argparse import ArgumentParser
 
+import hydra
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from framework.compat import hydra as compat
@@ -54,8 +58,6 @@ def test_files_are_edited_before_they_are_merged(folder, monkeypatch):
 def test_groups_are_known_and_values_are_applied_as_hydra_does(folder):
     """If this fails, `SweepLoader` cannot compose without reading files: have it call Hydra's loader for every job."""
     with initialize_config_dir(str(folder), version_base="1.3"):
-        from hydra.core.global_hydra import GlobalHydra
-
         loader = GlobalHydra.instance().config_loader()
         assert compat.has_group(loader, "network") and not compat.has_group(loader, "num_epochs")
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(["num_epochs=5", "+loop.x=[1]"])
@@ -147,7 +149,6 @@ def test_errors_are_raised_and_wrong_options_shown_in_one_line(tmp_path, monkeyp
 
     compat.show_option_errors(show)
     compat.raise_errors()
-    import hydra
 
     @hydra.main(version_base="1.3", config_path=None)
     def main(cfg):
@@ -163,8 +164,6 @@ def test_errors_are_raised_and_wrong_options_shown_in_one_line(tmp_path, monkeyp
 
 def test_the_configuration_to_run_again_is_found_among_hydras_options():
     """If this fails, the option of Hydra has another name: see `python -m framework.train --hydra-help`."""
-    from hydra._internal.utils import get_args_parser
-
     arguments = ["-m", "--experimental-rerun", "config.pickle", "seed=1"]
     assert get_args_parser().parse_known_args(arguments)[0].experimental_rerun == "config.pickle"
     assert compat.rerun_of(arguments) == "config.pickle" and compat.rerun_of(["seed=1"]) is None
@@ -172,8 +171,6 @@ def test_the_configuration_to_run_again_is_found_among_hydras_options():
 
 def test_what_cannot_be_imported_is_not_logged(caplog):
     """If this fails, Hydra logs under another name, and each misspelt `_target_` is told of twice."""
-    from hydra.utils import get_object
-
     compat.log_no_failed_imports()
     with pytest.raises(Exception, match="no_such_module"):
         get_object("no_such_module.thing")

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import subprocess
 import sys
 import threading
 import zipfile
@@ -94,8 +95,6 @@ def test_functions_of_functional_are_told_from_what_it_imports(name, is_its_own)
 
 def test_the_module_that_the_first_optimizer_imports():
     """If this fails, torch imports another module with its first optimizer, or none: name that, or drop the `load`."""
-    import subprocess
-
     script = f"""if True:
         import sys, torch
         assert {compat.FIRST_OPTIMIZER_IMPORTS!r} not in sys.modules
@@ -108,8 +107,6 @@ def test_the_module_that_the_first_optimizer_imports():
 
 def test_a_rank_that_is_gone_is_told_from_other_errors(tmp_path):
     """If this fails, the loss of a rank ends in a traceback: see what gloo's errors begin with now."""
-    import subprocess
-
     script = f"""if True:
         import os, sys, torch, torch.distributed as dist
         rank = int(sys.argv[1])
