@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import joblib
 import numpy as np
@@ -66,7 +66,7 @@ def run_task(task: str, num_simulations: int, run_dir: Path, overrides: list[str
     command += [f"graph.x.observed={observations}", f"graph.z.truth={observations}", f"hydra.run.dir={run_dir}"]
     command += ["+resume=true"] if (run_dir / "checkpoints").exists() else []
     start_seconds = time.monotonic()
-    exit_code = subprocess.run([*command, *overrides], cwd=ROOT).returncode
+    exit_code = subprocess.run([*command, *overrides], cwd=ROOT, stdout=sys.stderr).returncode
     spent_seconds += time.monotonic() - start_seconds
     if run_dir.exists():
         seconds_path.write_text(f"{spent_seconds:.1f}\n")
@@ -88,10 +88,10 @@ def measure(task: str, num_observations: int, run_dir: Path) -> list[float]:
     return [c2st(np.array(reference[i]), samples[i]) for i in range(num_observations)]
 
 
-def show(row: dict[str, Any]) -> None:
+def show(row: dict[str, Any], file: TextIO = sys.stdout) -> None:
     scores = " ".join(f"{score:.3f}" for score in row["scores"])
     paper = f"{row['paper']:.3f}" if row["paper"] else "-"
-    print(f"{row['task']:<17} {row['mean']:>6.3f} {paper:>6} {row['seconds']:>9.0f}  {scores}", flush=True)
+    print(f"{row['task']:<17} {row['mean']:>6.3f} {paper:>6} {row['seconds']:>9.0f}  {scores}", file=file, flush=True)
 
 
 def write_csv(rows: list[dict[str, Any]], num_simulations: int, path: Path) -> None:
@@ -135,13 +135,13 @@ def main() -> None:
         paper = PAPER[task].get(arguments.num_simulations)
         rows.append({"task": task, "scores": scores, "mean": np.mean(scores), "paper": paper, "seconds": seconds})
         write_csv(rows, arguments.num_simulations, path)
-        show(rows[-1])
+        show(rows[-1], file=sys.stderr)
     print(f"\nC2ST, {arguments.num_simulations} simulations (paper: NPE, mean of ten observations)")
     print("gaussian_mixture: as corrected in sbibm 1.1.0, and the paper's authors' rerun of it")
     print(f"{'task':<17} {'mean':>6} {'paper':>6} {'seconds':>9}  by observation")
     for row in rows:
         show(row)
-    print(path)
+    print(path, file=sys.stderr)
 
 
 if __name__ == "__main__":
