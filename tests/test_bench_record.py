@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.integration.command import ROOT
+from tests.support.pages import ROOT
 
 PAGE = (ROOT / "scripts/benchmarks/README.md").read_text()
 FAKE = """

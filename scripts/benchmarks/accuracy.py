@@ -3,7 +3,7 @@
     scripts/bench accuracy --tasks two_moons,slcp --num-simulations 10000
 
 0.5 means that a classifier cannot tell our samples from the reference posterior, 1.0 that it always can.
-The tasks are those of sbibm 1.1.0, which corrected the Gaussian mixture.
+The tasks are those of sbibm 1.1.0, which fixed the Gaussian mixture.
 Other arguments are Hydra overrides for every run, for example `loop.batch_size=500`. A task whose run has
 finished is not run again. The table is printed and written to <output>/accuracy-<num_simulations>.csv.
 """
@@ -27,8 +27,8 @@ NUM_SAMPLES = 10_000
 
 # C2ST of NPE, mean of ten observations, by number of simulations.
 # Source: Lueckmann et al. 2021, "Benchmarking simulation-based inference"; for the Gaussian mixture its authors' rerun
-# of the task as sbibm 1.1.0 corrected it (sbi-benchmark/results, gaussian_mixture_rerun). The paper's own .731, .661
-# and .555 are of another task, where all of a batch of 1,000 simulations were broad, or all narrow.
+# of the task as fixed in sbibm 1.1.0 (sbi-benchmark/results, gaussian_mixture_rerun). The paper's own .731, .661 and
+# .555 are of another task, where all of a batch of 1,000 simulations were broad, or all narrow.
 PAPER = {
     "two_moons": {1_000: 0.725, 10_000: 0.606, 100_000: 0.542},
     "gaussian_linear": {1_000: 0.694, 10_000: 0.552, 100_000: 0.506},
@@ -71,7 +71,7 @@ def run_task(task: str, num_simulations: int, run_dir: Path, overrides: list[str
     if run_dir.exists():
         seconds_path.write_text(f"{spent_seconds:.1f}\n")
     if exit_code:
-        sys.exit(f"accuracy: {task} ended with exit code {exit_code}; the same command resumes from {run_dir}")
+        sys.exit(f"accuracy: {task} ended with exit code {exit_code}; the same command resumes {run_dir}")
     return spent_seconds
 
 
@@ -137,7 +137,7 @@ def main() -> None:
         write_csv(rows, arguments.num_simulations, path)
         show(rows[-1], file=sys.stderr)
     print(f"\nC2ST, {arguments.num_simulations} simulations (paper: NPE, mean of ten observations)")
-    print("gaussian_mixture: as corrected in sbibm 1.1.0, and the paper's authors' rerun of it")
+    print("gaussian_mixture: as fixed in sbibm 1.1.0, and the paper's authors' rerun of it")
     print(f"{'task':<17} {'mean':>6} {'paper':>6} {'seconds':>9}  by observation")
     for row in rows:
         show(row)

@@ -66,9 +66,9 @@ def commit() -> str:
 def section(name: str, command: str, date: str, table: str) -> str:
     """Return what the page says of one benchmark."""
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    facts = f"{date} · {machine()} · Python {platform.python_version()}, {versions} · {commit()}"
+    heading = f"{date} · {machine()} · Python {platform.python_version()}, {versions} · {commit()}"
     return (
-        f"## {name}\n\n{facts} · [raw log](records/{date}-{name}.log)\n\n    {command}\n\n```\n{table.strip()}\n```\n"
+        f"## {name}\n\n{heading} · [raw log](records/{date}-{name}.log)\n\n    {command}\n\n```\n{table.strip()}\n```\n"
     )
 
 
