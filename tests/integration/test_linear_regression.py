@@ -104,8 +104,8 @@ def test_stopped_in_every_way_it_ends_with_the_weights_of_an_uninterrupted_run(t
     torch.testing.assert_close(fitted, torch.tensor([2.0, -3.0, 0.5]), rtol=0, atol=0.02)
 
 
-def test_the_loop_in_the_readme_stops_and_resumes(tmp_path, monkeypatch):
-    section = (ROOT / "README.md").read_text().partition("## Use it in your own loop")[2]
+def test_the_loop_on_the_page_stops_and_resumes(tmp_path, monkeypatch):
+    section = (ROOT / "framework/checkpoint/README.md").read_text().partition("## Use it in your own loop")[2]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
     model, trained = torch.nn.Linear(2, 1), []
 

@@ -67,6 +67,14 @@ def test_nothing_generic_is_installed_beside_the_package(python):
     assert not installed & {"conf", "experiments", "tests", "scripts"}
 
 
+def test_the_pages_beside_the_code_stay_in_the_repository(python):
+    (site_packages,) = (python.parents[1] / "lib").glob("python*/site-packages")
+    pages = {
+        path.relative_to(site_packages / "framework").parts[0] for path in site_packages.rglob("framework/**/*.md")
+    }
+    assert pages == {"_bundled"}  # those of the experiments
+
+
 @pytest.mark.campaign
 def test_the_default_experiment_runs_from_the_root_directory(python, tmp_path):
     run_dir = tmp_path / "run"

@@ -124,7 +124,7 @@ def train_one_step(step):
 
 @pytest.mark.campaign
 def test_the_loop_in_the_readme_ends_as_decided_whenever_a_signal_comes(tmp_path):
-    section = (ROOT / "README.md").read_text().partition("## Use it in your own loop")[2]
+    section = (ROOT / "framework/checkpoint/README.md").read_text().partition("## Use it in your own loop")[2]
     code = README_LOOP + re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
     delays, ends = random.Random(0), []
     for number in [*SIGNALS] * 4:

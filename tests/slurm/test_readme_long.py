@@ -1,4 +1,4 @@
-"""The README's page for cluster users, followed word for word on a live cluster."""
+"""What the pages tell cluster users to type, a first job and then a sweep, followed word for word on a live cluster."""
 
 import csv
 import os
@@ -12,11 +12,13 @@ import pytest
 
 from framework.rundir.run_status import read_run
 from tests.slurm.cluster import ROOT, wait_for
+from tests.support.pages import section
 
 pytestmark = pytest.mark.campaign
 
-PAGE = (ROOT / "README.md").read_text().partition("\n## On a cluster\n")[2].partition("\n## ")[0]
-COMMANDS = "\n".join(line[4:] for line in PAGE.splitlines() if line.startswith("    "))
+JOB, SWEEP = ("README.md", "First job on a cluster"), ("framework/launcher/README.md", "A sweep on a cluster")
+TEXT = section(*JOB) + section(*SWEEP)
+COMMANDS = "\n".join(line[4:] for line in TEXT.splitlines() if line.startswith("    "))
 CLONE = "git clone <this repository> framework\n"
 NOT_CLONED = (".git", ".venv", ".*_cache", ".cache", "__pycache__", "outputs", "multirun", "dist")
 
@@ -39,14 +41,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def typed(cluster, home):
-    """What came of all commands of the page, in their order."""
+    """What came of all commands of both pages, in their order."""
     environment = {name: value for name, value in cluster.environment.items() if name != "PYTHONPATH"}
     environment["PATH"] = os.environ["PATH"]
     command = ["bash", "-e", "-c", COMMANDS.replace(CLONE, "")]
     return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=400)
 
 
-def test_every_command_does_what_the_page_says(typed):
+def test_every_command_does_what_the_pages_say(typed):
     assert CLONE in COMMANDS and "sbatch" in COMMANDS and " -m name=widths " in COMMANDS
     assert typed.returncode == 0, typed.stdout + typed.stderr
 
