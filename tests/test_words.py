@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.support.words import MODULES, misnamed
 
 ROOT = Path(__file__).parents[1]
@@ -29,13 +27,11 @@ def test_a_word_is_found_in_prose_and_in_names(tmp_path):
     ]
 
 
-@pytest.mark.xfail(reason="435 of them today", strict=False)
 def test_words_have_the_fields_meaning():
     found = [line.removeprefix(f"{ROOT}/") for path in written_files() for line in misnamed(path)]
     assert not found, "\n".join([f"{len(found)} words of tests/support/words.py:", *found])
 
 
-@pytest.mark.xfail(reason="15 of them today", strict=False)
 def test_modules_have_names_that_say_what_they_hold():
     modules = sorted((ROOT / "framework").rglob("*.py"))
     found = {str(path.relative_to(ROOT)): MODULES[path.stem] for path in modules if path.stem in MODULES}
