@@ -1,4 +1,4 @@
-"""Words of earlier versions that a key still takes, with a note that says what to write now."""
+"""Values with other names in earlier versions, which are still accepted with a note."""
 
 import functools
 import logging
@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 def current_word(value: Any, key: str, renamed: Mapping[str, str]) -> Any:
-    """Return the word that the value is called by now; what was not renamed stays as it is."""
+    """Return the current name of a value; values that were not renamed are returned unchanged."""
     if not isinstance(value, str) or value not in renamed:
         return value
     _note(key, value, renamed[value])
@@ -18,4 +18,4 @@ def current_word(value: Any, key: str, renamed: Mapping[str, str]) -> Any:
 
 @functools.cache  # a configuration is read several times
 def _note(key: str, old: str, new: str) -> None:
-    log.warning("⚠ %s=%s is called %s now; write %s=%s", key, old, new, key, new)
+    log.warning("⚠ %s=%s is now called %s; write %s=%s", key, old, new, key, new)

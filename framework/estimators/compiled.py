@@ -12,9 +12,9 @@ from framework.errors import ConfigError
 
 
 def compiled(method: Callable[..., Tensor], u: Tensor, evidence: Mapping[str, Tensor]) -> Callable[..., Tensor]:
-    """Return a module's loss compiled, forwards and backwards, for batches of the shape of this one.
+    """Return a module's loss compiled, forward and backward, for batches of the same shape as this one.
 
-    The module must not change from then on, except its weights. Raises `ConfigError` where it cannot be compiled.
+    Afterwards, only the module's weights may change. Raises `ConfigError` if it cannot be compiled.
     """
     loss = torch_compile.compile_method(method, on_cpu=u.device.type == "cpu")
     try:

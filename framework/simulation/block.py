@@ -25,7 +25,7 @@ class Failure:
 class Block:
     """The valid simulations of a range: `index` (n,) int64 and, for each node, float32 values (n, *event).
 
-    `values` is empty if `index` is. `fell_back` means that a batch was simulated row by row, because the whole raised.
+    `values` is empty if `index` is. `fell_back` means that the call for a batch raised, and rows were drawn one by one.
     """
 
     index: np.ndarray

@@ -36,7 +36,7 @@ def test_a_word_of_an_earlier_version_is_taken_with_one_line_that_says_what_to_w
     renamed._note.cache_clear()
     for _ in range(2):
         assert config_of("runtime.requeue=scontrol").runtime.requeue == "native"
-    assert caplog.messages == ["⚠ runtime.requeue=scontrol is called native now; write runtime.requeue=native"]
+    assert caplog.messages == ["⚠ runtime.requeue=scontrol is now called native; write runtime.requeue=native"]
 
 
 def test_only_the_key_that_had_the_word_takes_it():

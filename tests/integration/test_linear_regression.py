@@ -78,9 +78,8 @@ def test_stopped_in_every_way_it_ends_with_the_weights_of_an_uninterrupted_run(t
             read_until(process, "loss")
             time.sleep(0.03)  # into an epoch
             process.send_signal(number)
-            assert re.fullmatch(
-                rf"⚠ {word} — saved to {run_dir}; run the same command to resume\n", process.stdout.read()
-            )
+            told = process.stdout.read()
+            assert re.fullmatch(rf"⚠ {word} — saved to {run_dir}; run the same command to resume\n", told)
             assert process.wait(60) == exit_code
         assert before < saved_step(run_dir) < 300
 
