@@ -86,7 +86,7 @@ def check_targets(container: Mapping[str, Any], trusted: Mapping[str, Any] | Non
             key = f"{'.'.join(map(str, path))}._target_"
             try:
                 with gc_frozen():
-                    _judge(target, allowed, where)
+                    _check_target(target, allowed, where)
             except _RefusedError as error:
                 raise ConfigError(
                     printable(f"{where}: {key}={str(target)[:_MAX_SHOWN]} {error}; expected {allowed.expected}. ")
@@ -123,11 +123,11 @@ def _allowed_at(path: tuple[str | int, ...], is_argument: bool) -> _Allowed:
     return _ARGUMENT if len(rest) > 1 else _NOTHING
 
 
-def _judge(target: object, allowed: _Allowed, where: Path) -> None:
+def _check_target(target: object, allowed: _Allowed, where: Path) -> None:
     """Raise `_RefusedError` unless the target is allowed."""
     if allowed is _NOTHING:
         raise _RefusedError("is never built")
-    value = _follow(target, where, only_own=allowed.own and not allowed.classes)
+    value = _resolve(target, where, only_own=allowed.own and not allowed.classes)
     fits = _is_own(value, where) if allowed.own else False
     if inspect.isclass(value):
         names = {f"{base.__module__}.{base.__qualname__}" for base in value.__mro__}
@@ -136,7 +136,7 @@ def _judge(target: object, allowed: _Allowed, where: Path) -> None:
         raise _RefusedError("is not allowed here")
 
 
-def _follow(target: object, where: Path, only_own: bool) -> object:
+def _resolve(target: object, where: Path, only_own: bool) -> object:
     """Return the object at a dotted path, found as Hydra does, but only through modules and classes."""
     parts = target.split(".") if isinstance(target, str) else []
     if len(parts) < 2 or not all(part.isidentifier() and not part.startswith("__") for part in parts):

@@ -1,4 +1,4 @@
-"""Compiling the training pass with torch.compile, and keeping what was compiled."""
+"""Compilation of the training loss with torch.compile, and its cache."""
 
 import platform
 import zlib

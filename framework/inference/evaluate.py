@@ -61,10 +61,8 @@ class Evaluation:
         """Write `samples/` and `report/`, and log their paths."""
         make_own_directory(self.directory.samples_dir)
         samples = self._sample(console) if self.graph.is_observed else {}
-        log.info(
-            "samples: %s",
-            self.directory.samples_dir if samples else f"none, as there is no observation; {self._later()}",
-        )
+        no_samples = f"none, because there is no observation; {self._sampling_command()}"
+        log.info("samples: %s", self.directory.samples_dir if samples else no_samples)
         if self.config.inference.report:
             log.info("report:  %s", self._report(samples))
 
@@ -94,7 +92,7 @@ class Evaluation:
                 samples=samples[name]["samples"] if samples else none[name],
                 truth=truth.get(name) if samples else None,
                 labels=labels[name],
-                **self._checks(name),
+                **self._diagnostics(name),
             )
             for name in self.estimators
         ]
@@ -116,7 +114,7 @@ class Evaluation:
             seed=self.config.seed,
         )
 
-    def _checks(self, node: str) -> dict[str, Any]:
+    def _diagnostics(self, node: str) -> dict[str, Any]:
         """Return a node's training history and the diagnostics from its held-out simulations."""
         estimator, settings = self.estimators[node], self.settings[node]
         progress = self._progress(node)
@@ -150,7 +148,7 @@ class Evaluation:
         source = source_of_samples(kind, self.config, self.generation.path.name, observed, files, num_samples)
         write_samples(self.directory.samples_dir / kind, arrays, labels, source)
 
-    def _later(self) -> str:
+    def _sampling_command(self) -> str:
         """Return the command for sampling once there is an observation."""
         files = " ".join(f"graph.{name}.observed=FILE" for name in self.graph.observables)
         return f"sample it later with python -m framework.sample {self.directory.path} posterior {files}"
@@ -171,7 +169,9 @@ class Evaluation:
             "seed": str(self.config.seed),
             "simulations": f"{num_valid} valid, {num_invalid} invalid",
             "trained on": ", ".join(f"{node} {self._trained_on(node)}" for node in self.estimators),
-            "observations": str(self.graph.num_observations) if self.graph.is_observed else f"none; {self._later()}",
+            "observations": str(self.graph.num_observations)
+            if self.graph.is_observed
+            else f"none; {self._sampling_command()}",
             "training time": format_duration(seconds),
             "best validation loss": ", ".join(f"{node} {loss:.4f}" for node, loss in losses.items()),
             "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),

@@ -39,7 +39,7 @@ def loss_figure(
     top.plot(epoch, train, color=SECOND, marker=marker, label="training")
     top.plot(epoch, val, color=MODEL, marker=marker, label="validation")
     for number, change in enumerate(changes):
-        label = None if number else "other simulations from here on"
+        label = None if number else "simulations changed"
         top.axvline(change + 0.5, color=TRUTH, linewidth=0.9, linestyle=":", zorder=0, label=label)
     if (best := best_loss(history, best_epoch)) is not None:
         label = f"best: {best:.4g} at epoch {best_epoch}"

@@ -27,7 +27,7 @@ def evidence_rows(
     rows, lengths = {}, {}
     for name, value in x.items():
         if name not in shapes:
-            raise ConfigError(f"x['{name}']: no evidence of that name, only {', '.join(shapes)}")
+            raise ConfigError(f"x['{name}']: not an evidence node, only {', '.join(shapes)}")
         key, shape = f"x['{name}']", shapes[name]
         array = numbers(value, key)
         if num_bad := int((~np.isfinite(array)).sum()):

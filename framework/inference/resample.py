@@ -56,7 +56,9 @@ def resample(run_dir: str, kind: str, overrides: Sequence[str]) -> Path:
     directory = next_directory(run.directory.samples_dir, kind)
     num_samples = {node: content["samples"].shape[kind != "prior"] for node, content in arrays.items()}
     own = run.directory.path / "observed.npz"
-    files = {name: str(config.graph[name].observed) if name in _renewed(overrides) else own for name in observed}
+    files = {
+        name: str(config.graph[name].observed) if name in _overridden_nodes(overrides) else own for name in observed
+    }
     typed = [override for override in overrides if Override.parse(override).key != "trust"]
     source = source_of_samples(kind, config, checkpoint, observed, files, num_samples, typed)
     write_samples(directory, arrays, labels, source)
@@ -105,9 +107,9 @@ def _observations(run: LoadedRun, config: Config, overrides: Sequence[str]) -> d
     arrays = run.directory.read_arrays("observed")
     estimators = run.joint_posterior.estimators
     shapes = {n: s for e in estimators.values() for n, s in e.spec.evidence_shapes.items() if n not in estimators}
-    for name in _renewed(overrides):
+    for name in _overridden_nodes(overrides):
         if name not in shapes:
-            raise ConfigError(f"graph.{name}.observed: no evidence of that name, only {', '.join(shapes)}")
+            raise ConfigError(f"graph.{name}.observed: not an evidence node, only {', '.join(shapes)}")
         arrays[name] = load_array(str(config.graph[name].observed), f"graph.{name}.observed")
     observed: dict[str, np.ndarray] = {}
     for name, shape in shapes.items():
@@ -124,7 +126,7 @@ def _observations(run: LoadedRun, config: Config, overrides: Sequence[str]) -> d
     return observed
 
 
-def _renewed(overrides: Sequence[str]) -> list[str]:
+def _overridden_nodes(overrides: Sequence[str]) -> list[str]:
     """Return the nodes for which the overrides give other observations."""
     return [match.group(2) for match in map(_allowed, overrides) if match and match.group(2)]
 

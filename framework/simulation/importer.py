@@ -49,20 +49,20 @@ def import_simulations(
     for name, shape in store.event_shapes.items():
         if name not in arrays or arrays[name].shape[1:] != shape:
             raise ConfigError(f"{_KEY}={path}: expected an array '{name}' with event shape {shape}")
-    origin = _fingerprint_of({name: arrays[name] for name in store.event_shapes})
-    if num_stored and not (before == origin if before else _are_in(arrays, store)):
+    fingerprint = _fingerprint_of({name: arrays[name] for name in store.event_shapes})
+    if num_stored and not (before == fingerprint if before else _are_in(arrays, store)):
         raise ResumeRefusedError(
             f"{_KEY}={path}: has changed since {num_stored} simulations were imported from it; "
             "restore it, or start another run: name=..."
         )
-    num_taken = min(num_simulations, origin["num_rows"])
-    if num_simulations != origin["num_rows"]:
+    num_taken = min(num_simulations, fingerprint["num_rows"])
+    if num_simulations != fingerprint["num_rows"]:
         asked = f"simulation.num_simulations={num_simulations}"
-        taken = "all" if num_taken == origin["num_rows"] else f"{num_taken} of the"
-        log.info("importing %s %d simulations in %s (%s)", taken, origin["num_rows"], path, asked)
+        taken = "all" if num_taken == fingerprint["num_rows"] else f"{num_taken} of the"
+        log.info("importing %s %d simulations in %s (%s)", taken, fingerprint["num_rows"], path, asked)
     rows = {name: arrays[name][:num_taken] for name in store.event_shapes}
     valid = _valid_rows(rows, graph, path, max_invalid_fraction)
-    write_record(store.directory / _FINGERPRINT, origin)
+    write_record(store.directory / _FINGERPRINT, fingerprint)
     size = max(1, SHARD_BYTES // store.dtype.itemsize)
     for first, last in store.missing(num_taken):
         for start in range(first, last, size):
@@ -90,13 +90,13 @@ def _valid_rows(rows: Mapping[str, np.ndarray], graph: Graph, path: Path, max_in
                 f"outside priors.{name}: {len(outside)}, such as row {row}: {_misfit(name, prior, values[row])}"
             )
     num_invalid = num_rows - int(valid.sum())
-    told = f"{num_invalid} of {num_rows} simulations in {path} are invalid ({'; '.join(reasons)})"
+    found = f"{num_invalid} of {num_rows} simulations in {path} are invalid ({'; '.join(reasons)})"
     if num_invalid > max_invalid_fraction * num_rows:
         raise SimulationError(
-            f"simulation.max_invalid_fraction={max_invalid_fraction}: {told}; fix the file or the prior, or raise this"
+            f"simulation.max_invalid_fraction={max_invalid_fraction}: {found}; fix the file or the prior, or raise this"
         )
     if num_invalid:
-        log.warning("⚠ %s", told)
+        log.warning("⚠ %s", found)
     return valid
 
 

@@ -71,9 +71,9 @@ def _index_of_shards(directory: Path, problem: str) -> Index | None:
     if not shards:
         return None
     if len(seeds) != 1 or any(s != shapes[0] for s in shapes):
-        said = f"disagree: seeds {sorted(seeds)}" if seeds else "do not contain their seed"
+        finding = f"disagree: seeds {sorted(seeds)}" if seeds else "do not contain their seed"
         raise SimulationError(
-            f"{problem}; the simulations next to it {said}; restore it, or start another run: name=..."
+            f"{problem}; the simulations next to it {finding}; restore it, or start another run: name=..."
         )
     return Index(seeds.pop(), dict(sorted(shapes[0].items())))
 

@@ -57,7 +57,7 @@ def changed_nodes(old_dir: Path, new: SimulationStore) -> list[str]:
         old = SimulationStore.open(old_dir)
         names = [name for name in old.event_shapes if name in new.event_shapes]
         before = old.load(names)
-    except (SimulationError, UnreadableError) as error:  # nothing depends on them any more
+    except (SimulationError, UnreadableError) as error:  # the old store is not needed any more
         log.warning("⚠ %s; the new simulations cannot be compared with the old ones", error)
         return []
     after = new.load(names)

@@ -52,7 +52,7 @@ def run_simulations(
             _run_here(graph, store, work, progress, num_signals)
         progress.tick()
     except (WorkerDiedError, OSError) as error:
-        raise SimulationError(f"{store.directory}: {error}; {store.safe()}") from error
+        raise SimulationError(f"{store.directory}: {error}; {store.resume_hint()}") from error
 
 
 def _run_here(

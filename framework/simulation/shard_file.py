@@ -75,8 +75,8 @@ def encode_shard(start: int, stop: int, seed: int, rows: np.ndarray) -> bytes:
     """Return the content of a shard's file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, rows, allow_pickle=False)
-    origin = b"seed %d range %d-%d " % (seed, start, stop)
-    buffer.write(b"%bcrc32 %08x\n" % (origin, zlib.crc32(origin, zlib.crc32(buffer.getbuffer()))))
+    label = b"seed %d range %d-%d " % (seed, start, stop)
+    buffer.write(b"%bcrc32 %08x\n" % (label, zlib.crc32(label, zlib.crc32(buffer.getbuffer()))))
     return buffer.getvalue()
 
 

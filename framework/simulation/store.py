@@ -79,7 +79,7 @@ class SimulationStore:
         try:
             replace_file(self.directory / f"{start}-{stop}.npy", encode_shard(start, stop, self.seed, rows))
         except OSError as error:
-            raise SimulationError(f"{self.directory}: {error.strerror}; {self.safe()}") from error
+            raise SimulationError(f"{self.directory}: {error.strerror}; {self.resume_hint()}") from error
 
     def shards(self) -> list[Shard]:
         """Return the intact shards, sorted by start; warn about damaged ones."""
@@ -129,7 +129,7 @@ class SimulationStore:
             at += len(rows)
         return arrays
 
-    def safe(self) -> str:
+    def resume_hint(self) -> str:
         """Return the end of an error message: what is safe on disk, and how to resume."""
         num_safe = sum(part.stop - part.start for _, part in self._parts(None))
         return f"{num_safe} simulations are safe on disk; fix this, then resume with +resume=true"

@@ -31,7 +31,7 @@ def adapted(
     check_classes(trainer.state.parts, classes)
     if old != new:
         try:
-            states = {**states, **_optimizer_states(states, trainer, _named_by_user(old, new), new)}
+            states = {**states, **_optimizer_states(states, trainer, _restrict_classes(old, new), new)}
         except CheckpointError:
             raise
         except Exception as error:  # settings from a damaged or forged checkpoint may raise anything
@@ -45,12 +45,12 @@ def adapted(
 
 def with_new_schedule(states: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     """Return the states of `trainer`'s parts with the learning-rate schedule reset to its start."""
-    fresh = _fresh(trainer.optimizer_block, trainer)
+    fresh = _initial_states(trainer.optimizer_block, trainer)
     optimizer = {**states["optimizer"], "param_groups": fresh["optimizer"]["param_groups"]}
     return {**states, "optimizer": optimizer, "scheduler": fresh["scheduler"]}
 
 
-def _named_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def _restrict_classes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return the saved block, checked to name only classes of the new one: a checkpoint must not choose imports.
 
     If the schedule's class has changed, the new schedule replaces the saved one.
@@ -67,21 +67,21 @@ def _named_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, 
 def _optimizer_states(
     states: Mapping[str, Any], trainer: Trainer, old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> dict[str, Any]:
-    before, after = (_fresh(block, trainer) for block in (old, new))
-    optimizer = _carried(states["optimizer"], before["optimizer"], after["optimizer"])
+    before, after = (_initial_states(block, trainer) for block in (old, new))
+    optimizer = _with_changes(states["optimizer"], before["optimizer"], after["optimizer"])
     for saved, first, last, group in zip(
         *(state["param_groups"] for state in (states["optimizer"], before["optimizer"], after["optimizer"], optimizer)),
         strict=True,
     ):
         base = [g.get("initial_lr", g["lr"]) for g in (first, last)]
         group["lr"] = saved["lr"] * base[1] / base[0] if base[0] else last["lr"]
-    scheduler = _carried(states["scheduler"], before["scheduler"], after["scheduler"])
+    scheduler = _with_changes(states["scheduler"], before["scheduler"], after["scheduler"])
     if "_last_lr" in scheduler:
         scheduler["_last_lr"] = [group["lr"] for group in optimizer["param_groups"]]
     return {"optimizer": optimizer, "scheduler": scheduler}
 
 
-def _fresh(block: Mapping[str, Any], trainer: Trainer) -> dict[str, Any]:
+def _initial_states(block: Mapping[str, Any], trainer: Trainer) -> dict[str, Any]:
     """Return the states of an optimizer and a schedule before their first step."""
     arguments = {name: value for name, value in block.items() if name != "scheduler"}
     optimizer = build(arguments, "optimizer", params=trainer.parameters)
@@ -89,13 +89,13 @@ def _fresh(block: Mapping[str, Any], trainer: Trainer) -> dict[str, Any]:
     return {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
 
 
-def _carried(saved: Any, before: Any, after: Any) -> Any:
+def _with_changes(saved: Any, before: Any, after: Any) -> Any:
     """Return `saved` with the changes from `before` to `after` applied."""
     if isinstance(saved, dict) and isinstance(before, dict) and isinstance(after, dict):
         return {
-            name: _carried(saved.get(name, after.get(name)), before.get(name), after.get(name))
+            name: _with_changes(saved.get(name, after.get(name)), before.get(name), after.get(name))
             for name in [*saved, *(name for name in after if name not in saved)]
         }
     if isinstance(saved, list) and isinstance(after, list) and isinstance(before, list) and len(saved) == len(after):
-        return [_carried(*items) for items in zip(saved, before, after, strict=True)]
+        return [_with_changes(*items) for items in zip(saved, before, after, strict=True)]
     return saved if before == after else after

@@ -27,7 +27,7 @@ def check_training(spec: EstimatorSpec, settings: NodeSettings, node: NodeConfig
 
     `num_rows` is an upper limit of the number of simulations, if known.
     """
-    with _named_after(spec.node, node):
+    with _errors_naming_node(spec.node, node):
         if num_rows is not None:
             num_held_out(num_rows, settings.loop.validation_fraction)
         with seeded(seed_sequence(0)):
@@ -67,7 +67,7 @@ def _try_loss(estimator: Estimator, settings: NodeSettings) -> None:
 
 
 @contextmanager
-def _named_after(name: str, node: NodeConfig) -> Iterator[None]:
+def _errors_naming_node(name: str, node: NodeConfig) -> Iterator[None]:
     """Make errors name the node's own key if it overrides the group."""
     try:
         yield

@@ -19,7 +19,15 @@ from framework.checkpoint import (
 from framework.checkpoint.stateful import EntryError
 from framework.runtime import Guard, StopReason
 from framework.training.adapt import adapted, with_new_schedule
-from framework.training.node_files import NodeFiles, file_of, nodes_in, not_ours, read_initial, read_state, trained_on
+from framework.training.node_files import (
+    NodeFiles,
+    file_of,
+    invalid_content,
+    nodes_in,
+    read_initial,
+    read_state,
+    trained_on,
+)
 from framework.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -80,7 +88,7 @@ class Checkpointer:
             states = adapted(states, about["classes"], trainer, **about["settings"])
             trainer.load_state(with_new_schedule(states, trainer) if starts_again else states)
         except EntryError as error:
-            raise not_ours(file_of(generation, node, error.entry), error) from error
+            raise invalid_content(file_of(generation, node, error.entry), error) from error
         if starts_again:
             trainer.begin_dataset()
             log.info("%s", _dataset_change(trainer))

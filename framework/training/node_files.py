@@ -120,7 +120,9 @@ def nodes_in(generation: Generation | None) -> list[str]:
         return []
     nodes: Any = generation.manifest.get("nodes")
     if not is_list(nodes, is_word):
-        raise not_ours(generation.path / MANIFEST, f"nodes: expected a list of names, found {reprlib.repr(nodes)}")
+        raise invalid_content(
+            generation.path / MANIFEST, f"nodes: expected a list of names, found {reprlib.repr(nodes)}"
+        )
     return list(nodes)
 
 
@@ -129,7 +131,7 @@ def file_of(generation: Generation, node: str, entry: str) -> Path:
     return generation.path / node / (_OPTIMIZER if entry in _IN_OPTIMIZER else STATE_FILE)
 
 
-def not_ours(path: Path, reason: object) -> DamagedError:
+def invalid_content(path: Path, reason: object) -> DamagedError:
     """Return the error for a file that training cannot have saved, even if its digest is valid."""
     return DamagedError(
         f"{path}: {reason}; not saved by training: resume from another checkpoint, with name=... resume_from=..."
@@ -138,29 +140,29 @@ def not_ours(path: Path, reason: object) -> DamagedError:
 
 def _read_json(generation: Generation, node: str) -> dict[str, Any]:
     path, content = generation.path / node / STATE_FILE, generation.load(f"{node}/{STATE_FILE}")
-    with _naming(path):
+    with _errors_naming(path):
         check_entries(content, _CHECKS, optional={"ranks"})
     progress = content["progress"]
     if "datasets" not in progress:  # a checkpoint of an earlier version
         before = {name: len(ids) for name, ids in trained_on(generation, node).items()}
         progress = {**progress, "datasets": [{"epoch": 0, **before}]}
-    with _naming(path):
+    with _errors_naming(path):
         check_progress(progress)
     return {**content, "progress": progress}
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _errors_naming(path: Path) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise not_ours(path, error) from error
+        raise invalid_content(path, error) from error
 
 
 def _read_torch(generation: Generation, name: str, is_right: Callable[[Any], bool], expected: str) -> dict[str, Any]:
     content = generation.load(name)
     if not is_right(content):
-        raise not_ours(generation.path / name, f"expected {expected}")
+        raise invalid_content(generation.path / name, f"expected {expected}")
     return dict(content)
 
 

@@ -88,7 +88,7 @@ def test_other_simulations_are_marked_and_the_best_loss_is_that_on_the_new_ones(
     records[-1]["best_loss"] = 0.5  # of the weights of epoch 2, measured again
     axes = drawn(loss_figure(records, 2, "z: training", changes=[2])).axes[0]
     labels = {line.get_label(): line.get_xdata()[0] for line in axes.lines}
-    assert labels["other simulations from here on"] == 2.5
+    assert labels["simulations changed"] == 2.5
     assert labels["best: 0.5 at epoch 2"] == 2
 
 

@@ -207,7 +207,7 @@ def test_no_more_than_a_batch_is_in_memory_at_once(num_rows, num_samples):
         ([1e300, 0.0], r"x\['x'\]: 1 of 2 values are NaN or infinite"),
         ([[1.0, 2.0], [3.0]], r"x\['x'\]: cannot be converted to an array"),
         (["a", "b"], r"x\['x'\]=\['a', 'b'\]: expected numbers"),
-        ({"y": [1.0, 2.0]}, r"x\['y'\]: no evidence of that name, only x, w"),
+        ({"y": [1.0, 2.0]}, r"x\['y'\]: not an evidence node, only x, w"),
         ({}, r"x: no value for x, evidence for w; add it, or pass observation=<number>"),
     ],
 )

@@ -131,7 +131,7 @@ def test_half_an_observation_is_a_mistake(trained, tmp_path):
             ["graph.x.observed=one.npy", "graph.y.observed=observed.npy"],
             "graph.y.observed: 3 observations, but graph.x.observed has 1;",
         ),
-        (["graph.theta.observed=one.npy"], "graph.theta.observed: no evidence of that name, only x, y"),
+        (["graph.theta.observed=one.npy"], "graph.theta.observed: not an evidence node, only x, y"),
         (["graph.z.observed=one.npy"], "graph.z.observed=one.npy: no node 'z' in the run, only theta, x, y"),
     ],
 )
