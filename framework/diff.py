@@ -59,13 +59,13 @@ exit code: 0 if the run could be resumed, 3 if that would be refused""",
         run_dir = Path(arguments.run_dir)
         typed_dirs = [arguments.config_dir] if arguments.config_dir else []
         last = read_attempts(run_dir).last or AttemptRecord()
-        before = kept_beside(others, recorded(last.overrides))
+        before = compatible_overrides(others, recorded(last.overrides))
         dirs = typed_dirs or [
             path for path in recorded(last.config_dirs) if Path(path).is_dir()
         ]  # those that still exist
-        with _explained(run_dir, before, dirs):
+        with _blame_last_command(run_dir, before, dirs):
             composed = _compose([*before, *others], dirs)
-        own_targets = partial(_composed_alone, others, typed_dirs)
+        own_targets = partial(_compose_typed_alone, others, typed_dirs)
     with exit_codes():
         _compare(arguments, composed, own_targets)
 
@@ -75,7 +75,7 @@ def _is_run(argument: str) -> bool:
     return os.path.isdir(argument) or not is_override(argument)  # noqa: PTH112
 
 
-def kept_beside(typed: list[str], recorded: list[str]) -> list[str]:
+def compatible_overrides(typed: list[str], recorded: list[str]) -> list[str]:
     """Return the recorded overrides, except those for one attempt only or in conflict with the typed ones."""
     now = [Override.parse(o) for o in typed]
     before = [Override.parse(o) for o in recorded]
@@ -86,7 +86,7 @@ def kept_beside(typed: list[str], recorded: list[str]) -> list[str]:
 
 
 @contextmanager
-def _explained(run_dir: Path, before: list[str], config_dirs: list[str]) -> Iterator[None]:
+def _blame_last_command(run_dir: Path, before: list[str], config_dirs: list[str]) -> Iterator[None]:
     """Raise `ConfigError` if composition fails because of the last command's overrides, whatever was typed now."""
     try:
         yield
@@ -103,7 +103,7 @@ def _explained(run_dir: Path, before: list[str], config_dirs: list[str]) -> Iter
         raise
 
 
-def _composed_alone(typed: list[str], config_dirs: list[str]) -> dict[str, Any]:
+def _compose_typed_alone(typed: list[str], config_dirs: list[str]) -> dict[str, Any]:
     """Return the configuration composed from the typed overrides alone, empty if they depend on the run's."""
     try:
         return resolve(_compose(typed, config_dirs))

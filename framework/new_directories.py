@@ -15,8 +15,8 @@ _SWEEP_FILES = ("multirun.yaml", "sweep.json", "sweep.csv", "sweep.html", "study
 
 def refuse_links(directory: Path, job_name: str, hydra_subdir: str | None) -> None:
     """Raise `ConfigError` if a file that Hydra, a run or a sweep writes in `directory` is a link."""
-    of_hydra = [hydra_subdir, *(f"{hydra_subdir}/{name}" for name in _HYDRA_FILES)] if hydra_subdir else []
-    for name in (f"{job_name}.log", *of_hydra, *_RUN_FILES, *_SWEEP_FILES):
+    hydra_files = [hydra_subdir, *(f"{hydra_subdir}/{name}" for name in _HYDRA_FILES)] if hydra_subdir else []
+    for name in (f"{job_name}.log", *hydra_files, *_RUN_FILES, *_SWEEP_FILES):
         if (path := directory / name).is_symlink():
             raise ConfigError(f"{path}: is a link, so the run would write elsewhere; remove it")
 
@@ -36,7 +36,7 @@ class NewDirectories:
         top = self._missing[-1]
         inside = sorted(top.rglob("*"), reverse=True)  # contents before their directory
         files = [path for path in inside if not path.is_dir()]
-        if not all(self._is_of_hydra(path) for path in files):
+        if not all(self._is_removable(path) for path in files):
             return
         with suppress(OSError):  # another process has meanwhile started to write here
             for path in files:
@@ -44,7 +44,7 @@ class NewDirectories:
             for path in [*(path for path in inside if path not in files), top]:
                 path.rmdir()
 
-    def _is_of_hydra(self, path: Path) -> bool:
+    def _is_removable(self, path: Path) -> bool:
         if path.parent == self._hydra_dir:
             return path.name in _HYDRA_FILES
         return path.suffix == ".log" or path.name == "multirun.yaml"

@@ -54,7 +54,7 @@ def read_record(path: Path, of_version_02: Collection[Collection[str]] = ()) -> 
 
 def read_bytes(path: Path, max_bytes: int | None = _MAX_BYTES) -> bytes:
     """Return the content of a run's file; raises like `read_record`."""
-    with _explained(path):
+    with _as_read_errors(path):
         return read_file(path, max_bytes)
 
 
@@ -68,7 +68,7 @@ def read_error(path: Path, error: OSError) -> CheckpointError:
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a run's file to be read by a library; raises like `read_record`, also for errors in the block."""
-    with _explained(path), os.fdopen(retry(lambda: open_to_read(path)), "rb") as file:
+    with _as_read_errors(path), os.fdopen(retry(lambda: open_to_read(path)), "rb") as file:
         yield file
 
 
@@ -100,7 +100,7 @@ def parse_json(path: Path, data: bytes) -> Any:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _as_read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):

@@ -116,7 +116,7 @@ class Run:
                 check=self.guard.check,
             )
             evaluation.run(self.console)
-            self.attempt.made_results_of(newest.path.name)
+            self.attempt.record_results(newest.path.name)
         return None
 
     def _begin(self, phase: str) -> None:

@@ -53,7 +53,7 @@ _IN_JSON: tuple[tuple[Any, str], ...] = (
 )
 
 
-def described(value: Any) -> str:
+def describe(value: Any) -> str:
     """Return a description of the type of `value` for error messages."""
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -65,7 +65,7 @@ def described(value: Any) -> str:
     return name
 
 
-def instead_of(value: Any, in_json: bool) -> str:
+def replacement(value: Any, in_json: bool) -> str:
     """Return what to write instead of `value`, as text that follows the word "write"."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):  # a namedtuple
         return "its ._asdict()"
@@ -73,7 +73,7 @@ def instead_of(value: Any, in_json: bool) -> str:
         if isinstance(value, kinds):
             return words
     if isinstance(value, Tensor):
-        return _instead_of_tensor(value)
+        return _tensor_replacement(value)
     if isinstance(value, np.ndarray):
         return "np.asarray(...)" if type(value) is not np.ndarray else _BY_DTYPE.get(value.dtype.kind, "its .tolist()")
     if isinstance(value, type) or callable(getattr(value, "__get__", None)):  # a class or function
@@ -88,7 +88,7 @@ def instead_of(value: Any, in_json: bool) -> str:
     return "the numbers, text, tensors and arrays that it consists of"
 
 
-def _instead_of_tensor(value: Tensor) -> str:
+def _tensor_replacement(value: Tensor) -> str:
     if value.is_nested:
         return "list(....unbind())"
     if value.is_quantized:

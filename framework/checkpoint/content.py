@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framework.checkpoint.advice import described, instead_of
+from framework.checkpoint.advice import describe, replacement
 from framework.checkpoint.durable_file import is_json
 from framework.checkpoint.manifest import RESERVED, is_file_name
 from framework.checkpoint.numpy_arrays import NUMBERS
@@ -70,7 +70,7 @@ class JsonCopier:
             return value
         copy = self.copies.get(kind)
         if copy is None or depth > _DEEPEST:
-            raise _RefusedError(value, self._why_not(value, depth))
+            raise _RefusedError(value, self._reason(value, depth))
         return copy(self, value, depth + 1)
 
     def _dict(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
@@ -97,20 +97,20 @@ class JsonCopier:
     def _key(self, key: Any) -> Any:
         if self._is_key(key):
             return key
-        raise _RefusedError(_A_KEY, f"has the key {reprlib.repr(key)}, {self._words(key, 'str(...)')}")
+        raise _RefusedError(_A_KEY, f"has the key {reprlib.repr(key)}, {self._advice(key, 'str(...)')}")
 
     def _is_key(self, key: Any) -> bool:
         return type(key) is str
 
-    def _why_not(self, value: Any, depth: int = 0) -> str:
+    def _reason(self, value: Any, depth: int = 0) -> str:
         if depth > _DEEPEST:
             return f"is nested more than {_DEEPEST} levels deep, or contains itself: flatten it"
         if type(value) is int:
             return f"has {value.bit_length()} bits, more than {_INTEGER_BITS}: write hex(...)"
-        return f"is {self._words(value, instead_of(value, self.in_json))}"
+        return f"is {self._advice(value, replacement(value, self.in_json))}"
 
-    def _words(self, value: Any, instead: str) -> str:
-        return f"{described(value)}, which {'JSON' if self.in_json else 'a checkpoint'} cannot hold: write {instead}"
+    def _advice(self, value: Any, instead: str) -> str:
+        return f"{describe(value)}, which {'JSON' if self.in_json else 'a checkpoint'} cannot hold: write {instead}"
 
     copies: ClassVar[dict[type, Callable[[Any, Any, int], Any]]] = {dict: _dict, list: _list}
 
@@ -155,13 +155,13 @@ class TorchCopier(JsonCopier):
     def _tensor(self, value: Tensor, depth: int) -> Tensor:
         copied = self._copy_tensor(value)
         if copied is None:
-            raise _RefusedError(value, self._why_not(value))
+            raise _RefusedError(value, self._reason(value))
         return copied
 
     def _array(self, value: np.ndarray, depth: int) -> np.ndarray:
         if value.dtype.type in NUMBERS:
             return self._copy_array(value)
-        raise _RefusedError(value, self._why_not(value))
+        raise _RefusedError(value, self._reason(value))
 
     def _is_key(self, key: Any) -> bool:
         kind = type(key)

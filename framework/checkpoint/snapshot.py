@@ -31,26 +31,26 @@ class Snapshot:
 
         Raises `StateError` for values that a checkpoint cannot hold.
         """
-        return self._taken(lambda: TorchCopier(self._buffer).copy(content))
+        return self._take_with(lambda: TorchCopier(self._buffer).copy(content))
 
     def take_files(
         self, files: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return copies of the arguments of `CheckpointStore.commit`, like `take`."""
-        return self._taken(lambda: copy_files(files, metadata, TorchCopier(self._buffer)))
+        return self._take_with(lambda: copy_files(files, metadata, TorchCopier(self._buffer)))
 
     def wait(self) -> None:
         """Wait until copies from CUDA devices are complete; may be called from another thread."""
         for stream in self._streams.values():
             stream.synchronize()
 
-    def _taken(self, copy: Callable[[], T]) -> T:
+    def _take_with(self, copy: Callable[[], T]) -> T:
         self._free, self._used = self._used, {}
         try:
             copied = copy()
             for device, (buffers, sources) in self._pairs.items():
                 if device.type == "cuda":
-                    self._copy_beside(device, buffers, sources)
+                    self._copy_on_stream(device, buffers, sources)
                 else:
                     copy_all(buffers, sources)
         finally:
@@ -76,7 +76,7 @@ class Snapshot:
         sources.append(source)
         return buffer
 
-    def _copy_beside(self, device: torch.device, buffers: list[Tensor], sources: list[Tensor]) -> None:
+    def _copy_on_stream(self, device: torch.device, buffers: list[Tensor], sources: list[Tensor]) -> None:
         """Copy on a separate stream; only the device waits for it, before it can change the sources."""
         stream = self._streams.setdefault(device, torch.cuda.Stream(device))
         current = torch.cuda.current_stream(device)

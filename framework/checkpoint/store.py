@@ -44,7 +44,7 @@ class CheckpointStore:
         check_owner: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = Path(root)
-        self.constant, _ = _uncopied(constant or {}, {})
+        self.constant, _ = _without_copying(constant or {}, {})
         self.keep = max(keep, 2)
         self.compress = compress
         self._check_owner = check_owner
@@ -122,7 +122,7 @@ class CheckpointStore:
         Raises `StateError` for what could not be restored, before anything is written, and `SaveError` (an
         `OSError`) if writing fails; older generations are then unchanged.
         """
-        files, metadata = _uncopied({**self.constant, **files}, metadata)
+        files, metadata = _without_copying({**self.constant, **files}, metadata)
         try:
             return self._commit(files, metadata, EMERGENCY if emergency else "")
         except SaveError:
@@ -226,7 +226,7 @@ class CheckpointStore:
         )
 
 
-def _uncopied(files: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _without_copying(files: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the content without copying it, except that tensors lose Python attributes; raises `StateError`."""
     copier = TorchCopier(lambda tensor: tensor.detach() if is_plain(tensor) else None, copy_array=lambda array: array)
     return copy_files(files, metadata, copier)

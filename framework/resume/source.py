@@ -23,7 +23,7 @@ class Source:
 def find_source(directory: RunDirectory, config: Config) -> Source | None:
     """Return the run to resume, or None for a new one; raises if that would overwrite work or is impossible."""
     if config.resume_from is not None:
-        return _other(directory, Path(config.resume_from), config.overwrite)
+        return _resume_from(directory, Path(config.resume_from), config.overwrite)
     if config.overwrite:
         return None
     if not directory.holds_work():
@@ -38,7 +38,7 @@ def find_source(directory: RunDirectory, config: Config) -> Source | None:
     return _newest(directory)
 
 
-def _other(directory: RunDirectory, path: Path, overwrite: bool) -> Source:
+def _resume_from(directory: RunDirectory, path: Path, overwrite: bool) -> Source:
     """Return the run or checkpoint that `resume_from` names, or the run here that started from it."""
     source, generation = source_of(path)
     source.refuse_links()

@@ -128,7 +128,7 @@ class AttemptFile:
         self.record.phases[phase] = time.time()
         self._write()
 
-    def made_results_of(self, generation: str) -> None:
+    def record_results(self, generation: str) -> None:
         """Record that samples and report were made from this checkpoint."""
         self.record.results_of = generation
         self._write()

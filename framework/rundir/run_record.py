@@ -68,13 +68,13 @@ def read_run_record(run_dir: Path, generation: Path | None = None) -> RunRecord:
     attempts = read_attempts(run_dir)
     notes = [str(problem) for problem in attempts.problems.values()]
     if generation is not None:
-        saved = _saved(Generation.open(generation))
+        saved = _read_saved(Generation.open(generation))
         before = [record for record in attempts.records if record.start <= seconds_of(saved.info.saved_at)]
         return saved.record(before, notes)
     last = attempts.last
     if last and last.config is not None and not attempts.problem_of_last:
         return RunRecord(last.config, last.code, last.versions, attempts.records, notes)
-    return _recovered(run_dir, attempts, notes)
+    return _recover_record(run_dir, attempts, notes)
 
 
 def read_run_info(run_dir: Path) -> RunInfo | None:
@@ -111,7 +111,7 @@ class _Saved:
         return RunRecord(self.config, self.info.code, self.info.versions, attempts, notes)
 
 
-def _saved(generation: Generation) -> _Saved:
+def _read_saved(generation: Generation) -> _Saved:
     """Return a checkpoint's information about its run; raises `CheckpointError`."""
     info = CheckpointInfo.of(generation)
     config = generation.load(CONFIG_FILE)
@@ -125,18 +125,18 @@ def _saved(generation: Generation) -> _Saved:
     return _Saved(generation, info, config)
 
 
-def _all_saved(run_dir: Path) -> Iterator[_Saved]:
+def _iterate_saved(run_dir: Path) -> Iterator[_Saved]:
     """Yield the information in all readable checkpoints, newest first."""
     for path in reversed(generation_paths(run_dir / "checkpoints")):
         with suppress(CheckpointError):
-            yield _saved(Generation.open(path))
+            yield _read_saved(Generation.open(path))
 
 
-def _recovered(run_dir: Path, attempts: Attempts, notes: list[str]) -> RunRecord:
+def _recover_record(run_dir: Path, attempts: Attempts, notes: list[str]) -> RunRecord:
     """Return the record from the newest checkpoint or other files, for a last attempt that cannot be read."""
     info = read_run_info(run_dir)
     last = attempts.last
-    saved = next(_all_saved(run_dir), None)
+    saved = next(_iterate_saved(run_dir), None)
     is_own = saved and info and saved.info.run_id == info.run_id  # if not, it was copied from another run
     if saved and is_own and saved.info.attempt >= max(attempts.numbers, default=0):
         return saved.record(attempts.records, [*notes, f"its config was read from {saved.generation.path}"])

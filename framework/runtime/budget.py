@@ -55,7 +55,7 @@ class BudgetReader:
     def read(self, fresh: bool = False) -> Budget | None:
         """Return the budget, if known; `fresh` uses only sources that reflect an administrator's changes."""
         if self.wall_clock_budget == "auto":
-            return self._of_scheduler(fresh)
+            return self._from_scheduler(fresh)
         if fresh or self.wall_clock_budget is None:
             return None
         start, since = self._start(SCHEDULERS)
@@ -74,7 +74,7 @@ class BudgetReader:
         why = "no scheduler here reports when it ends" if self.wall_clock_budget == "auto" else "refused, see above"
         return f"⏱ Wall-clock budget: off ({why}; set one with {self._setting}=23h30m)"
 
-    def _of_scheduler(self, fresh: bool) -> Budget | None:
+    def _from_scheduler(self, fresh: bool) -> Budget | None:
         for scheduler in SCHEDULERS:
             for estimate in scheduler.end_times(self._environment, fresh):
                 if self._is_plausible(estimate, fresh):

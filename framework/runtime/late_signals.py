@@ -36,20 +36,20 @@ class LateSignalHandler:
             if (left := self._end - time.monotonic()) > 0:
                 _thread.start_new_thread(_send_later, (left, number))  # `threading` takes locks: unsafe in a handler
                 return
-        put_back(number, self.before)
+        restore_handler(number, self.before)
         signal.raise_signal(number)
 
 
-def put_back(number: int, handler: Handler) -> None:
+def restore_handler(number: int, handler: Handler) -> None:
     """Install a handler that `signal.getsignal` has returned."""
     signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def end_quietly(previous: dict[int, Handler]) -> None:
+def restore_handlers(previous: dict[int, Handler]) -> None:
     """Restore the previous handlers so that signals cannot disturb a process that is about to exit."""
     for number, handler in previous.items():
         is_default = handler in (signal.SIG_DFL, signal.default_int_handler, None)
-        put_back(number, LateSignalHandler(handler) if is_default and number != signal.SIGCONT else handler)
+        restore_handler(number, LateSignalHandler(handler) if is_default and number != signal.SIGCONT else handler)
     atexit.unregister(_shut_down)
     atexit.register(_shut_down, list(previous))  # the latest is called first
 

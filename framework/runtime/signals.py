@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from framework.runtime.late_signals import Handler, LateSignalHandler, end_quietly
+from framework.runtime.late_signals import Handler, LateSignalHandler, restore_handlers
 from framework.runtime.policy import Policy, StopReason
 from framework.runtime.schedulers import job_id
 
@@ -48,7 +48,7 @@ class Signals:
 
     def restore(self) -> None:
         """Restore the previous handlers."""
-        end_quietly(self.previous)
+        restore_handlers(self.previous)
         self.previous = {}
 
     def _set_handler(self, number: int, handler: Handler) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from framework.cli import options_first
 from framework.config.overrides import Override, is_override, last_of, last_to_set, quoted, recorded
-from framework.diff import kept_beside
+from framework.diff import compatible_overrides
 from framework.launcher.names import values_of
 from framework.paths import CONF_DIR, register_bundle
 
@@ -118,7 +118,7 @@ HOSTILE = [
 def test_a_record_may_hold_anything_in_place_of_overrides(value):
     overrides = recorded(value)
     assert all(isinstance(override, str) and 0 < len(override) < 131_072 for override in overrides)
-    kept_beside(["seed=1"], overrides)
+    compatible_overrides(["seed=1"], overrides)
     values_of(overrides)
     last_to_set(overrides, ["network", "hidden_dim"])
 
@@ -128,7 +128,7 @@ def test_a_record_may_hold_anything_in_place_of_overrides(value):
     ["hydra.searchpath=[pkg://this]", "++hydra.callbacks.a=1", "hydra/launcher=b", "network@hydra.x=maf", "trust=true"],
 )
 def test_what_a_run_cannot_have_recorded_is_not_composed_again(override):
-    assert kept_beside([], ["seed=1", override]) == ["seed=1"]
+    assert compatible_overrides([], ["seed=1", override]) == ["seed=1"]
 
 
 def test_the_overrides_of_a_sound_record_are_all_kept():

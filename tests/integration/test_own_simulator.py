@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from framework import load_run
-from framework.diff import kept_beside
+from framework.diff import compatible_overrides
 from tests.support.command import ROOT, TINY, environment, run
 
 BIN = Path(sys.executable).parent
@@ -162,4 +162,4 @@ def test_what_one_attempt_added_or_allowed_may_be_typed_again(project):
     ids=str,
 )
 def test_the_overrides_of_the_last_command_compose_with_those_typed(typed, recorded, kept):
-    assert kept_beside(typed, recorded) == kept
+    assert compatible_overrides(typed, recorded) == kept

@@ -110,7 +110,7 @@ def test_one_that_is_gone_does_not_change_how_rank_0_ends_that_was_asked_to_stop
     assert codes([process.wait() for process in processes]) == [99, -signal.SIGKILL]
 
 
-def test_one_that_looks_for_the_others_can_be_stopped(project):
+def test_a_rank_that_is_connecting_can_be_stopped(project):
     process = project.start_one(1, **together(2))
     until(lambda: handlers_are_installed(process), process)
     process.send(signal.SIGTERM)

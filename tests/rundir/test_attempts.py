@@ -64,7 +64,7 @@ def test_results_are_those_of_a_checkpoint_and_of_settings(tmp_path):
     directory.samples_dir.mkdir()
     attempt = start_attempt(directory, **{"config": config})
     assert directory.results_of(config) is None
-    attempt.made_results_of("00000003")
+    attempt.record_results("00000003")
     attempt.end(Outcome.FINISHED)
     start_attempt(directory, **{"config": config}).end(Outcome.TERMINATED)  # before it has results
     assert directory.results_of(config) == "00000003"
