@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from framework.checkpoint.advice import describe, replacement
+from framework.checkpoint.arrays import NUMBERS
 from framework.checkpoint.durable_file import is_json
 from framework.checkpoint.manifest import RESERVED, is_file_name
-from framework.checkpoint.numpy_arrays import NUMBERS
 from framework.checkpoint.save_errors import StateError
 
 _JSON_CONSTANTS: frozenset[Any] = frozenset({float, str, bool, type(None)})

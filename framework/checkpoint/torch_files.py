@@ -6,8 +6,8 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
+from framework.checkpoint.arrays import Pickler, rebuild
 from framework.checkpoint.durable_file import DurableFile, is_json, json_bytes
-from framework.checkpoint.numpy_arrays import Pickler, rebuild
 from framework.compat.torch import deflated, load_may_call, save
 from framework.errors import CheckpointError, DamagedError
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from framework.checkpoint.numpy_arrays import Pickler, rebuild
+from framework.checkpoint.arrays import Pickler, rebuild
 from framework.compat import torch as compat
 
 
