@@ -46,7 +46,7 @@ def test_a_directory_of_samples_that_is_a_link_is_renamed(tmp_path, caplog):
         read_samples(tmp_path / "posterior")
     write(tmp_path / "posterior")
     assert not names(tmp_path / "elsewhere") and names(tmp_path / "posterior") == ["source.json", "z.npz"]
-    assert "posterior.damaged now" in caplog.text
+    assert "renamed to posterior.damaged" in caplog.text
 
 
 def test_a_directory_in_place_of_a_file_is_renamed(tmp_path):

@@ -145,7 +145,7 @@ def test_a_directory_in_place_of_the_metrics_costs_a_warning(tmp_path, caplog):
     tracker = JsonlTracker(tmp_path)
     tracker.log(record(10))
     tracker.close()
-    assert stored(tmp_path) == [record(10)] and "metrics.jsonl.damaged now" in caplog.text
+    assert stored(tmp_path) == [record(10)] and "renamed to metrics.jsonl.damaged" in caplog.text
 
 
 def test_metrics_that_cannot_be_read_now_are_not_written_over(tmp_path, monkeypatch):
