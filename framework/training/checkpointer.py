@@ -77,9 +77,9 @@ class Checkpointer:
         states, about = read_state(generation, trainer.estimator)
         if (num_before := len(states.get("ranks", ())) or 1) != (num_now := trainer.distributed.world_size):
             log.warning(
-                "⚠ training with %d processes instead of %d: same batches, but not bit-for-bit equal results",
-                num_now,
+                "⚠ the number of processes has changed from %d to %d: same batches, but not bit-for-bit equal results",
                 num_before,
+                num_now,
             )
         seen = trained_on(generation, node)
         is_other = any(not torch.equal(seen[name], ids) for name, ids in self._files.simulations.items())

@@ -55,7 +55,7 @@ def test_a_job_on_two_nodes_that_is_preempted_resumes_with_one_task(cluster, pro
 
     job = submit(cluster, project, "one", "--ntasks=1", overrides=["+resume=true"])
     assert cluster.wait(job)["JobState"] == "COMPLETED", log_of(project, "one")
-    assert "training with 1 processes instead of 2" in log_of(project, "one")
+    assert "the number of processes has changed from 2 to 1" in log_of(project, "one")
     after = project.steps(1, first=len(before))
     assert before + after == alone.steps(1)  # so that none is seen twice in an epoch
     np.testing.assert_allclose(project.losses(), alone.losses(), rtol=1e-4)
