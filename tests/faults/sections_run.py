@@ -106,7 +106,7 @@ def _resumes_again(root, acknowledged, is_cut):
     run_id = CheckpointStore(directory.checkpoints_dir).generations()[-1].manifest["run"]["run_id"]
     directory, planned, attempt = _start(root / "run", "+resume=true", _RAISED)
     assert "from epoch 2/" in planned.title, planned.title
-    assert directory.metadata().run_id == run_id and _config_of(directory) == 12
+    assert directory.info().run_id == run_id and _config_of(directory) == 12
     assert read_config(directory.config_path)["loop"]["num_epochs"] == 9, "config.yaml is of the first start"
     assert len(directory.attempts().numbers) >= 2 + bool(acknowledged)
     assert Outcome.LOST in [record.stop_reason for record in directory.attempts().records]
@@ -134,7 +134,7 @@ def _copies_again(root, acknowledged, is_cut):
     directory, _, attempt = _start(root / "run", f"resume_from={root / 'first'}")
     assert _epoch_of(root / "run") == 2 and _config_of(directory) == 9
     assert SimulationStore.open(directory.simulations_dir).missing(40) == []
-    assert directory.metadata().run_id != RunDirectory(root / "first").metadata().run_id
+    assert directory.info().run_id != RunDirectory(root / "first").info().run_id
     assert not list((root / "run").glob("*.tmp"))
     attempt.end(Outcome.FINISHED)
 

@@ -179,7 +179,8 @@ def test_the_refusal_on_the_page_is_what_the_command_prints(tmp_path):
     first = ["network=gaussian", "network.hidden_dim=64", "loop.num_epochs=40", "loop.early_stop_patience=null"]
     assert run("framework.train", *small, *first, cwd=tmp_path).returncode == 0
     changes = ["network.hidden_dim=128", "optimizer.lr=3e-4", "loop.num_epochs=500", "+resume=true"]
-    result = run("framework.train", *small, first[0], first[3], *changes, cwd=tmp_path)
+    again = warm_start("framework.train", *small, first[0], first[3], *changes, cwd=tmp_path, COLUMNS="120")
+    result = again.wait(120)
     (block,) = code(text_of("framework/resume/README.md"), "")
     printed = (result.stdout + result.stderr).splitlines()
     assert result.returncode == 3
