@@ -6,7 +6,7 @@ import shutil
 import hypothesis
 import pytest
 
-# The same examples each time, however long they take: a run of the tests tells of the code, not of chance or load.
+# The same examples each time, however long they take: a test result depends on the code, not on chance or load.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")
 

@@ -125,7 +125,7 @@ def test_gaussian_mixture_is_broad_or_narrow_in_both_dimensions_at_once():
     assert (squared[:, 0] * squared[:, 1]).mean() == pytest.approx((1 + 0.01**2) / 2, rel=0.05)
 
 
-def test_gaussian_mixture_chooses_anew_for_every_simulation_of_a_batch():
+def test_gaussian_mixture_chooses_independently_for_every_simulation_of_a_batch():
     """As corrected in sbibm 1.1.0: before, a batch was broad or narrow as a whole."""
     for seed in range(20):
         x = make_observations.simulate("gaussian_mixture", 1000, seed)

@@ -170,7 +170,7 @@ def test_the_configuration_to_run_again_is_found_among_hydras_options():
 
 
 def test_what_cannot_be_imported_is_not_logged(caplog):
-    """If this fails, Hydra logs under another name, and each misspelt `_target_` is told of twice."""
+    """If this fails, Hydra logs under another name, and each misspelt `_target_` is reported twice."""
     compat.log_no_failed_imports()
     with pytest.raises(Exception, match="no_such_module"):
         get_object("no_such_module.thing")

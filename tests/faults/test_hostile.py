@@ -29,7 +29,7 @@ SHORT = {
 
 
 def try_plant(runs, name, commands):
-    """Plant it anew for each command; return what is wrong with how that ends."""
+    """Plant it again for each command; return what is wrong with how that ends."""
     problems = []
     for command in commands:
         outside = runs.project.parent / "outside"

@@ -100,7 +100,7 @@ class Registers:
 
 
 def begin_to_be_traced() -> None:
-    """Stop until the parent traces this process, then have it told of each call in `NUMBERS`; for a forked child."""
+    """Stop until the parent traces this process, then report each call in `NUMBERS` to it; for a forked child."""
     _ptrace(_TRACEME, 0, 0, 0)
     os.kill(os.getpid(), signal.SIGSTOP)
     _check(_libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))

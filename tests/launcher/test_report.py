@@ -50,7 +50,7 @@ def test_the_losses_of_several_nodes_stand_beside_their_sum(tmp_path, capsys):
     assert "a -4.0000, b 0.5000" in (tmp_path / "sweep.html").read_text()
 
 
-def test_one_node_is_not_told_of_twice(tmp_path, capsys):
+def test_one_node_is_not_listed_twice(tmp_path, capsys):
     write_summary(tmp_path, ROWS)
     assert "by node" not in capsys.readouterr().out + (tmp_path / "sweep.html").read_text()
     assert "best_loss.z" not in (tmp_path / "sweep.csv").read_text()

@@ -214,7 +214,7 @@ def test_lists_and_groups_differ_by_element(old, new, found):
 JSON = (bool, int, float, str, list, dict)
 
 
-def test_a_node_that_comes_or_goes_is_one_change_and_its_prior_another():
+def test_a_node_that_is_added_or_removed_is_one_change_and_its_prior_another():
     node, prior = dataclasses.asdict(NodeConfig(evidence=["data"])), {"_target_": "framework.priors.Fixed", "value": 1}
     more = {"graph": {**CONFIG["graph"], "extra": node}, "priors": {**CONFIG["priors"], "extra": prior}}
     for old, new in ((CONFIG, CONFIG | more), (CONFIG | more, CONFIG)):

@@ -396,7 +396,7 @@ def test_the_difference_is_also_for_programs_and_pages(run):
 NODE = "{parents: [z], evidence: [x], simulator: {_target_: framework.priors.Uniform}}"
 
 
-def test_a_node_that_comes_or_goes_is_allowed_and_said(run):
+def test_a_node_that_is_added_or_removed_is_allowed_and_said(run):
     (change,) = plan(run, RESUME, f"+graph.w={NODE}").changes
     assert (change.key, change.verdict, change.reason) == ("graph.w", "", "added: training from scratch")
     begin(run, RESUME, f"+graph.w={NODE}")

@@ -126,7 +126,7 @@ def test_a_damaged_shard_is_set_aside_and_its_simulations_are_run_again(tmp_path
 
 
 @pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE)
-def test_a_reader_is_told_of_a_damaged_shard_and_changes_nothing(tmp_path, change):
+def test_a_reader_reports_a_damaged_shard_and_changes_nothing(tmp_path, change):
     store = run(toy.builder(toy.add_noise, True), tmp_path, 1000)
     path = damage_last(store, change)
     before = sorted(tmp_path.iterdir())
@@ -161,7 +161,7 @@ def test_what_is_no_file_is_set_aside_and_comes_again(tmp_path, make, name):
     assert SimulationStore.open(store.directory).counts() == (10, 0)
 
 
-def test_files_that_are_called_like_no_shard_are_told_of_and_left_out(tmp_path, caplog):
+def test_files_without_the_name_of_a_shard_are_reported_and_skipped(tmp_path, caplog):
     build = toy.builder(toy.first)
     expected = content(run(build, tmp_path, 300))
     names = ["0-1-2.npy", "5-3.npy", "4-4.npy", "00-5.npy", "x.npy", "-1-5.npy", f"{10**18}-{10**19}.npy"]

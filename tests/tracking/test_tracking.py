@@ -88,7 +88,7 @@ def test_metrics_that_cannot_be_written_are_written_later(tmp_path, caplog):
     assert stored(tmp_path) == records
 
 
-def test_damaged_lines_are_left_out_and_told_of(tmp_path, caplog):
+def test_damaged_lines_are_skipped_and_reported(tmp_path, caplog):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(json.dumps(record(10)).encode() + b"\n\0\0\0\xff\n" + json.dumps(record(20)).encode() + b"\n")
     JsonlTracker(tmp_path)
@@ -119,7 +119,7 @@ def test_what_is_no_record_does_not_stand_in_the_way_of_a_resume(tmp_path, caplo
     assert "damaged in 1 of 3 lines" in caplog.text
 
 
-def test_a_changed_number_is_told_of(tmp_path, caplog):
+def test_a_changed_number_is_reported(tmp_path, caplog):
     tracker = JsonlTracker(tmp_path)
     for step in (10, 20, 30):
         tracker.log(record(step))

@@ -70,7 +70,7 @@ def test_a_schedule_of_another_length_continues_from_where_it_is():
     assert (new.scheduler.T_max, new.scheduler.last_epoch, group(new)["lr"]) == (20, 4, group(old)["lr"])
 
 
-def test_a_schedule_of_another_class_begins_anew():
+def test_a_schedule_of_another_class_starts_again():
     old = trained()
     for loss in (1.0, 2.0, 3.0):
         old.scheduler.step(loss)

@@ -225,7 +225,7 @@ def test_what_other_classes_have_saved_is_refused(tmp_path):
         restore(other, generation)
 
 
-def test_with_other_simulations_the_epoch_begins_anew(tmp_path, caplog):
+def test_with_other_simulations_the_epoch_starts_again(tmp_path, caplog):
     caplog.set_level("INFO")
     trainer = make_trainer()
     fit(trainer, StopAfter(13))
