@@ -113,6 +113,7 @@ def test_what_the_recipes_add_passes_the_check(tool, project):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.campaign
 def test_what_the_recipes_add_keeps_to_the_layers_and_is_on_the_maps(project):
     result = run(
         project, "-m", "pytest", "-q", "tests/test_layers.py", "tests/integration/test_pages.py", "-k", "not command"

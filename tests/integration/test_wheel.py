@@ -134,6 +134,7 @@ def finished(python, tmp_path_factory):
     return folder
 
 
+@pytest.mark.campaign
 def test_a_folder_with_a_package_of_ones_own_is_trained_in(finished):
     assert sorted(path.name for path in finished.iterdir()) == ["lab", "observed.npy", "outputs"]
     assert (finished / "outputs/decay/samples").is_dir()
