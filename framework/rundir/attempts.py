@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -67,7 +67,8 @@ class AttemptRecord:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Return the record in a file; raises `CheckpointError` if it cannot be read."""
-        content = read_record(path)
+        keys = [key.name for key in fields(cls)]
+        content = read_record(path, of_version_02=[keys, [key for key in keys if key != "results_of"]])
         try:
             times: dict[str, Any] = {
                 name: seconds_of(content[name]) for name in ("start", "end") if content.get(name) is not None

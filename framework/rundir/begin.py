@@ -10,10 +10,10 @@ from pathlib import Path
 
 from framework.errors import CheckpointError, DamagedError, ResumeRefusedError
 from framework.files import is_real_directory, make_directory, remove_unfinished, sync_directory
-from framework.records import read_record, write_record
+from framework.records import write_record
 from framework.rundir.directory import RunDirectory, source_of
 from framework.rundir.metrics import copy_metrics
-from framework.rundir.run_config import read_config, write_config
+from framework.rundir.run_config import read_config, read_info, write_config
 from framework.rundir.run_record import RunInfo, RunRecord, read_run_info
 from framework.rundir.timestamps import now
 from framework.versions import git_commit
@@ -59,7 +59,7 @@ def _restore_records(directory: RunDirectory) -> RunInfo:
     """
     info = read_run_info(directory.path)
     try:
-        read_record(directory.info_path)
+        read_info(directory.info_path)
     except (FileNotFoundError, DamagedError) as error:
         source = "the newest checkpoint" if info else "scratch, with a new run id"
         info = info or RunInfo(uuid.uuid4().hex[:16], now(), git_commit=git_commit())

@@ -8,10 +8,12 @@ from typing import Any
 import xxhash
 import yaml
 
-from framework.errors import DamagedError
+from framework.errors import CheckpointError, DamagedError
 from framework.files import replace_file
-from framework.records import read_bytes
+from framework.records import read_bytes, read_record
 
+INFO_FILE = "run.json"
+_KEYS_OF_VERSION_02 = ("run_id", "created", "versions", "git_commit", "code", "config_digest")
 _LAST_LINE = re.compile(rb"# xxh3_128 of the above: ([0-9a-f]{32})\n")
 
 
@@ -40,12 +42,26 @@ def read_config(path: Path) -> dict[str, Any]:
     data = read_bytes(path)
     start = data.rfind(b"\n", 0, -1) + 1
     match = _LAST_LINE.fullmatch(data, start)
-    if not match or match[1] != _digest(data[:start]):
+    text, expected = (data[:start], match[1]) if match else (data, _digest_in_info(path.with_name(INFO_FILE)))
+    if expected != _digest(text):
         raise DamagedError(f"{path}: modified since the run wrote it")
     try:
-        return dict(yaml.load(data[:start], _Loader))
+        return dict(yaml.load(text, _Loader))
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise DamagedError(f"{path}: not the config of a run ({' '.join(str(error).split())})") from error
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """Return the content of `run.json`; raises like `framework.records.read_record`."""
+    return read_record(path, of_version_02=[_KEYS_OF_VERSION_02, (*_KEYS_OF_VERSION_02, "resumed_from")])
+
+
+def _digest_in_info(path: Path) -> bytes:
+    """Return the digest of `config.yaml` in `run.json`, where version 0.2 wrote it; empty if there is none."""
+    try:
+        return str(read_info(path).get("config_digest", "")).encode()
+    except (FileNotFoundError, CheckpointError):
+        return b""
 
 
 def _digest(data: bytes) -> bytes:

@@ -9,9 +9,9 @@ from typing import Any
 
 from framework.checkpoint.manifest import MANIFEST, Generation, generation_paths
 from framework.errors import CheckpointError, DamagedError
-from framework.records import build, read_record
+from framework.records import build
 from framework.rundir.attempts import AttemptRecord, Attempts, read_attempts
-from framework.rundir.run_config import read_config
+from framework.rundir.run_config import INFO_FILE, read_config, read_info
 from framework.rundir.timestamps import seconds_of
 
 CONFIG_FILE = "config.json"  # in every checkpoint: the config with which it was trained
@@ -82,9 +82,9 @@ def read_run_info(run_dir: Path) -> RunInfo | None:
 
     Raises `UnreadableError` if it exists and cannot be read now.
     """
-    path = run_dir / "run.json"
+    path = run_dir / INFO_FILE
     try:
-        return build(RunInfo, read_record(path), path)
+        return build(RunInfo, read_info(path), path)
     except (FileNotFoundError, DamagedError):
         info = _newest_info(run_dir)
     if info is None:

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+import xxhash
 
 from framework.errors import CheckpointError, ConfigError, DamagedError
 from framework.records import read_record, write_record
@@ -216,3 +217,32 @@ def test_an_attempt_that_is_opened_again_has_all_its_records(run):
     open_directory(planned, run)
     assert read_config(run.config_path)["optimizer"]["lr"] == 0.1
     assert (run.path / "run.json.damaged").exists()
+
+
+def as_version_02(run):
+    """Rewrite the records as version 0.2 wrote them: without digests, except that of `config.yaml` in `run.json`."""
+    text = "".join(run.config_path.read_text().splitlines(keepends=True)[:-1])
+    run.config_path.write_text(text)
+    info = {key: value for key, value in read_record(run.info_path).items() if key != "resumed_from"}
+    digest = xxhash.xxh3_128(text.encode()).hexdigest()
+    run.info_path.write_text(json.dumps(info | {"config_digest": digest}))
+    path = attempt_path(run.path, 1)
+    content = {key: value for key, value in read_record(path).items() if key != "results_of"}
+    path.write_text(json.dumps(content))
+
+
+def test_a_run_of_version_02_is_resumed_as_it_is(run, caplog):
+    as_version_02(run)
+    before = {path: path.read_bytes() for path in (run.config_path, run.info_path)}
+    planned = plan(run, RESUME, "optimizer.lr=0.1")
+    assert (planned.changes, planned.notes) == ([], [])
+    begin(run, RESUME, "optimizer.lr=0.1")
+    assert not caplog.messages
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_changed_config_of_version_02_is_noticed(run):
+    as_version_02(run)
+    change(run.config_path, "lr: 0.1", "lr: 0.2")
+    with pytest.raises(DamagedError, match=r"config\.yaml: modified since the run wrote it"):
+        read_config(run.config_path)
