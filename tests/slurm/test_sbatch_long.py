@@ -87,7 +87,7 @@ def test_a_job_script_can_requeue_by_the_exit_code(cluster, project):
 def test_a_job_that_may_not_be_requeued_is_followed_by_another(cluster, project):
     shown = cluster.wait(project.jobs["chain"])
     assert (shown["JobState"], shown["ExitCode"]) == ("FAILED", "99:0"), project.log("chain")
-    follower = project.log("chain").partition("is followed by job ")[2].partition(":")[0]
+    follower = project.log("chain").partition("is followed by job ")[2].partition(";")[0]
     assert cluster.wait(follower)["JobState"] == "COMPLETED", project.log("chain")
     project.assert_same("chain", "whole")
 
