@@ -15,26 +15,25 @@ from pathlib import Path
 
 SLEEP_SECONDS = 2.0
 APP = f"""
-import json, time
-from datetime import datetime
+import time
 from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from framework.launcher.names import register_folder_names
 from framework.paths import CONF_DIR, register_bundle
+from framework.rundir.attempts import AttemptRecord, Outcome
 
 register_bundle()
 register_folder_names()
 
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
 def main(config):
-    start = datetime.now().astimezone().isoformat()
+    record = AttemptRecord(overrides=list(HydraConfig.get().overrides.task))
     time.sleep({SLEEP_SECONDS})
+    record.end, record.stop_reason = time.time(), Outcome.FINISHED
     path = Path(HydraConfig.get().runtime.output_dir) / "attempts/001.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    end = datetime.now().astimezone().isoformat()
-    facts = {{"host": "", "start": start, "end": end, "stop_reason": "finished"}}
-    path.write_text(json.dumps(facts | {{"overrides": list(HydraConfig.get().overrides.task)}}))
+    record.write(path)
 
 if __name__ == "__main__":
     main()
