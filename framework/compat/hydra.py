@@ -109,7 +109,7 @@ def error_of(returned: JobReturn) -> Exception:
 
 
 def show_option_errors(show: Callable[[str], NoReturn]) -> None:
-    """Let `show` report a wrong option and end the process; Hydra's own parser would list all options."""
+    """Call `show`, which ends the process, for a wrong option; Hydra's own parser would list all options."""
     ArgumentParser.error = lambda parser, message: show(message)  # type: ignore[method-assign, assignment]
 
 

@@ -1,4 +1,4 @@
-"""Python's `multiprocessing` and `subprocess`: the places through which every process is started and terminated."""
+"""Hooks in Python's `multiprocessing` and `subprocess` for starting and terminating processes."""
 
 import os
 import subprocess
@@ -13,25 +13,25 @@ Call = Callable[..., Any]
 
 
 def change_starts(change_start: Callable[[Call], Call], change_spawn: Callable[[Call], Call]) -> Callable[[], None]:
-    """Replace how processes are started, in this process; return what puts it back.
+    """Wrap the functions that start processes, in this process; return a function that restores them.
 
-    `change_start` gets `Process.start`. `change_spawn` gets how `multiprocessing` starts every interpreter: of a
-    worker, of the fork server, and of the resource tracker, during whose start it lets signals through.
+    `change_start` receives `Process.start` and returns its replacement. `change_spawn` does the same for the function
+    with which `multiprocessing` starts the interpreters of spawned workers, the fork server and the resource tracker.
     """
     before = BaseProcess.start, util.spawnv_passfds
 
-    def put_back() -> None:
+    def restore() -> None:
         BaseProcess.start, util.spawnv_passfds = before  # type: ignore[method-assign]
 
     BaseProcess.start = change_start(BaseProcess.start)  # type: ignore[method-assign]
     util.spawnv_passfds = change_spawn(util.spawnv_passfds)
-    return put_back
+    return restore
 
 
 def replace_run(process: BaseProcess, run: Callable[[], None]) -> Callable[[], None]:
-    """Have a process that is started next call `run` instead of its own; return what puts that back.
+    """Make a process that has not started yet call `run` instead of its own `run`; return a function that undoes it.
 
-    `run` goes with the process to wherever it runs, and may call `type(process).run(process)`.
+    `run` is pickled with the process where the start method needs it, and may call `type(process).run(process)`.
     """
     vars(process)["run"] = run
     return lambda: vars(process).pop("run", None)
